@@ -1,0 +1,1 @@
+"""Models of snapshots: fit, predict, explain, save, load."""

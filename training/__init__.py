@@ -1,0 +1,1 @@
+"""Splits, evaluation, Optuna search, MLflow tracking and registry, promotion."""
