@@ -1,0 +1,94 @@
+"""Where the kernels find what they need: slots of the plan, rows of the scratch, units of time.
+
+A kernel gets its settings as one flat array, `plan`: each argument of a compiled call costs time, and a service
+calls for one customer. The names below are constants to the compiler.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+kernel = njit(nogil=True, error_model="numpy")  # a division by zero is inf or NaN; no fastmath: the order of sums counts
+
+DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+SECOND_US = 1_000_000
+
+# rows of `codes`, (6 + n_properties, longest journey) uint32: the events of one snapshot in the model's vocabulary
+TOUCHPOINT, CHANNEL, STAGE, ITEM = 0, 1, 2, 3  # offset by the column's base: one space of codes for all four
+WORK = 4  # unit of work × 3 + role, see `kernels_work`
+RAW_ITEM = 5  # the log's own item code, to tell items apart that share a group
+FIRST_PROPERTY = 6
+N_COLUMNS = 4
+NO_ITEM = 0xFFFFFFFF
+
+# rows of `numbers`, (3, longest journey) float64, NaN where missing
+VALUE, DURATION, SATISFACTION = 0, 1, 2
+
+# slots of `plan`, int64
+SIZE = 0  # 4 slots: codes of touchpoint, channel, stage, item (the known, other, missing); 0: the column is not used
+BASE = 4  # 4 slots: the first code of each
+N_CODES = 8  # all codes of the four together
+N_WINDOWS = 9  # without the last one, over all time
+N_VALUE_WINDOWS = 10  # how many of the edges sums of value by code are taken at
+SESSION_GAP_US = 11
+TREND_WINDOW = 12  # the window that a touchpoint's recent share is taken over
+N_PAIRS = 13  # so many touchpoints have pairs and transitions
+N_PAIR_STAGES = 14
+N_LAST = 15  # so many last touchpoints
+N_UNITS = 16  # units of work
+N_PROPERTIES = 17
+N_PROFILE = 18
+N_PROFILE_NUMBERS = 19
+N_PROPERTY_TOUCHPOINTS = 20
+N_PROPERTY_SHARES = 21
+HAS_VALUE, HAS_DURATION, HAS_SATISFACTION = 22, 23, 24
+TALLY, VISITS = 25, 26  # 1: some group needs them
+ALL_KEPT = 27  # 1: every column is kept, rows are written in place
+GROUPS = 28  # a slot a group, in the order of `GROUP_NAMES`; 1: on
+GROUP_NAMES = (
+    "volume",
+    "value",
+    "recency",
+    "trend",
+    "rfm",
+    "rhythm",
+    "day_rhythm",
+    "sessions",
+    "tenure",
+    "variety",
+    "returns",
+    "calendar",
+    "satisfaction",
+    "touch",
+    "order",
+    "transitions",
+    "open_work",
+    "properties",
+    "profile",
+)
+(
+    VOLUME_GROUP,
+    VALUE_GROUP,
+    RECENCY_GROUP,
+    TREND_GROUP,
+    RFM_GROUP,
+    RHYTHM_GROUP,
+    DAY_RHYTHM_GROUP,
+    SESSIONS_GROUP,
+    TENURE_GROUP,
+    VARIETY_GROUP,
+    RETURNS_GROUP,
+    CALENDAR_GROUP,
+    SATISFACTION_GROUP,
+    TOUCH_GROUP,
+    ORDER_GROUP,
+    TRANSITIONS_GROUP,
+    OPEN_WORK_GROUP,
+    PROPERTIES_GROUP,
+    PROFILE_GROUP,
+) = range(GROUPS, GROUPS + len(GROUP_NAMES))
+SIZES_OF_PROPERTIES = GROUPS + len(GROUP_NAMES)  # from here on: codes of each property (the known, other, missing)
+
+# rows of `seen`, (4, N_CODES) float64: what `tally` knows of each code; times in µs, NaN: never
+COUNT, FIRST, LAST, BEFORE_LAST = 0, 1, 2, 3
