@@ -1,0 +1,205 @@
+"""An experiment: one TOML file that says where the events are, what to predict, and how long to search.
+
+    experiment = load_experiment("experiments/online_retail_churn.toml", ["search.trials=5"])
+    journeys = load_journeys(experiment.events)
+    table = experiment.build_labels(journeys)     # customer_id, cutoff, label, split
+
+The shipped files beside the command line explain every key. A misspelt one is an error that names the right one.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+
+from features.errors import ConfigError
+from features.journeys import Journeys
+from features.settings import Section, explain
+from features.sources import EventSource
+from training.label_build import LabelBuild, build_labels
+from training.tasks import ChurnTask, ConversionTask, LabelsTask, Task
+
+__all__ = ["ChurnTask", "ConversionTask", "Experiment", "LabelsTask", "Models", "Search", "load_experiment"]
+
+SLUG = re.compile(r"[a-z][a-z0-9_]{0,62}")
+BASELINES = ("base_rate", "recency", "rfm")
+PATHS = ("events.path", "events.profile_table.path", "task.path")
+
+
+class Search(Section):
+    """How the settings are searched.
+
+    Attributes:
+        trials: how many finished trials the search has in the end, those of earlier runs included.
+        seed: of the search; the experiment's seed where not given.
+        jobs: processes at a time.
+        timeout_s: stop after this long, whatever is finished.
+    """
+
+    trials: int = Field(30, ge=1)
+    seed: int | None = None
+    jobs: int = Field(1, ge=1)
+    timeout_s: float | None = Field(None, gt=0)
+
+
+class Models(Section):
+    """Which models are searched; the baselines run in every experiment.
+
+    Attributes:
+        which: kinds in the catalogue, such as "gbdt".
+        settings: kind → settings that stay fixed instead of being searched.
+    """
+
+    which: tuple[str, ...] = Field(("gbdt",), min_length=1)
+    settings: dict[str, dict[str, Any]] = {}
+
+    @field_validator("which")
+    @classmethod
+    def _no_baselines(cls, which: tuple[str, ...]) -> tuple[str, ...]:
+        if named := [kind for kind in which if kind in BASELINES]:
+            raise ValueError(f"{', '.join(named)} runs in every experiment: leave it out")
+        if len(set(which)) < len(which):
+            raise ValueError("a model is named twice")
+        return which
+
+
+class Experiment(Section):
+    """The whole file.
+
+    Attributes:
+        name: of the MLflow experiment and of the registered model: lower case, digits, underscores.
+        events: where the events are (`features.sources.EventSource`).
+        task: what to predict, for whom and when (`training.tasks`).
+        features: settings of the tabular features that differ from their defaults.
+        models: which models.
+        search: how long to search.
+        seed: of everything random.
+        min_class_count: the fewest positives and negatives in training that are modelled without `allow_small`.
+        allow_small: train although there is too little data to trust the result.
+    """
+
+    name: str
+    events: EventSource
+    task: Task
+    features: dict[str, Any] = {}
+    models: Models = Models()
+    search: Search = Search()
+    seed: int = Field(7, ge=0)
+    min_class_count: int = Field(100, ge=1)
+    allow_small: bool = False
+    _file: Path | None = PrivateAttr(None)
+    _overrides: tuple[str, ...] = PrivateAttr(())
+
+    @field_validator("name")
+    @classmethod
+    def _slug(cls, name: str) -> str:
+        if not SLUG.fullmatch(name):
+            raise ValueError("a name is lower case letters, digits and underscores, at most 63, a letter first")
+        return name
+
+    @field_validator("features")
+    @classmethod
+    def _known_settings(cls, features: dict[str, Any]) -> dict[str, Any]:
+        return features
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it was read from, if any."""
+        return self._file
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What `--set` changed, as written."""
+        return self._overrides
+
+    @property
+    def search_seed(self) -> int:
+        """The seed of the search."""
+        return self.seed if self.search.seed is None else self.search.seed
+
+    def build_labels(self, journeys: Journeys) -> pd.DataFrame:
+        """The label table: `customer_id, cutoff, label, split` (and `age_days` where ages were given).
+
+        Raises:
+            DataError: cutoffs that the log does not cover, test cutoffs before a training label has closed, too
+                little data.
+        """
+        return self.labels(journeys).table
+
+    def labels(self, journeys: Journeys) -> LabelBuild:
+        """As `build_labels`, with what was set aside and what is to be said about it."""
+        return build_labels(self.task, journeys, min_class_count=self.min_class_count, allow_small=self.allow_small)
+
+
+def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment file.
+
+    Args:
+        path: a TOML file; paths in it are relative to its folder.
+        overrides: `key=value` with a dotted key, as `--set` takes them. The value is TOML where it can be, text
+            otherwise; paths are relative to the working directory.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key, a value that does not fit.
+    """
+    file = Path(path)
+    data = _absolute(_read(file), file.resolve().parent)
+    for override in overrides:
+        _override(data, override)
+    try:
+        experiment = Experiment.model_validate(data)
+    except ValidationError as error:
+        told = f" with --set {' --set '.join(overrides)}" if overrides else ""
+        raise ConfigError(f"{file}{told}:\n{explain(error)}") from error
+    experiment._file, experiment._overrides = file, tuple(overrides)
+    return experiment
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"No experiment file {file}. The shipped ones are experiments/*.toml.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file} cannot be read as TOML: {error}") from error
+
+
+def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Every path in the data made absolute, from `folder` on."""
+    for dotted in PATHS:
+        *parents, key = dotted.split(".")
+        table: Any = data
+        for parent in parents:
+            table = table.get(parent) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = str((folder / Path(table[key]).expanduser()).resolve())
+    return data
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    """Put one `key=value` in place; a table as the value replaces the table that was there."""
+    dotted, equals, text = override.partition("=")
+    keys = [key.strip() for key in dotted.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: write KEY=VALUE with a dotted key, such as --set search.trials=5.")
+    table = data
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: '{key}' is a value, not a table.")
+    table[keys[-1]] = _value(text.strip())
+    if ".".join(keys) in PATHS or isinstance(table[keys[-1]], dict):
+        _absolute(data, Path.cwd())  # what the file gave is absolute already
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

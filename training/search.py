@@ -1,0 +1,325 @@
+"""Search for settings: Optuna's trials over processes of this machine, resumable after `kill -9`.
+
+    from training.search import search
+    found = search("gbdt", snapshots, labels, folds, trials=30, seed=7, jobs=2, folder=Path("runs/mine"))
+    model = make("gbdt", found.settings)
+
+A trial is judged by its log loss over the check rows of all folds. Log loss is proper (it is least for the true
+probabilities), so it pays for both order and calibration, which are what a champion is judged by; and it adds up over
+rows, so the figure after each fold is the figure of the rows so far, and a trial that falls behind the median of the
+others can be pruned there. AUROC does neither.
+
+The parent process alone asks, prunes and writes the study; workers (`training.search_worker`) only fit and score. So
+there is no second writer and no lock that a dead process could leave behind, and whoever is killed with -9, nothing
+finished is lost: a dead worker's trial is given to a new worker, and a dead parent's search goes on when `search` is
+called again with the same folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rich.console import Console
+
+from features.errors import ConfigError, JourneyLabError
+from features.snapshots import Snapshots
+from training.progress import Advance, bar, say
+from training.search_folder import Job, Scores, Settings, held, merged, prepare, read_scores, scores_path
+from training.splits import Fold
+from training.trials import Trial, TrialBook
+
+MOST_DEATHS = 3  # workers that may die over one trial before the trial is given up
+MOST_FAILURES = 3  # failed trials in a row before the search is given up
+
+OnTrial = Callable[[Trial], None]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        settings: of the best trial, over the fixed ones; ready for `make`.
+        best: the best trial.
+        trials: one row a trial: `number, state, log_loss, seconds`, the parameters as `param_<name>`, `error`.
+        scores: per fold, the best trial's predictions for the check rows.
+        folder: where all of it lies.
+    """
+
+    settings: Settings
+    best: Trial
+    trials: pd.DataFrame
+    scores: tuple[Scores, ...]
+    folder: Path
+
+
+def search(
+    kind: str,
+    snapshots: Snapshots,
+    labels: npt.ArrayLike,
+    folds: Sequence[Fold],
+    *,
+    trials: int,
+    folder: Path,
+    seed: int = 0,
+    jobs: int = 1,
+    timeout_s: float | None = None,
+    fixed: Settings | None = None,
+    progress: Console | None = None,
+    on_trial: OnTrial | None = None,
+    catalogue: str = "models.catalogue",
+) -> SearchResult:
+    """Search until `trials` trials are finished; on a folder with trials in it, go on from there.
+
+    With `jobs=1` the same seed, rows and folds give the same trials, interrupted or not.
+
+    Args:
+        kind: the kind of model.
+        snapshots: (n,) training rows.
+        labels: (n,) 0 or 1.
+        folds: see `training.splits.make_folds`.
+        trials: how many to finish, pruned ones included.
+        folder: made where missing; one search each.
+        seed: of the sampler.
+        jobs: worker processes; each gets an equal share of the cores.
+        timeout_s: no new trial begins after so many seconds; what has begun is finished.
+        fixed: settings that all trials share.
+        progress: where to show a bar (terminal) or a line a trial (elsewhere).
+        on_trial: called for every finished trial, by number for those of an earlier call, then as they finish.
+        catalogue: the module that makes models and knows their search spaces.
+
+    Raises:
+        ConfigError: the folder holds another search, or another process runs it.
+        JourneyLabError: trials fail one after the other, or none could be finished.
+    """
+    if trials < 1 or jobs < 1:
+        raise ConfigError(f"A search needs at least one trial and one job, not {trials} and {jobs}.")
+    job = Job(
+        kind,
+        snapshots,
+        np.asarray(labels),
+        tuple((fold.train, fold.check) for fold in folds),
+        seed,
+        fixed or {},
+        catalogue,
+    )
+    folder = folder.resolve()
+    with held(folder):
+        resumed = prepare(job, folder)
+        book = TrialBook(folder, job)
+        running = _Search(book, job, folder, trials, jobs, timeout_s, on_trial or (lambda trial: None), progress)
+        try:
+            running.run(resumed)
+        except KeyboardInterrupt:
+            done = sum(trial.is_finished for trial in book.trials())
+            say(progress, f"Stopped after {done} of {trials} trials. The same command goes on from there ({folder}).")
+            raise
+        return _result(book, job, folder)
+
+
+@dataclass
+class _Search:
+    """One call of `search`: which worker has which trial."""
+
+    book: TrialBook
+    job: Job
+    folder: Path
+    wanted: int
+    jobs: int
+    timeout_s: float | None
+    on_trial: OnTrial
+    progress: Console | None
+    answers: SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
+    workers: list[_Worker] = field(default_factory=list)
+    exhausted: bool = False
+    failures: int = 0
+
+    def run(self, resumed: bool) -> None:
+        """Finish the trials."""
+        started = time.monotonic()
+        before = self.book.trials()
+        finished = [trial for trial in before if trial.is_finished]
+        left = [trial for trial in before if trial.state == "running"]
+        if resumed and before:
+            said = f"{len(finished)} of {self.wanted} trials were finished, {len(left)} had begun"
+            say(self.progress, f"Resuming the search of {self.job.kind}: {said}.")
+        for trial in finished:
+            self.on_trial(trial)
+        with bar(self.progress, f"search {self.job.kind}", self.wanted, len(finished)) as advance:
+            try:
+                self._loop(left, started, advance)
+            finally:
+                for worker in self.workers:
+                    worker.stop()
+
+    def _loop(self, left: list[Trial], started: float, advance: Advance) -> None:
+        while True:
+            while len(busy := [worker for worker in self.workers if worker.trial]) < self.jobs:
+                late = self.timeout_s is not None and time.monotonic() - started > self.timeout_s
+                trial = left.pop(0) if left else None if late and self._any_finished() else self._ask()
+                if trial is None:
+                    break
+                self._idle_worker().begin(trial, deaths=0)
+            if not busy and not any(worker.trial for worker in self.workers):
+                return
+            self._handle(advance)
+
+    def _ask(self) -> Trial | None:
+        counted = sum(trial.state != "failed" for trial in self.book.trials())
+        if self.exhausted or counted >= self.wanted:
+            return None
+        trial = self.book.ask()
+        self.exhausted = trial is None
+        return trial
+
+    def _any_finished(self) -> bool:
+        return any(trial.is_finished for trial in self.book.trials())
+
+    def _idle_worker(self) -> _Worker:
+        for worker in self.workers:
+            if worker.trial is None:
+                return worker
+        worker = _Worker(self.folder, len(self.workers), self.jobs, self.answers)
+        self.workers.append(worker)
+        return worker
+
+    def _handle(self, advance: Advance) -> None:
+        """One answer of one worker."""
+        try:
+            worker, answer = self.answers.get(timeout=1.0)
+        except Empty:
+            return
+        trial = worker.trial
+        if answer is None:
+            self.workers.remove(worker)
+            worker.stop()
+            if trial is not None:
+                self._revive(trial, worker)
+        elif trial is not None:
+            self._judge(worker, trial, answer, advance)
+
+    def _revive(self, trial: Trial, dead: _Worker) -> None:
+        """Give a dead worker's trial to another, unless trials of this kind seem to be what kills them."""
+        code = dead.process.returncode
+        if dead.deaths + 1 >= MOST_DEATHS:
+            error = f"{MOST_DEATHS} workers died over it, the last with exit code {code}; see {dead.log}"
+            self._failed(trial, error, mendable=False)
+            return
+        say(self.progress, f"A worker died (exit code {code}); trial {trial.number} goes on in a new one.")
+        self._idle_worker().begin(trial, deaths=dead.deaths + 1, fold=dead.fold, total=dead.total, n_rows=dead.n_rows)
+
+    def _judge(self, worker: _Worker, trial: Trial, answer: dict[str, Any], advance: Advance) -> None:
+        """A fold is done: is the trial, too?"""
+        if "error" in answer:
+            worker.trial = None
+            self._failed(trial, answer["error"], answer["mendable"])
+            return
+        loss = worker.add(answer)
+        prune = self.book.report(trial, answer["fold"], loss, answer["seconds"])
+        if worker.fold < len(self.job.folds) and not prune:
+            worker.send()
+            return
+        worker.trial = None
+        done = self.book.prune(trial) if worker.fold < len(self.job.folds) else self.book.complete(trial, loss)
+        self.failures = 0
+        self.on_trial(done)
+        best = min((t.log_loss for t in self.book.trials() if t.log_loss is not None), default=float("nan"))
+        note = "pruned at" if done.state == "pruned" else "log loss"
+        advance(f"trial {done.number} {note} {loss:.4f}, best {best:.4f}, {sum(done.seconds):.1f} s")
+
+    def _failed(self, trial: Trial, error: str, mendable: bool) -> None:
+        self.book.fail(trial, error)
+        self.failures += 1
+        say(self.progress, f"Trial {trial.number} failed: {error}")
+        if mendable or self.failures >= MOST_FAILURES:
+            raise JourneyLabError(f"The search of {self.job.kind} stopped at trial {trial.number}: {error}")
+
+
+class _Worker:
+    """A worker process, the trial it has, and the log loss of the folds it has done."""
+
+    def __init__(self, folder: Path, number: int, jobs: int, answers: SimpleQueue[Any]) -> None:
+        self.log = folder / f"worker_{number}.log"
+        self.trial: Trial | None = None
+        self.deaths = self.fold = self.n_rows = 0
+        self.total = 0.0
+        threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "NUMBA_NUM_THREADS": threads,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "training.search_worker", str(folder)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+            )  # fmt: skip
+        self._listener = Thread(target=self._listen, args=(answers,), daemon=True)
+        self._listener.start()
+
+    def begin(self, trial: Trial, *, deaths: int, fold: int = 0, total: float = 0.0, n_rows: int = 0) -> None:
+        """Take a trial up at `fold`; a trial of an earlier process starts at 0 and reads its scores back."""
+        self.trial, self.deaths, self.fold, self.total, self.n_rows = trial, deaths, fold, total, n_rows
+        self.send()
+
+    def send(self) -> None:
+        """Order the next fold."""
+        assert self.trial is not None
+        assert self.process.stdin is not None
+        task = {"trial": self.trial.number, "fold": self.fold, "settings": self.trial.settings}
+        with contextlib.suppress(BrokenPipeError):  # it is dead: its closed output says so to the loop
+            self.process.stdin.write(json.dumps(task) + "\n")
+            self.process.stdin.flush()
+
+    def add(self, answer: dict[str, Any]) -> float:
+        """Count a fold in; the log loss over all rows so far."""
+        self.total += answer["log_loss"] * answer["n_rows"]
+        self.n_rows += answer["n_rows"]
+        self.fold += 1
+        return self.total / self.n_rows
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self.process.kill()
+        self._listener.join()
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def _listen(self, answers: SimpleQueue[Any]) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                if line.endswith("\n"):  # a worker killed in the middle of a line has not answered
+                    answers.put((self, json.loads(line)))
+        self.process.wait()
+        answers.put((self, None))
+
+
+def _result(book: TrialBook, job: Job, folder: Path) -> SearchResult:
+    trials = book.trials()
+    complete = [trial for trial in trials if trial.log_loss is not None]
+    if not complete:
+        raise JourneyLabError(f"No trial of the search of {job.kind} was finished; see the worker logs in {folder}.")
+    best = min(complete, key=lambda trial: (trial.log_loss, trial.number))
+    rows = [
+        {"number": t.number, "state": t.state, "log_loss": t.log_loss, "seconds": sum(t.seconds), "error": t.error}
+        | {f"param_{name}": value for name, value in t.params.items()}
+        for t in trials
+    ]
+    scores = tuple(read_scores(scores_path(folder, best.number, fold)) for fold in range(len(job.folds)))
+    return SearchResult(merged(job.fixed, best.settings), best, pd.DataFrame(rows), scores, folder)
