@@ -1,0 +1,54 @@
+# Two commands do all the set-up: `make demo` and `make test`. Each goes through `make install` first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXPERIMENT ?= experiments/demo.toml
+MODELS ?= demo_churn@champion demo_conversion@champion
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint ui serve package bench clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## a virtual environment in .venv with everything, pinned
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 install"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+demo: install  ## simulated journeys -> features -> tuned models -> MLflow -> champion -> bento -> one scored customer
+	@$(BIN)/python -m experiments.demo
+
+test: install  ## lint, types, import layers, unit and property tests, doctests, the end-to-end path
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+test-slow: install  ## killed searches, served bentos, load
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: install  ## the MLflow pages, on loopback
+	$(BIN)/journeylab ui
+
+package: install  ## a bento of the champions: MODELS="churn@champion ..."
+	$(BIN)/journeylab package $(MODELS)
+
+serve: install  ## the newest bento, on loopback
+	$(BIN)/journeylab serve
+
+bench: install  ## every figure of the README, measured here
+	@for script in experiments/benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## what runs left behind; not the environment
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

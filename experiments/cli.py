@@ -1,0 +1,191 @@
+"""The command line: `journeylab simulate | train | promote | score | package | serve | ui`.
+
+Every command ends with the path or URI of what it made; with `--json` that is the last line, for scripts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from features.errors import JourneyLabError
+
+app = typer.Typer(
+    name="journeylab",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+    help="From a raw log of customer events to churn and conversion predictions that a service can call.\n\n"
+    "Start with `journeylab simulate`, then `journeylab train experiments/demo.toml`.",
+)
+console = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, as the last line.")]
+
+
+def main() -> None:
+    """The entry point: errors that a user can mend are printed as one sentence, without a stack."""
+    try:
+        app()
+    except JourneyLabError as error:
+        console.print(f"[bold red]Error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("Stopped. Nothing is broken: run the same command again and it goes on from here.")
+        sys.exit(130)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("runs/demo"),
+    customers: Annotated[int, typer.Option(min=1, help="How many customers.")] = 4000,
+    days: Annotated[int, typer.Option(min=30, help="How many days of history.")] = 400,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same journeys.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """Simulated journeys, with the true probability of every outcome.
+
+    Example: `journeylab simulate --customers 4000 --days 400 --out runs/demo`
+    """
+    from features.simulate import simulate as run
+
+    simulation = run(n_customers=customers, days=days, seed=seed)
+    simulation.save(out)
+    _finish(
+        as_json,
+        f"{len(simulation.events):,} events of {customers:,} customers",
+        {"events": str(out / "events.parquet"), "rows": len(simulation.events)},
+        "events",
+    )
+
+
+@app.command()
+def train(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
+    trials: Annotated[int | None, typer.Option(min=0, help="Trials of the search; overrides the file.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build features, tune and fit the models of an experiment, track everything in MLflow.
+
+    A search that was stopped, even by `kill -9`, goes on where it was when the same command runs again.
+
+    Examples: `journeylab train experiments/online_retail_churn.toml --trials 30`,
+    `journeylab train experiments/demo.toml --set events.path=mine.csv --set search.seed=1`
+    """
+    from training.experiment import load_experiment
+    from training.train import train as run
+
+    overrides = [*(settings or []), *([f"search.trials={trials}"] if trials is not None else [])]
+    result = run(load_experiment(experiment, overrides), progress=console)
+    _table(result.models)
+    _finish(as_json, f"best on validation: {result.best}", result.to_dict(), "model_uri")
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="A model URI from `train`, e.g. models:/m-0123…, or a run id.")],
+    name: Annotated[str | None, typer.Option(help="The registered name; by default the experiment's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a model, and make it champion if it is surely no worse than the one there is.
+
+    Both are compared on the same, most recent closed rows that neither was fitted or tuned on.
+
+    Example: `journeylab promote models:/m-0123456789abcdef`
+    """
+    from training.registry import promote as run
+
+    promotion = run(model, name=name, progress=console)
+    _finish(as_json, f"{promotion.alias}: {promotion.reason}", promotion.to_dict(), "model_uri")
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="An MLflow model URI, e.g. models:/demo_churn@champion, or a folder.")],
+    events: Annotated[Path, typer.Option(help="Events, raw as the model was trained on, or canonical.")],
+    out: Annotated[Path, typer.Option(help="Where to write: .csv or .parquet.")],
+    snapshots: Annotated[
+        Path | None, typer.Option(help="Rows of customer_id, cutoff; by default everyone, just after the last event.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score customers: one row out for each row in, in the same order, with `probability` or a `reason` why not.
+
+    Example: `journeylab score models:/demo_churn@champion --events runs/demo/events.parquet --out scores.csv`
+    """
+    from training.scoring import score_file
+
+    rows, without = score_file(model, events, snapshots, out)
+    note = f"{rows:,} rows" + (f", {without:,} of them without a probability: see their `reason`" if without else "")
+    _finish(as_json, note, {"out": str(out), "rows": rows}, "out")
+
+
+@app.command()
+def package(
+    models: Annotated[list[str], typer.Argument(help="Registered models, e.g. demo_churn@champion; one or more.")],
+    as_json: AsJson = False,
+) -> None:
+    """Package champions as a bento, after proof that it returns the numbers that MLflow recorded.
+
+    Example: `journeylab package demo_churn@champion demo_conversion@champion`
+    """
+    from serving.package import package as run
+
+    bento = run(models)
+    _finish(as_json, "packaged", {"bento": str(bento)}, "bento")
+
+
+@app.command()
+def serve(
+    bento: Annotated[str | None, typer.Argument(help="A bento's tag; by default the newest.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 3000,
+) -> None:
+    """Serve a bento on this machine.
+
+    Example: `journeylab serve --port 3000`, then open http://127.0.0.1:3000
+    """
+    from serving.serve import serve as run
+
+    run(bento, host=host, port=port)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5000,
+) -> None:
+    """Open the reviewer's desk: MLflow on this machine's runs.
+
+    Example: `journeylab ui --port 5000`, then open http://127.0.0.1:5000
+    """
+    from training.tracking import tracking_uri
+
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(), "--port", str(port)]
+    raise typer.Exit(subprocess.call([*command, "--host", "127.0.0.1"], env=dict(os.environ)))
+
+
+def _finish(as_json: bool, note: str, result: dict[str, Any], key: str) -> None:
+    """The last words of a command: a note for people, and the URI or path, or all of it as JSON, for scripts."""
+    console.print(_plain(note), highlight=False, soft_wrap=True)
+    sys.stdout.write((json.dumps(result) if as_json else str(result[key])) + "\n")
+
+
+def _plain(text: str) -> str:
+    """Text in which square brackets mean themselves."""
+    return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()

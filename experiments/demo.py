@@ -1,0 +1,75 @@
+"""The whole way through the house on simulated journeys, by the commands that a user would type: `make demo`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+EVENTS = Path("runs/demo/events.parquet")
+EXPERIMENTS = {"demo_churn": "experiments/demo.toml", "demo_conversion": "experiments/demo_conversion.toml"}
+NEXT = """
+What to do next
+  make ui                               compare the runs in MLflow:    http://127.0.0.1:5000
+  make serve                            serve the bento and its API page: http://127.0.0.1:3000
+  experiments/demo.toml                 the experiment file: copy it, point it at your own events
+  experiments/online_retail_churn.toml  real journeys: churn in a gift shop
+  experiments/bpi2012_conversion.toml   real journeys: loan applications
+"""
+
+console = Console(stderr=True)
+
+
+def main() -> None:
+    """Simulate, train both tasks, promote, package, and ask the bento about one customer."""
+    started = time.monotonic()
+    journeylab("simulate", "--out", str(EVENTS.parent))
+    for file in EXPERIMENTS.values():
+        trained = journeylab("train", file)
+        journeylab("promote", trained["model_uri"])
+    bento = journeylab("package", *(f"{name}@champion" for name in EXPERIMENTS))["bento"]
+    ask_one_customer(bento)
+    console.print(f"\nDone in {time.monotonic() - started:.0f} s.{NEXT}", highlight=False)
+
+
+def journeylab(*arguments: str) -> dict[str, Any]:
+    """Run a command as a user would and return what it prints for scripts."""
+    console.rule(f"journeylab {' '.join(arguments)}", align="left", style="dim")
+    command = [sys.executable, "-m", "experiments.cli", *arguments, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def ask_one_customer(bento: str) -> None:
+    """Start the bento, send it one customer's events, print the answers, stop it."""
+    from serving.serve import running
+
+    events = one_customer()
+    with running(bento) as client:
+        for route in ("churn", "conversion"):
+            console.rule(f"POST /{route}, {len(events)} events of one customer", align="left", style="dim")
+            answer = client.post(f"/{route}", {"events": events, "reasons": True})
+            console.print_json(json.dumps(answer))
+
+
+def one_customer() -> list[dict[str, Any]]:
+    """The canonical events of one simulated customer, JSON-ready: the one in the middle of the file."""
+    import pandas as pd
+
+    events = pd.read_parquet(EVENTS)
+    customer = events["customer_id"].iloc[len(events) // 2]
+    mine = events[events["customer_id"] == customer].drop(columns="customer_id")
+    rows = json.loads(mine.to_json(orient="records", date_format="iso"))
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What every model of snapshots can do; training, tracking and serving know nothing else about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.snapshots import Snapshots
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that moved one prediction.
+
+    Attributes:
+        subject: what it is about: "rhythm", "returns", "open work".
+        text: a sentence fragment with the customer's own figure.
+        feature: the feature of that subject that moved the prediction most.
+        value: the feature's value for this customer; NaN where it has none.
+        contribution: change of the log-odds by all features of the subject; positive raises the probability.
+    """
+
+    subject: str
+    text: str
+    feature: str
+    value: float
+    contribution: float
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model takes snapshots, never matrices; its features travel inside it."""
+
+    kind: str
+
+    def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
+        """Learn from (n,) snapshots and their (n,) 0/1 labels, and from nothing else."""
+        ...
+
+    def predict(self, snapshots: Snapshots) -> Vector:
+        """(n,) calibrated probabilities in (0, 1)."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model as data (JSON, LightGBM text, safetensors) into `folder`; see `models.folder`."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; runs no code from the folder."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A model that can say why."""
+
+    def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
+        """For each snapshot at most `top` reasons, the strongest first."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A model whose inputs a reviewer can look up."""
+
+    def feature_table(self) -> pd.DataFrame:
+        """One row a feature: `name, group, meaning, importance` (share of the total gain)."""
+        ...
+
+
+def check_labels(snapshots: Snapshots, labels: npt.ArrayLike) -> Vector:
+    """(n,) labels as float64 zeros and ones.
+
+    Raises:
+        DataError: when the lengths differ, a label is neither 0 nor 1, or only one class is there.
+    """
+    from features.errors import DataError
+
+    y = np.asarray(labels, dtype=np.float64)
+    if y.shape != (len(snapshots),):
+        raise DataError(f"{len(snapshots)} snapshots but labels of shape {y.shape}: one label a snapshot is needed.")
+    odd = np.flatnonzero(~np.isin(y, (0.0, 1.0)))
+    if len(odd):
+        raise DataError(f"Label {y[odd[0]]} in row {odd[0]} is neither 0 nor 1 ({len(odd)} such rows).")
+    if len(y) == 0 or y.min() == y.max():
+        only = "no rows" if len(y) == 0 else f"{len(y)} rows, all of them {int(y[0])}"
+        raise DataError(f"Nothing to learn: the labels hold {only}. Check the task's cutoffs and touchpoints.")
+    return y
+
+
+Settings = dict[str, Any]

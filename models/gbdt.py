@@ -1,0 +1,191 @@
+"""Gradient-boosted trees (LightGBM) on tabular features: several members, each stopped early on later, unseen customers.
+
+The rows that stop a member also calibrate the ensemble: every customer belongs to one member's held-out group, so each
+late row gets a margin from a member that never saw its customer, and the calibration map is learnt on those.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.slices import moment_for_share, stable_groups
+from features.snapshots import Snapshots
+from features.tabular import TabularFeatures, TabularSettings
+from models.calibration import BetaCalibration, Vector
+from models.contract import Reason, check_labels
+from models.reasons import top_reasons
+
+Matrix = npt.NDArray[np.float32]
+
+FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
+
+
+@dataclass(frozen=True)
+class GBDTSettings:
+    """What a search may turn.
+
+    Attributes:
+        features: which features are built, see `features.tabular.TabularSettings`.
+        members: how many boosters are averaged; each leaves out one group of customers.
+        later_share: the share of the latest rows that stop the boosting and calibrate.
+        max_trees, patience: rounds of boosting at the most, and without progress on the later rows.
+        The rest are LightGBM's own names.
+    """
+
+    features: TabularSettings = field(default_factory=TabularSettings)
+    members: int = 5
+    later_share: float = 0.4
+    max_trees: int = 1500
+    patience: int = 60
+    learning_rate: float = 0.03
+    num_leaves: int = 15
+    min_data_in_leaf: int = 40
+    feature_fraction: float = 0.3
+    bagging_fraction: float = 0.8
+    lambda_l1: float = 0.0
+    lambda_l2: float = 5.0
+    path_smooth: float = 0.0
+    extra_trees: bool = False
+    seed: int = 0
+
+    def booster_parameters(self, member: int) -> dict[str, Any]:
+        """LightGBM's parameters for one member; no class weights, as they would bend the probabilities."""
+        turned = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction",
+                  "lambda_l1", "lambda_l2", "path_smooth", "extra_trees")  # fmt: skip
+        return {
+            "objective": "binary",
+            "bagging_freq": 1,
+            "seed": self.seed * 1000 + member,
+            "deterministic": True,
+            "force_col_wise": True,
+            "num_threads": int(os.environ.get("OMP_NUM_THREADS", "0")),
+            "verbosity": -1,
+        } | {name: getattr(self, name) for name in turned}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready data."""
+        return asdict(replace(self, features=TabularSettings())) | {"features": self.features.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`; what is missing takes its default."""
+        return cls(**data | {"features": TabularSettings.from_dict(data.get("features", {}))})
+
+
+class GBDT:
+    """LightGBM behind the contract of `models.contract.Model`."""
+
+    kind: ClassVar[str] = "gbdt"
+
+    def __init__(self, settings: GBDTSettings | None = None) -> None:
+        self.settings = settings or GBDTSettings()
+
+    def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
+        """Learn features, boosters and calibration from (n,) snapshots and (n,) 0/1 labels."""
+        y = check_labels(snapshots, labels)
+        self.features_ = TabularFeatures(self.settings.features).fit(snapshots)
+        x = self.features_.transform(snapshots)  # (n, f)
+        groups = stable_groups(snapshots.customer_ids, max(self.settings.members, FEWEST_GROUPS), self.settings.seed)
+        late = _late(snapshots.cutoff, self.settings.later_share)
+        self.boosters_ = []
+        margins, seen = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
+        for member in range(self.settings.members):
+            held_out = groups == member
+            check = held_out & late if _both_classes(y[held_out & late]) else held_out
+            booster = self._boost(x, y, ~held_out, check, member)
+            margins[check] = _margin(booster, x[check])
+            seen |= check
+            self.boosters_.append(booster)
+        self.calibration_ = BetaCalibration.fit(margins[seen], y[seen])
+        return self
+
+    def predict(self, snapshots: Snapshots) -> Vector:
+        """(n,) calibrated probabilities."""
+        return self.calibration_.probability(self._margins(self.features_.transform(snapshots)))
+
+    def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
+        """SHAP values of the boosters (log-odds, before calibration), summed by subject, the strongest first."""
+        x = self.features_.transform(snapshots)
+        shares = sum(np.asarray(b.predict(x, pred_contrib=True))[:, :-1] for b in self.boosters_) / len(self.boosters_)
+        return top_reasons(x, shares, self.features_.describe(), top)
+
+    def feature_table(self) -> pd.DataFrame:
+        """One row a feature: `name, group, meaning, importance` (share of the boosters' total gain)."""
+        gain = sum(b.feature_importance("gain") for b in self.boosters_)
+        return self.features_.describe().assign(importance=gain / max(gain.sum(), 1e-300))
+
+    def save(self, folder: Path) -> None:
+        """Write `features.json`, `booster_*.txt`, `calibration.json` and `settings.json`."""
+        for number, booster in enumerate(self.boosters_):
+            booster.save_model(folder / f"booster_{number}.txt")
+        for name, data in (
+            ("features", self.features_.to_dict()),
+            ("calibration", self.calibration_.to_dict()),
+            ("settings", self.settings.to_dict()),
+        ):
+            (folder / f"{name}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        data = {
+            name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            for name in ("features", "calibration", "settings")
+        }
+        model = cls(GBDTSettings.from_dict(data["settings"]))
+        model.features_ = TabularFeatures.from_dict(data["features"])
+        model.calibration_ = BetaCalibration(**data["calibration"])
+        model.boosters_ = [
+            lgb.Booster(model_file=folder / f"booster_{number}.txt") for number in range(model.settings.members)
+        ]
+        return model
+
+    def _boost(
+        self, x: Matrix, y: Vector, fit: npt.NDArray[np.bool_], check: npt.NDArray[np.bool_], member: int
+    ) -> Any:
+        names = self.features_.get_feature_names_out()
+        parameters = self.settings.booster_parameters(member)
+        train = lgb.Dataset(
+            x[fit], y[fit], feature_name=names, categorical_feature=self.features_.categorical_features,
+            params=parameters, free_raw_data=True,
+        )  # fmt: skip
+        booster = lgb.train(
+            parameters,
+            train,
+            num_boost_round=self.settings.max_trees,
+            valid_sets=[train.create_valid(x[check], y[check])],
+            callbacks=[lgb.early_stopping(self.settings.patience, verbose=False)],
+        )
+        # What stays is what the text file holds: the trees up to the best round, none of the training data.
+        return lgb.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+
+    def _margins(self, x: Matrix) -> Vector:
+        """(n,) mean log-odds of the members."""
+        total = np.zeros(len(x))
+        for booster in self.boosters_:
+            total += _margin(booster, x)
+        return total / len(self.boosters_)
+
+
+def _margin(booster: Any, x: Matrix) -> Vector:
+    return np.asarray(booster.predict(x, raw_score=True), dtype=np.float64)
+
+
+def _late(cutoffs: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
+    """(n,) which rows are among the latest; all of them where there is one cutoff only."""
+    if cutoffs.min() == cutoffs.max():
+        return np.ones(len(cutoffs), dtype=bool)
+    return np.asarray(cutoffs >= moment_for_share(cutoffs, share))
+
+
+def _both_classes(y: Vector) -> bool:
+    return len(y) > 0 and bool(y.min() != y.max())

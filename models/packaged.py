@@ -1,0 +1,385 @@
+"""A scoring folder: a model with all that is needed to score raw events, and the one code that does it.
+
+`journeylab score`, the MLflow model (`models.pyfunc`) and the service (`serving.service`) all call `Scorer`; there is
+no second way to a probability. A folder holds what `models.folder` saved, `task.json` and, once a run has recorded
+one, a sample of journeys with their probabilities (`models.parity`).
+
+    scorer = Scorer.load(Path("runs/churn/scoring"))
+    scored = scorer.score_events(events, cutoffs)     # frames: canonical event rows; customer_id, cutoff
+    scored.frame                                      # customer_id, cutoff, probability, reason
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.errors import DataError
+from features.event_columns import text_column
+from features.events import as_table, check_events
+from features.journeys import Category, Journeys, microseconds, pack
+from features.schema import EventSchema
+from features.snapshots import Snapshots
+from models.contract import Explains, Model, Reason, Vector
+from models.folder import load_model, save_model
+
+FORMAT = 1
+ROWS_AT_ONCE = 50_000  # bounds the feature matrix; every row depends on itself alone, so the blocks do not show
+NOT_A_TIME = np.iinfo(np.int64).min
+ONE_CUSTOMER = pa.array([""], pa.string())
+
+UNKNOWN_CUSTOMER = "the events hold no such customer"
+NO_EVENT_BEFORE = "the customer has no event before the cutoff"
+NO_CUTOFF = "the cutoff is no ISO 8601 time"
+NO_CUSTOMER = "the customer_id is missing"
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of scoring a batch.
+
+    Attributes:
+        frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), `probability` (NaN where none can be
+            given) and `reason` (why none; None where there is one).
+        why: for each row what moved the probability; empty lists where there is none or nobody asked.
+        unknown: touchpoint never seen in training → events of it.
+        quarantined: reason → events set aside by the checks.
+        quarantine: those events, see `features.events.Checked`.
+        notes: what was assumed about the events.
+    """
+
+    frame: pd.DataFrame
+    why: list[list[Reason]]
+    unknown: dict[str, int]
+    quarantined: dict[str, int] = field(default_factory=dict)
+    quarantine: pa.Table | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A fitted model, its task, and the events it understands.
+
+    Attributes:
+        model: gives calibrated probabilities for snapshots.
+        task: at least `name`, `kind` ("churn", "conversion", "labels") and `horizon_days`.
+        source: how the training log was read, as `features.sources.EventSource` dumps it.
+        schema: the columns beyond the canonical ones.
+        touchpoints: every touchpoint seen in training; others are counted in the answer.
+        about: data fingerprint, training window, base rate, versions: for people and labels.
+    """
+
+    model: Model
+    task: dict[str, Any]
+    schema: EventSchema = field(default_factory=EventSchema)
+    source: dict[str, Any] = field(default_factory=dict)
+    touchpoints: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> Path:
+        """Write model and `task.json` into `folder` (made where missing) and return it."""
+        save_model(self.model, folder)
+        data = {
+            "format": FORMAT,
+            "task": self.task,
+            "source": self.source,
+            "schema": self.schema.to_dict(),
+            "touchpoints": list(self.touchpoints),
+            "about": self.about,
+        }
+        text = json.dumps(data, indent=1, ensure_ascii=False, default=str)
+        (folder / "task.json").write_text(text, encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; runs no code from the folder.
+
+        Raises:
+            DataError: when the folder is no scoring folder, or one of another format.
+        """
+        data = read_task(folder)
+        return cls(
+            model=load_model(folder),
+            task=data["task"],
+            schema=EventSchema.from_dict(data["schema"]),
+            source=data["source"],
+            touchpoints=tuple(data["touchpoints"]),
+            about=data["about"],
+        )
+
+    @cached_property
+    def known_touchpoints(self) -> frozenset[str]:
+        """`touchpoints`, to look one up in."""
+        return frozenset(self.touchpoints)
+
+    @property
+    def name(self) -> str:
+        """The task's name: the registered model, the route of the service."""
+        return str(self.task["name"])
+
+    def score_events(
+        self,
+        events: pa.Table | pd.DataFrame,
+        cutoffs: pd.DataFrame | None = None,
+        *,
+        as_of: Any = None,
+        reasons: bool = False,
+    ) -> Scored:
+        """Probabilities from canonical event rows.
+
+        Args:
+            events: as `features.events.check_events` takes them; bad rows are set aside and counted.
+            cutoffs: `customer_id, cutoff`, one row out for each row in, in the same order. Without them every
+                customer of the batch gets one row.
+            as_of: the cutoff of all customers where there are no `cutoffs`; by default just after the last event.
+            reasons: also say what moved each probability, where the model can.
+
+        Raises:
+            DataError: no event log at all, or `cutoffs` without its columns.
+        """
+        checked = check_events(events, self.schema, duplicates="quarantine" if self.drops_duplicates else "keep")
+        journeys = pack(self._with_stages(checked.events), self.schema)
+        scored = self.score_journeys(journeys, cutoffs, as_of=as_of, reasons=reasons)
+        return Scored(scored.frame, scored.why, scored.unknown, checked.counts, checked.quarantine, checked.notes)
+
+    def score_journeys(
+        self, journeys: Journeys, cutoffs: pd.DataFrame | None = None, *, as_of: Any = None, reasons: bool = False
+    ) -> Scored:
+        """The same for a packed log."""
+        if cutoffs is None:
+            ids = np.asarray(journeys.customer_ids.cast(pa.string()), dtype=object)
+            cutoff = np.full(journeys.n_customers, _one_cutoff(journeys, as_of), dtype=np.int64)
+        else:
+            ids, cutoff = _asked(cutoffs)
+        snapshots = journeys.at(cutoff, journeys.index_of(ids))
+        why_not = _why_not(snapshots, ids)
+        usable = np.flatnonzero([reason is None for reason in why_not])
+        probability = np.full(len(snapshots), np.nan)
+        probability[usable] = self.probabilities(snapshots.take(usable))
+        stamps = np.where(cutoff == NOT_A_TIME, np.datetime64("NaT", "us"), cutoff.view("datetime64[us]"))
+        columns = {"customer_id": ids, "cutoff": stamps, "probability": probability, "reason": why_not}
+        return Scored(
+            pd.DataFrame(columns),
+            self._why(snapshots, usable, reasons),
+            unknown_touchpoints(journeys, self.touchpoints),
+        )
+
+    def probabilities(self, snapshots: Snapshots) -> Vector:
+        """(n,) probabilities, block by block, so that the features of a large log need not fit in memory."""
+        if len(snapshots) <= ROWS_AT_ONCE:
+            return self.model.predict(snapshots) if len(snapshots) else np.zeros(0)
+        blocks = np.array_split(np.arange(len(snapshots)), -(-len(snapshots) // ROWS_AT_ONCE))
+        return np.concatenate([self.model.predict(snapshots.take(rows)) for rows in blocks])
+
+    def score_one(self, journey: Journeys, as_of: int, *, reasons: int = 0) -> tuple[float | None, list[Reason]]:
+        """Probability and reasons for a log of one customer, as `journey` makes it; None without an event before.
+
+        Args:
+            journey: one customer's events.
+            as_of: the cutoff, µs since 1970 UTC.
+            reasons: how many are wanted.
+        """
+        snapshot = journey.at(as_of)
+        if snapshot.stop[0] == 0:
+            return None, []
+        probability = float(self.model.predict(snapshot)[0])
+        wanted = reasons > 0 and isinstance(self.model, Explains)
+        return probability, self.model.reasons(snapshot, reasons)[0] if wanted else []  # type: ignore[attr-defined]
+
+    def journey(
+        self, t: Ints, categories: Mapping[str, Sequence[str | None]], numbers: Mapping[str, Sequence[float | None]]
+    ) -> tuple[Journeys, int]:
+        """One customer's events, packed as `score_events` would pack them but without a table, for the service.
+
+        Args:
+            t: (n,) µs since 1970 UTC, in source order.
+            categories: column → (n,) text, None where missing; `touchpoint` must be there, others are ignored.
+            numbers: column → (n,) finite numbers, None where missing.
+
+        Returns:
+            The log of one customer, and how many events were left out as equal to an earlier one.
+        """
+        texts = {name: categories[name] for name in self.schema.category_columns if name in categories}
+        figures = {
+            name: np.array(numbers[name], dtype=np.float64) for name in self.schema.number_columns if name in numbers
+        }
+        if self.drops_duplicates:
+            rows = _first_of_equals(t, texts, figures)
+            if len(rows) < len(t):
+                texts = {name: [values[row] for row in rows] for name, values in texts.items()}
+                figures = {name: values[rows] for name, values in figures.items()}
+                return self._packed(t[rows], texts, figures), len(t) - len(rows)
+        return self._packed(t, texts, figures), 0
+
+    @property
+    def drops_duplicates(self) -> bool:
+        """Whether the second of two equal events is left out, as it was in training.
+
+        An adapter compares the rows of its own file; canonical rows are not those.
+        """
+        return self.source.get("duplicates") == "quarantine" and self.source.get("adapter", "table") == "table"
+
+    def _packed(self, t: Ints, texts: dict[str, Sequence[str | None]], figures: dict[str, Vector]) -> Journeys:
+        if stages := self.source.get("stages"):
+            own = texts.get("stage") or [None] * len(t)
+            derived = [_stage_of(name, stages) for name in texts["touchpoint"]]
+            texts = texts | {"stage": [first or second for first, second in zip(derived, own, strict=True)]}
+        order = np.argsort(t, kind="stable")
+        return Journeys(
+            customer_ids=ONE_CUSTOMER,
+            offsets=np.array([0, len(t)], dtype=np.int64),
+            t=t[order],
+            categories={name: _coded(values, order) for name, values in texts.items()},
+            numbers={name: values[order] for name, values in figures.items()},
+        )
+
+    def _with_stages(self, events: pa.Table) -> pa.Table:
+        """The stage that training derived from each touchpoint; where it derives none, the events' own stays."""
+        stages = self.source.get("stages")
+        if not stages:
+            return events
+        touchpoints = text_column("touchpoint", events["touchpoint"].combine_chunks()).values
+        names = pa.array([_stage_of(name, stages) for name in touchpoints.dictionary.to_pylist()], pa.string())
+        stage = names.take(touchpoints.indices)
+        if "stage" not in events.column_names:
+            return events.append_column("stage", stage)
+        own = text_column("stage", events["stage"].combine_chunks()).values.cast(pa.string())
+        return events.drop_columns("stage").append_column("stage", pc.coalesce(stage, own))
+
+    def _why(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
+        why: list[list[Reason]] = [[] for _ in range(len(snapshots))]
+        if reasons and isinstance(self.model, Explains) and len(usable):
+            for row, found in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
+                why[row] = found
+        return why
+
+
+def read_task(folder: Path) -> dict[str, Any]:
+    """The `task.json` of a scoring folder.
+
+    Raises:
+        DataError: when there is none, or it is of another format.
+    """
+    path = folder / "task.json"
+    if not path.is_file():
+        raise DataError(f"{folder} is no scoring folder: it has no task.json. Give the one that a training run saved.")
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise DataError(
+            f"{path} has format {data.get('format')!r}; this version reads {FORMAT}. Install the version that saved it."
+        )
+    return data
+
+
+def _first_of_equals(t: Ints, texts: Mapping[str, Sequence[str | None]], figures: Mapping[str, Vector]) -> list[int]:
+    """Rows that are not equal to an earlier one in every column."""
+    numbers = [[None if value != value else value for value in values.tolist()] for values in figures.values()]
+    seen: dict[tuple[Any, ...], int] = {}
+    for row, values in enumerate(zip(t.tolist(), *texts.values(), *numbers, strict=True)):
+        seen.setdefault(values, row)
+    return list(seen.values())
+
+
+def _stage_of(touchpoint: str | None, stages: Mapping[str, str]) -> str | None:
+    """The stage of the first name or pattern that fits."""
+    if touchpoint is None:
+        return None
+    return next((stage for pattern, stage in stages.items() if fnmatchcase(touchpoint, pattern)), None)
+
+
+def _coded(values: Sequence[str | None], order: Ints) -> Category:
+    codes_of: dict[str | None, int] = {None: -1}
+    codes = np.array([codes_of.setdefault(value, len(codes_of) - 1) for value in values], dtype=np.int32)
+    names = tuple(name for name in codes_of if name is not None)
+    return Category(codes[order], names)
+
+
+def touchpoints_seen(snapshots: Snapshots) -> tuple[str, ...]:
+    """The touchpoints that any of the snapshots can see, in alphabetical order."""
+    category = snapshots.journeys.categories["touchpoint"]
+    edges = np.zeros(snapshots.journeys.n_events + 1, dtype=np.int64)
+    np.add.at(edges, snapshots.start, 1)
+    np.add.at(edges, snapshots.stop, -1)
+    codes = np.unique(category.codes[np.cumsum(edges[:-1]) > 0])
+    return tuple(sorted(category.names[code] for code in codes if code >= 0))
+
+
+def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, int]:
+    """Touchpoint outside `known` → how many events have it."""
+    category = journeys.categories["touchpoint"]
+    strange = [code for code, name in enumerate(category.names) if name not in set(known)] if known else []
+    if not strange:
+        return {}
+    counts = np.bincount(category.codes[category.codes >= 0], minlength=len(category.names))
+    return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a probability depends on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("journeylab", "lightgbm", "numba", "numpy", "pandas", "pyarrow")}
+
+
+def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
+    if as_of is None:
+        return int(journeys.t.max()) + 1
+    cutoff = _moments(pd.Series([as_of]))
+    if cutoff[0] == NOT_A_TIME:
+        raise DataError(
+            f"as_of {as_of!r} is no ISO 8601 time: give one such as '{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}'."
+        )
+    return int(cutoff[0])
+
+
+def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
+    """(n,) identifiers and (n,) cutoffs in µs, `NOT_A_TIME` where unreadable."""
+    for name in ("customer_id", "cutoff"):
+        if name not in cutoffs.columns:
+            there = ", ".join(f"'{column}'" for column in cutoffs.columns)
+            raise DataError(
+                f"The snapshots have no column '{name}': the columns are {there}. Rename the one that holds it."
+            )
+    table = as_table(cutoffs[["customer_id"]])
+    column = table["customer_id"].combine_chunks()
+    ids = text_column("customer_id", column).values.cast(pa.string())
+    return np.asarray(ids.to_pylist(), dtype=object), _moments(cutoffs["cutoff"])
+
+
+def _moments(values: pd.Series) -> Ints:
+    """(n,) µs since 1970 UTC, `NOT_A_TIME` where a value is missing or no time."""
+    values = values.reset_index(drop=True)
+    if pd.api.types.is_numeric_dtype(values):  # a number says no unit
+        return np.full(len(values), NOT_A_TIME)
+    if not isinstance(values.dtype, pd.DatetimeTZDtype) and values.dtype.kind != "M":
+        values = values.map(lambda value: None if isinstance(value, int | float) else value)
+        values = pd.to_datetime(values.astype(object), format="ISO8601", utc=True, errors="coerce")
+    found = np.full(len(values), NOT_A_TIME)
+    there = values.notna().to_numpy()
+    found[there] = microseconds(values[there])
+    return found
+
+
+def _why_not(snapshots: Snapshots, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    """(n,) why a row gets no probability, None where it gets one."""
+    reasons = np.full(len(snapshots), None, dtype=object)
+    reasons[snapshots.stop <= snapshots.start] = NO_EVENT_BEFORE
+    reasons[snapshots.customer < 0] = UNKNOWN_CUSTOMER
+    reasons[snapshots.cutoff == NOT_A_TIME] = NO_CUTOFF
+    reasons[[value is None for value in ids]] = NO_CUSTOMER
+    return reasons

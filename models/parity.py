@@ -1,0 +1,111 @@
+"""A sample of raw journeys with the probabilities that a run recorded: proof that a model is the same, wherever it goes.
+
+A run records it beside the model; the packaged service and the tests replay it. Customers get invented names, and
+each journey keeps some events after its cutoff, so that a replay that looked ahead would show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.errors import DataError
+from features.snapshots import Snapshots
+from models.packaged import Scorer
+
+FOLDER = "sample"
+LONGEST = 2_000  # events; journeys beyond it would make the sample heavy and prove nothing more
+EVENTS_AFTER = 20
+TOLERANCE = 1e-6
+
+Predict = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def record_sample(scorer: Scorer, snapshots: Snapshots, folder: Path, *, n: int = 50) -> Path:
+    """Write about `n` journeys, spread over the range of probabilities, and what the model gives them.
+
+    Args:
+        scorer: with the model as trained.
+        snapshots: to choose from; the held-out ones are a good choice.
+        folder: the scoring folder.
+        n: how many.
+
+    Returns:
+        The folder of the sample: `events.parquet` (canonical rows with `cutoff`) and `scores.json`.
+    """
+    chosen = snapshots.take(_spread(scorer, snapshots, n))
+    names = [f"journey-{row:03d}" for row in range(len(chosen))]
+    sample = folder / FOLDER
+    sample.mkdir(parents=True, exist_ok=True)
+    pq.write_table(_raw_events(chosen, names), sample / "events.parquet")
+    scores = [
+        {"customer_id": name, "cutoff": str(cutoff), "probability": float(p)}
+        for name, cutoff, p in zip(
+            names, chosen.cutoff.view("datetime64[us]"), scorer.probabilities(chosen), strict=True
+        )
+    ]
+    (sample / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
+    return sample
+
+
+def read_sample(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The events (canonical rows with `cutoff`) and the scores (`customer_id, cutoff, probability`) of a folder.
+
+    Raises:
+        DataError: when the folder has no sample.
+    """
+    sample = folder / FOLDER
+    if not (sample / "scores.json").is_file():
+        raise DataError(f"{folder} has no recorded sample: train the model again, or record one (models.parity).")
+    scores = pd.DataFrame(json.loads((sample / "scores.json").read_text(encoding="utf-8")))
+    scores["cutoff"] = pd.to_datetime(scores["cutoff"]).astype("datetime64[us]")
+    return pq.read_table(sample / "events.parquet").to_pandas(), scores
+
+
+def largest_difference(folder: Path, predict: Predict) -> float:
+    """The largest difference between the recorded probabilities and those of `predict` on the same events.
+
+    Args:
+        folder: a scoring folder with a sample.
+        predict: canonical rows with `cutoff` → `customer_id, probability`, one row a customer.
+    """
+    events, scores = read_sample(folder)
+    given = predict(events).set_index("customer_id")["probability"].reindex(scores["customer_id"]).to_numpy(np.float64)
+    difference = np.abs(given - scores["probability"].to_numpy(np.float64))
+    return float("inf") if np.isnan(difference).any() else float(difference.max(initial=0.0))
+
+
+def _spread(scorer: Scorer, snapshots: Snapshots, n: int) -> npt.NDArray[np.int64]:
+    """Rows with events, evenly over the order of probabilities."""
+    seen = snapshots.stop - snapshots.start
+    rows = np.flatnonzero((seen > 0) & (seen <= LONGEST))
+    if len(rows) == 0:
+        raise DataError(f"No snapshot has between 1 and {LONGEST:,} events before its cutoff: nothing to record.")
+    order = np.argsort(scorer.probabilities(snapshots.take(rows)), kind="stable")
+    return np.asarray(rows[order[np.unique(np.linspace(0, len(rows) - 1, n).round().astype(np.int64))]])
+
+
+def _raw_events(snapshots: Snapshots, names: list[str]) -> pa.Table:
+    """The snapshots' events as canonical rows, a few beyond the cutoff included."""
+    journeys = snapshots.journeys
+    end = np.minimum(journeys.offsets[snapshots.customer + 1], snapshots.stop + EVENTS_AFTER)
+    sizes = end - snapshots.start
+    at = np.concatenate([np.arange(start, stop) for start, stop in zip(snapshots.start, end, strict=True)])
+    columns: dict[str, pa.Array] = {
+        "customer_id": pa.array(np.repeat(np.array(names, dtype=object), sizes)),
+        "timestamp": pa.array(np.asarray(journeys.t)[at], pa.timestamp("us")),
+        "cutoff": pa.array(np.repeat(snapshots.cutoff, sizes), pa.timestamp("us")),
+    }
+    for name, category in journeys.categories.items():
+        values = np.array([*category.names, None], dtype=object)  # a missing one is -1: the None at the end
+        columns[name] = pa.array(values[np.asarray(category.codes)[at]], pa.string())
+    for name, numbers in journeys.numbers.items():
+        columns[name] = pa.array(np.asarray(numbers)[at], from_pandas=True)
+    return pa.table(columns)

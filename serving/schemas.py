@@ -1,0 +1,275 @@
+"""What a request may hold and what an answer holds: decoded once, checked on the way, refused in one sentence.
+
+A body is parsed and checked in one pass (pydantic, compiled). Everything that is wrong with a request becomes a
+`Refused` with an HTTP status and a sentence that names the field, what it holds and the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, NotRequired, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
+from typing_extensions import TypedDict
+
+BODY_BYTES = 8 * 1024 * 1024
+EVENTS = 10_000
+TEXT_LENGTH = 500
+ID_LENGTH = 200
+REASONS = 20
+LEAD = timedelta(days=1)  # how far ahead of this machine's clock as_of may lie: time zones, clocks that differ
+FIELDS = ("events", "customer_id", "as_of", "reasons")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)  # as `features.event_columns`
+MICROSECOND = timedelta(microseconds=1)
+SHOWN = 60
+A_TIME = "2024-05-31T13:00:00Z"
+
+Text = Annotated[str, StringConstraints(strict=True, max_length=TEXT_LENGTH)]
+CustomerId = Annotated[str, StringConstraints(strict=True, max_length=ID_LENGTH, min_length=1)]
+Time = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=40, pattern=r"^\d{4}-\d{2}-\d{2}"),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": [A_TIME]}),
+]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Duration = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=0)]
+
+
+class Refused(Exception):
+    """A request that cannot be answered: an HTTP status and one sentence for the caller."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which fields an event may have, over all champions of a service.
+
+    Attributes:
+        categories: text, `touchpoint` first. numbers: numeric.
+    """
+
+    categories: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Every field that is looked at."""
+        return frozenset((*self.categories, *self.numbers, "timestamp", "customer_id"))
+
+
+@dataclass(frozen=True)
+class Question:
+    """A decoded request: one customer's events as columns, in the order given.
+
+    Attributes:
+        t: (n,) µs since 1970 UTC.
+        categories: column → (n,) text or None. numbers: column → (n,) numbers or None; only columns that occur.
+        as_of: µs since 1970 UTC.
+        customer_id: as given, or None.
+        reasons: how many are wanted.
+        ignored: fields of events that no champion looks at.
+    """
+
+    t: npt.NDArray[np.int64]
+    categories: Mapping[str, Sequence[str | None]]
+    numbers: Mapping[str, Sequence[float | None]]
+    as_of: int
+    customer_id: str | None = None
+    reasons: int = 0
+    ignored: tuple[str, ...] = field(default=())
+
+
+class Decoder:
+    """Bytes → `Question`, for events with these columns."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self.event_type = _event_type(columns)
+        self.adapter: TypeAdapter[Any] = TypeAdapter(_request_type(self.event_type))
+
+    def decode(self, body: bytes, now: datetime | None = None) -> Question:
+        """Parse and check a request.
+
+        Args:
+            body: JSON.
+            now: what `as_of` defaults to.
+
+        Raises:
+            Refused: with the one thing that is wrong first.
+        """
+        try:
+            request = self.adapter.validate_json(body)
+        except ValidationError as error:
+            raise _refusal(error) from None
+        now = now or datetime.now(UTC)
+        events: list[dict[str, Any]] = request["events"]
+        return Question(
+            t=np.array([_moment(event["timestamp"], "events", at) for at, event in enumerate(events)], dtype=np.int64),
+            categories=self._categories(events),
+            numbers=self._numbers(events),
+            as_of=_as_of(request.get("as_of"), now),
+            customer_id=_customer(request.get("customer_id"), events),
+            reasons=int(request.get("reasons") or 0),
+            ignored=self._ignored(events),
+        )
+
+    def json_schema(self) -> dict[str, Any]:
+        """The request's JSON schema, for the OpenAPI document."""
+        return self.adapter.json_schema(ref_template="#/components/schemas/{model}")
+
+    def _categories(self, events: list[dict[str, Any]]) -> dict[str, list[str | None]]:
+        columns = {name: [_present(event.get(name)) for event in events] for name in self.columns.categories}
+        if None in columns["touchpoint"]:
+            at = columns["touchpoint"].index(None)
+            raise Refused(422, f"events[{at}].touchpoint is blank: say what happened, such as 'page_view'.")
+        return {name: values for name, values in columns.items() if any(value is not None for value in values)}
+
+    def _numbers(self, events: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+        columns = {name: [event.get(name) for event in events] for name in self.columns.numbers}
+        return {name: values for name, values in columns.items() if any(value is not None for value in values)}
+
+    def _ignored(self, events: list[dict[str, Any]]) -> tuple[str, ...]:
+        fields: set[str] = set()
+        for event in events:
+            fields.update(event)
+        return tuple(name[:TEXT_LENGTH] for name in sorted(fields - self.columns.all)[:REASONS])
+
+
+def _present(value: str | None) -> str | None:
+    """Blank text is missing, as the checks of a log have it."""
+    return None if value is None or not value or value.isspace() else value
+
+
+def _event_type(columns: Columns) -> Any:
+    """The event as a typed dictionary; other fields are let through, to be told as ignored."""
+    fields: dict[str, Any] = {"timestamp": Time, "touchpoint": Text, "customer_id": NotRequired[CustomerId | None]}
+    fields |= {name: NotRequired[Text | None] for name in columns.categories if name != "touchpoint"}
+    fields |= {
+        name: NotRequired[(Duration if name == "duration_s" else Number) | None] for name in columns.numbers
+    }
+    event = cast(Any, TypedDict("Event", fields))  # type: ignore[operator]
+    event.__pydantic_config__ = ConfigDict(extra="allow")
+    return event
+
+
+def _request_type(event: Any) -> Any:
+    fields: dict[str, Any] = {
+        "events": Annotated[list[event], Field(min_length=1, max_length=EVENTS)],
+        "customer_id": NotRequired[CustomerId | None],
+        "as_of": NotRequired[Time | None],
+        "reasons": NotRequired[Annotated[int, Strict(), Field(ge=0, le=REASONS)] | None],
+    }
+    request = cast(Any, TypedDict("Request", fields))  # type: ignore[operator]
+    request.__pydantic_config__ = ConfigDict(extra="forbid")
+    return request
+
+
+def _moment(text: str, name: str, at: int | None = None) -> int:
+    """ISO 8601 text → µs since 1970 UTC; without a zone it is UTC."""
+    where = name if at is None else f"{name}[{at}].timestamp"
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Refused(422, f"{where} is {text!r}, which is no time: give one such as '{A_TIME}'.") from None
+    if not EARLIEST <= moment < LATEST:
+        raise Refused(422, f"{where} is {text!r}: times from 1971 to 2099 are taken.")
+    return (moment - EPOCH) // MICROSECOND
+
+
+def _as_of(text: str | None, now: datetime) -> int:
+    if text is None:
+        return (now - EPOCH) // MICROSECOND
+    moment = _moment(text, "as_of")
+    if moment > (now + LEAD - EPOCH) // MICROSECOND:
+        raise Refused(422, f"as_of is {text!r}, which lies in the future: give a moment up to now, or leave it out.")
+    return moment
+
+
+def _customer(given: str | None, events: list[dict[str, Any]]) -> str | None:
+    there = {event["customer_id"] for event in events if event.get("customer_id") is not None}
+    if given is not None:
+        there.add(given)
+    if len(there) > 1:
+        raise Refused(422, f"The request holds {len(there)} different customers: send one customer a request.")
+    return next(iter(there), None)
+
+
+def as_text(moment_us: int) -> str:
+    """µs since 1970 UTC as ISO 8601.
+
+    >>> as_text(0)
+    '1970-01-01T00:00:00Z'
+    """
+    return (EPOCH + timedelta(microseconds=moment_us)).isoformat().replace("+00:00", "Z")
+
+
+def _refusal(error: ValidationError) -> Refused:
+    """The first thing that pydantic found, as a sentence."""
+    problem = error.errors(include_url=False)[0]
+    kind, where, value = problem["type"], _path(problem["loc"]), problem["input"]
+    more = f" ({error.error_count():,} problems in all)" if error.error_count() > 1 else ""
+    context = problem.get("ctx", {})
+    if kind == "json_invalid":
+        return Refused(400, f"The body is no JSON: {_first_line(str(context.get('error', problem['msg'])))}.")
+    if kind == "missing":
+        return Refused(422, f"{where} is missing{more}: it is needed.")
+    if kind == "extra_forbidden":
+        return Refused(422, f"{where} is no field of a request{more}: it takes {', '.join(FIELDS)}.")
+    if kind == "too_short":
+        return Refused(422, "events is empty: send at least one event.")
+    if kind == "too_long":
+        return Refused(413, f"events holds more than {EVENTS:,} events: send the latest {EVENTS:,}.")
+    if not problem["loc"]:
+        return Refused(422, 'The body is no JSON object: send {"events": [...]}.')
+    return Refused(422, f"{where} {_wrong(kind, problem['msg'], context)}{_found(value)}{more}.")
+
+
+def _wrong(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    known = {
+        "string_type": "must be text in quotes",
+        "string_pattern_mismatch": f"must be an ISO 8601 time such as '{A_TIME}'",
+        "string_too_short": "must not be empty",
+        "float_type": "must be a number",
+        "int_type": "must be a whole number",
+        "finite_number": "must be a finite number: leave unknown ones out",
+        "list_type": "must be a list",
+        "dict_type": "must be an object",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "string_too_long": f"must have at most {context.get('max_length')} characters",
+    }
+    return known.get(kind) or f"cannot be used ({_first_line(message)})"
+
+
+def _found(value: Any) -> str:
+    """The value, where it is short enough to help."""
+    if isinstance(value, str | int | float | bool) or value is None:
+        shown = json.dumps(value, ensure_ascii=False)
+        return f" (it is {shown})" if len(shown) <= SHOWN else ""
+    return " (it is a list)" if isinstance(value, list) else " (it is an object)"
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """('events', 3, 'value', 'constrained') → events[3].value; only names that can be part of a path are shown."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif len(part) <= SHOWN and not part.startswith(("nullable", "constrained", "function")):
+            text += f".{part}" if text else part
+    return text or "The body"
+
+
+def _first_line(text: str) -> str:
+    return (text.splitlines() or [""])[0].strip().rstrip(".")[:200]
