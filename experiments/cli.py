@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from features.errors import JourneyLabError
 
@@ -89,8 +91,9 @@ def train(
 
     overrides = [*(settings or []), *([f"search.trials={trials}"] if trials is not None else [])]
     result = run(load_experiment(experiment, overrides), progress=console)
-    _table(result.models)
-    _finish(as_json, f"best on validation: {result.best}", result.to_dict(), "model_uri")
+    _show(result.models)
+    note = f"Best on validation: {result.best}. Next: journeylab promote {result.model_uri}"
+    _finish(as_json, note, result.to_dict(), "model_uri")
 
 
 @app.command()
@@ -127,9 +130,10 @@ def score(
     """
     from training.scoring import score_file
 
-    rows, without = score_file(model, events, snapshots, out)
-    note = f"{rows:,} rows" + (f", {without:,} of them without a probability: see their `reason`" if without else "")
-    _finish(as_json, note, {"out": str(out), "rows": rows}, "out")
+    frame = score_file(model, events, snapshots, out, progress=console).frame
+    without = int(frame["probability"].isna().sum())
+    note = f"{len(frame):,} rows" + (f", {without:,} without a probability: see their reason" if without else "")
+    _finish(as_json, note, {"out": str(out), "rows": len(frame), "without_probability": without}, "out")
 
 
 @app.command()
@@ -143,8 +147,13 @@ def package(
     """
     from serving.package import package as run
 
-    bento = run(models)
-    _finish(as_json, "packaged", {"bento": str(bento)}, "bento")
+    built = run(models)
+    worst = max(built.differences.values())
+    note = (
+        f"{len(models)} champions, proved on recorded journeys: largest difference {worst:.1e}; it lies in {built.path}"
+    )
+    result = {"bento": built.tag, "path": str(built.path), "differences": built.differences}
+    _finish(as_json, note, result, "bento")
 
 
 @app.command()
@@ -159,7 +168,7 @@ def serve(
     """
     from serving.serve import serve as run
 
-    run(bento, host=host, port=port)
+    raise typer.Exit(run(bento, host=host, port=port))
 
 
 @app.command()
@@ -174,6 +183,24 @@ def ui(
 
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(), "--port", str(port)]
     raise typer.Exit(subprocess.call([*command, "--host", "127.0.0.1"], env=dict(os.environ)))
+
+
+def _show(models: dict[str, dict[str, Any]]) -> None:
+    """The models side by side, on validation and on the held-out rows, with intervals."""
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = [(split, metric) for split in ("validation", "test") for metric in ("auroc", "brier", "log_loss")]
+    table.add_column("model")
+    for split, metric in columns:
+        table.add_column(f"{split}\n{metric}", justify="right", no_wrap=True)
+    for name, model in models.items():
+        table.add_row(name, *(_interval(model["metrics"][split], metric) for split, metric in columns))
+    console.print(table)
+
+
+def _interval(metrics: dict[str, float], metric: str) -> str:
+    if metric not in metrics:
+        return "–"
+    return f"{metrics[metric]:.3f} ({metrics[f'{metric}_low']:.3f}–{metrics[f'{metric}_high']:.3f})"
 
 
 def _finish(as_json: bool, note: str, result: dict[str, Any], key: str) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from rich.console import Console
 
@@ -53,11 +54,13 @@ def ask_one_customer(bento: str) -> None:
     from serving.serve import running
 
     events = one_customer()
-    with running(bento) as client:
+    body = json.dumps({"events": events, "reasons": 3}).encode()
+    with running(bento) as url:
         for route in ("churn", "conversion"):
             console.rule(f"POST /{route}, {len(events)} events of one customer", align="left", style="dim")
-            answer = client.post(f"/{route}", {"events": events, "reasons": True})
-            console.print_json(json.dumps(answer))
+            request = Request(f"{url}/{route}", body, {"Content-Type": "application/json"})
+            with urlopen(request, timeout=30) as answer:
+                console.print_json(answer.read().decode())
 
 
 def one_customer() -> list[dict[str, Any]]:

@@ -28,7 +28,8 @@ def bpi2012(raw: pa.Table) -> pa.Table:
     cases = rows["case"].combine_chunks()
     first = pc.index_in(pc.unique(cases), cases)  # the first row of each case
     events = pa.concat_tables([_registrations(rows.take(first)), _activities(rows)], promote_options="default")
-    return events.take(pc.sort_indices(events, [(SOURCE_ROW, "ascending"), ("order", "ascending")])).drop_columns("order")
+    order = pc.sort_indices(events, [(SOURCE_ROW, "ascending"), ("order", "ascending")])
+    return events.take(order).drop_columns("order")
 
 
 def _registrations(rows: pa.Table) -> pa.Table:

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import DataError
+from features.interning import text_buffers
+from features.kernels_order import any_blank_start
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 Mask = npt.NDArray[np.bool_]
@@ -44,8 +46,14 @@ class Column:
     notes: tuple[str, ...] = ()
 
 
-def text_column(name: str, column: pa.Array) -> Column:
-    """Categories and identifiers as a dictionary of text; blank is missing, whole numbers lose their '.0'."""
+def text_column(name: str, column: pa.Array, *, keep_clean: bool = False) -> Column:
+    """Categories and identifiers as a dictionary of text; blank is missing, whole numbers lose their '.0'.
+
+    With `keep_clean`, text without blanks or nulls stays plain text: no one needs the dictionary of identifiers.
+    """
+    plain = keep_clean and column.type == pa.string() and not column.null_count
+    if plain and not any_blank_start(*text_buffers(column)):
+        return Column(column)
     if pa.types.is_null(column.type):
         return Column(pa.nulls(len(column), TEXT))
     if pa.types.is_dictionary(column.type):
@@ -81,11 +89,10 @@ def _float_text(column: pa.Array) -> pa.Array:
 
 
 def _tidy_dictionary(values: pa.Array, codes: pa.Array) -> pa.DictionaryArray:
-    """Blank and null entries become missing, equal entries one."""
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0)
-    values = pc.if_else(blank.fill_null(True), pa.scalar(None, pa.string()), values)
-    if values.null_count or pc.count_distinct(values).as_py() < len(values):
-        merged = values.dictionary_encode()
+    """Blank and null entries become missing."""
+    if values.null_count or any_blank_start(*text_buffers(values)):
+        blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0).fill_null(True)
+        merged = pc.if_else(blank, pa.scalar(None, pa.string()), values).dictionary_encode()
         values, codes = merged.dictionary, merged.indices.take(codes.cast(pa.int32()))
     return pa.DictionaryArray.from_arrays(codes.cast(pa.int32()), values)
 
@@ -139,7 +146,7 @@ def time_column(
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
-    if pa.types.is_null(kind):
+    if column.null_count == len(column):  # of whatever type: a frame without rows has no type worth the name
         return Column(pa.nulls(len(column), TIME))
     if _is_text(kind):
         return _times_from_text(name, column.cast(pa.string()), time_unit, time_format)
@@ -215,7 +222,10 @@ def _unit_needed(name: str, kind: pa.DataType, numbers: npt.NDArray[np.float64])
 
 def _times_from_text(name: str, text: pa.Array, time_unit: TimeUnit | None, time_format: str | None) -> Column:
     if time_unit is not None:
-        numbers, problems = _numbers_from_text(name, text)
+        try:
+            return _times_from_numbers(name, text.cast(pa.int64()), time_unit)
+        except pa.ArrowInvalid:  # fractions, or no numbers at all
+            numbers, problems = _numbers_from_text(name, text)
         column = _times_from_numbers(name, pa.array(numbers, mask=np.isnan(numbers)), time_unit)
         bad = {f"{name} is not a time": mask for mask in problems.values()}
         return Column(column.values, column.problems | bad, column.notes)

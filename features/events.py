@@ -5,27 +5,32 @@
     checked.quarantine   # row, reason, and the row's own values as text
     checked.counts       # {"timestamp is before 1971": 3}
 
-A table that is no event log at all raises one `DataError`. `EventCheck` does the same batch by batch.
+A table that is no event log at all raises one `DataError`. `check_batch` and `EventCheck` do the same for a log that
+comes in batches (`features.loading`).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.errors import DataError
-from features.event_columns import Column, Mask, TimeUnit, number_column, text_column, time_column
+from features.event_columns import Column, Mask, TimeUnit, naive_note, number_column, text_column, time_column
 from features.schema import REQUIRED, EventSchema
 
 SOURCE_ROW = "source_row"  # optional column: the 1-based data row of the user's file that a row came from
 TOO_MANY_BAD = 0.5
 SHOWN_ROWS = 3
+FILE = "file"  # the quarantine's column for the file of a folder
+MALFORMED = "the line has too many or too few fields"
+REPEATED = "the same as an earlier row in every column"
 REMEDIES = {
     "is not a time": "Give ISO 8601 text ('2024-05-31 13:00:00', with or without zone), timestamps, a time_format "
     "for other text, or a time_unit for numbers.",
@@ -83,144 +88,203 @@ def check_events(
     Raises:
         DataError: no event log at all: no rows, a required column missing, more than half of the rows bad.
     """
-    check = EventCheck(schema, naive_ok=naive_ok, time_unit=time_unit, time_format=time_format)
-    good = check.add(events)
+    check = EventCheck()
+    good, found = check_batch(events, CheckOptions(schema or EventSchema(), naive_ok, time_unit, time_format))
+    check.add(found)
     check.finish()
-    if duplicates == "quarantine":
-        good = check.set_duplicates_aside(good)
-    return Checked(good.drop_columns(SOURCE_ROW), check.quarantine(), dict(check.counts), tuple(check.notes))
+    if duplicates == "quarantine" and (again := good.to_pandas().duplicated().to_numpy()).any():
+        check.move_aside(quarantine_repeats(good.filter(pa.array(again)), found.rows[again]))
+        good = good.filter(pa.array(~again))
+    return Checked(good, check.quarantine(), dict(check.counts), tuple(check.notes))
 
 
-@dataclass
-class EventCheck:
-    """The checks over a log that comes in batches: `add` each, use what it returns, `finish` at the end."""
+@dataclass(frozen=True)
+class CheckOptions:
+    """How to check; the fields are those of `check_events`."""
 
-    schema: EventSchema | None = None
+    schema: EventSchema = field(default_factory=EventSchema)
     naive_ok: bool = True
     time_unit: TimeUnit | None = None
     time_format: str | None = None
-    rows_in: int = 0
-    rows_bad: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    columns: tuple[str, ...] = ()
-    set_aside: list[pa.Table] = field(default_factory=list)
 
-    def add(self, batch: pa.Table | pd.DataFrame) -> pa.Table:
-        """Check one batch; returns its good rows in canonical form, with `source_row`."""
-        schema = self.schema or EventSchema()
-        table = as_table(batch)
-        require_columns(table.column_names)
-        self.columns = tuple(table.column_names)
-        rows = self._rows(table)
-        columns = {name: self._column(name, table) for name in _wanted(schema) if name in table.column_names}
-        self._note_ignored(table, schema)
-        bad = self._set_aside(table, rows, columns)
-        canonical = {name: column.values for name, column in columns.items()} | {SOURCE_ROW: pa.array(rows)}
-        self.rows_in += len(rows)
-        good = pa.table(canonical)
-        return good if bad is None else good.filter(pa.array(~bad))
+
+@dataclass(frozen=True)
+class Findings:
+    """What `check_batch` has to say about a batch.
+
+    Attributes:
+        n_good: how many rows are good.
+        rows: (n_good,) int64, their numbers in the source.
+        bad: the rows set aside, as in `Checked.quarantine`; None where there are none.
+        columns: the names that the batch has.
+        notes: as in `Checked`.
+    """
+
+    n_good: int
+    rows: npt.NDArray[np.int64]
+    bad: pa.Table | None
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check_batch(batch: pa.Table | pd.DataFrame, options: CheckOptions, first_row: int = 1) -> tuple[pa.Table, Findings]:
+    """The good rows of one batch and the findings. Touches nothing shared: threads may check side by side.
+
+    Args:
+        batch: rows with canonical names; `source_row` overrides the numbers.
+        options: how to check.
+        first_row: the number of its first row in the source.
+    """
+    table = as_table(batch)
+    require_columns(table.column_names)
+    wanted = [name for name in wanted_columns(options.schema) if name in table.column_names]
+    columns = {name: _column(name, table, options) for name in wanted}
+    good = pa.table({name: column.values for name, column in columns.items()})
+    numbered = SOURCE_ROW in table.column_names
+    rows = np.asarray(table[SOURCE_ROW]) if numbered else np.arange(first_row, first_row + table.num_rows)
+    bad, problems = None, [item for column in columns.values() for item in column.problems.items()]
+    if problems:
+        reasons = _first_reasons(problems, table.num_rows)
+        is_bad = np.asarray(reasons != None)  # noqa: E711
+        bad = _quarantined(table.filter(pa.array(is_bad)), rows[is_bad], reasons[is_bad])
+        good, rows = good.filter(pa.array(~is_bad)), rows[~is_bad]
+    notes = _notes(columns, table, options)
+    return good, Findings(good.num_rows, rows, bad, tuple(table.column_names), notes)
+
+
+class EventCheck:
+    """The tally over batches in their order: `add` what `check_batch` found in each, `finish` at the end."""
+
+    def __init__(self) -> None:
+        self.rows_in = 0
+        self.counts: dict[str, int] = {}
+        self.notes: list[str] = []
+        self._columns: tuple[str, ...] = ()
+        self._bad: list[pa.Table] = []
+
+    def add(self, found: Findings) -> None:
+        """Count a batch."""
+        self.rows_in += found.n_good
+        if found.bad is not None:
+            self.set_aside(found.bad)
+        self.notes += [note for note in found.notes if note not in self.notes]
+        self._columns = self._columns or found.columns
+
+    def set_aside(self, bad: pa.Table) -> None:
+        """Count rows that go to quarantine."""
+        self._bad.append(bad)
+        self.rows_in += bad.num_rows
+        for item in pc.value_counts(bad["reason"]).to_pylist():
+            self.counts[item["values"]] = self.counts.get(item["values"], 0) + item["counts"]
+
+    def move_aside(self, bad: pa.Table) -> None:
+        """Count rows that were good so far and go to quarantine after all."""
+        self.rows_in -= bad.num_rows
+        self.set_aside(bad)
 
     def finish(self) -> None:
         """Raise if what was seen is no event log."""
         if self.rows_in == 0:
-            raise DataError(f"No event rows: {_columns_there(self.columns)} but no data below the header.")
-        if self.rows_bad > TOO_MANY_BAD * self.rows_in or self.rows_bad == self.rows_in:
-            raise DataError(self._no_log())
+            raise DataError(f"No event rows: {_columns_there(self._columns)} but no data below the header.")
+        rows_bad = sum(self.counts.values())
+        if rows_bad > TOO_MANY_BAD * self.rows_in:
+            raise DataError(_no_log(self.quarantine(), self.counts, self.rows_in))
 
     def quarantine(self) -> pa.Table:
         """The rows set aside so far: row, reason, and the values as text."""
-        if not self.set_aside:
-            columns = [name for name in self.columns if name != SOURCE_ROW]
+        if not self._bad:
+            columns = [name for name in self._columns if name != SOURCE_ROW]
             fields = [("row", pa.int64()), ("reason", pa.string()), *((name, pa.string()) for name in columns)]
             return pa.schema(fields).empty_table()
-        return pa.concat_tables(self.set_aside, promote_options="default").sort_by("row")
+        bad = pa.concat_tables(self._bad, promote_options="default").combine_chunks()
+        return bad.sort_by([(name, "ascending") for name in (FILE, "row") if name in bad.column_names])
 
-    def set_duplicates_aside(self, good: pa.Table) -> pa.Table:
-        """The rows without the second and later of equal ones, which go to quarantine."""
-        rows = good.drop_columns(SOURCE_ROW).to_pandas()
-        again = rows.duplicated().to_numpy()
-        if not again.any():
-            return good
-        why = "the same as an earlier row in every column"
-        self._keep(good.filter(pa.array(again)), np.full(int(again.sum()), why, dtype=object))
-        return good.filter(pa.array(~again))
 
-    def _column(self, name: str, table: pa.Table) -> Column:
-        schema = self.schema or EventSchema()
-        chunks = table[name].combine_chunks() if table[name].num_chunks != 1 else table[name].chunk(0)
-        if name == "timestamp":
-            column = time_column(name, chunks, time_unit=self.time_unit, time_format=self.time_format)
-            self._note_times(column)
-        elif name in schema.number_columns:
-            column = number_column(name, chunks, at_least=0.0 if name == "duration_s" else None)
-        else:
-            column = text_column(name, chunks)
-        return _require_values(name, column) if name in REQUIRED else column
+def _column(name: str, table: pa.Table, options: CheckOptions) -> Column:
+    chunks = table[name]
+    values = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
+    if name == "timestamp":
+        column = time_column(name, values, time_unit=options.time_unit, time_format=options.time_format)
+        if naive_note(name) in column.notes and not options.naive_ok:
+            raise DataError(f"{name} carries no time zone, which is not allowed here. Add the zone to the times.")
+    elif name in options.schema.number_columns:
+        column = number_column(name, values, at_least=0.0 if name == "duration_s" else None)
+    else:
+        column = text_column(name, values, keep_clean=name == "customer_id")
+    return _require_values(name, column) if name in REQUIRED else column
 
-    def _note_times(self, column: Column) -> None:
-        if column.notes and "time zone" in column.notes[0] and not self.naive_ok:
-            raise DataError(f"{column.notes[0]}, but naive times are not allowed here. Add the zone to the times.")
-        self.notes += [note for note in column.notes if note not in self.notes]
 
-    def _note_ignored(self, table: pa.Table, schema: EventSchema) -> None:
-        ignored = [name for name in table.column_names if name not in (*_wanted(schema), SOURCE_ROW)]
-        note = f"columns not in the schema are ignored: {', '.join(ignored)}"
-        if ignored and note not in self.notes:
-            self.notes.append(note)
+def _notes(columns: dict[str, Column], table: pa.Table, options: CheckOptions) -> tuple[str, ...]:
+    notes = [note for column in columns.values() for note in column.notes]
+    ignored = [name for name in table.column_names if name not in (*wanted_columns(options.schema), SOURCE_ROW)]
+    return (*notes, *((ignored_note(ignored),) if ignored else ()))
 
-    def _rows(self, table: pa.Table) -> npt.NDArray[np.int64]:
-        if SOURCE_ROW in table.column_names:
-            return np.asarray(table[SOURCE_ROW]).astype(np.int64)
-        return np.arange(self.rows_in + 1, self.rows_in + 1 + table.num_rows)
 
-    def _set_aside(self, table: pa.Table, rows: npt.NDArray[np.int64], columns: dict[str, Column]) -> Mask | None:
-        problems = [item for column in columns.values() for item in column.problems.items()]
-        if not problems:
-            return None
-        reasons = np.full(len(rows), None, dtype=object)
-        for reason, mask in reversed(problems):  # the first column's problem is the one that stays
-            reasons[mask] = reason
-        bad: Mask = np.asarray(reasons != None)  # noqa: E711
-        with_rows = table.drop_columns(SOURCE_ROW) if SOURCE_ROW in table.column_names else table
-        self._keep(with_rows.append_column(SOURCE_ROW, pa.array(rows)).filter(pa.array(bad)), reasons[bad])
-        return bad
+def ignored_note(columns: Iterable[str]) -> str:
+    """What is said about columns that nobody declared."""
+    return f"columns not in the schema are ignored: {', '.join(columns)}"
 
-    def _keep(self, rows: pa.Table, reasons: npt.NDArray[np.object_]) -> None:
-        originals = {name: _shown(rows[name]) for name in rows.column_names if name != SOURCE_ROW}
-        self.set_aside.append(pa.table({"row": rows[SOURCE_ROW], "reason": pa.array(reasons, pa.string())} | originals))
-        for reason, n in zip(*np.unique(reasons.astype(str), return_counts=True), strict=True):
-            self.counts[str(reason)] = self.counts.get(str(reason), 0) + int(n)
-        self.rows_bad += len(reasons)
 
-    def _no_log(self) -> str:
-        share = f"{self.rows_bad:,} of {self.rows_in:,} rows cannot be used"
-        why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(self.counts.items(), key=lambda item: -item[1]))
-        worst = max(self.counts, key=lambda reason: self.counts[reason])
-        column = worst.split(" ")[0]
-        first = self.quarantine().slice(0, 1000).filter(
-            pa.array(np.asarray(self.quarantine().slice(0, 1000)["reason"], dtype=object) == worst)
-        ).slice(0, SHOWN_ROWS)
-        shown = ", ".join(
-            f"row {row}: {column} = {value!r}"
-            for row, value in zip(first["row"].to_pylist(), first[column].to_pylist(), strict=True)
-        )
-        remedy = next((text for part, text in REMEDIES.items() if part in worst), "")
-        return f"This is no event log: {share} ({why}). First: {shown}. {remedy}"
+def _first_reasons(problems: list[tuple[str, Mask]], n: int) -> npt.NDArray[np.object_]:
+    reasons = np.full(n, None, dtype=object)
+    for reason, mask in reversed(problems):  # the first column's problem is the one that stays
+        reasons[mask] = reason
+    return reasons
+
+
+def _quarantined(
+    rows: pa.Table, numbers: npt.NDArray[np.int64], reasons: npt.NDArray[np.object_] | list[str]
+) -> pa.Table:
+    originals = {name: _shown(rows[name]) for name in rows.column_names if name != SOURCE_ROW}
+    return pa.table({"row": pa.array(numbers, pa.int64()), "reason": pa.array(reasons, pa.string())} | originals)
+
+
+def quarantine_repeats(rows: pa.Table, numbers: npt.NDArray[np.int64]) -> pa.Table:
+    """Quarantine rows for exact duplicates."""
+    return _quarantined(rows, numbers, [REPEATED] * len(numbers))
+
+
+def quarantine_lines(lines: Sequence[tuple[int, str]]) -> pa.Table:
+    """Quarantine rows for lines of a CSV file, (row, text), that have too many or too few fields."""
+    rows, texts = zip(*lines, strict=True)
+    return _quarantined(pa.table({"line": pa.array(texts, pa.string())}), np.array(rows), [MALFORMED] * len(rows))
+
+
+def _no_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:
+    share = f"{quarantine.num_rows:,} of {rows_in:,} rows cannot be used"
+    why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
+    worst = max(counts, key=lambda reason: counts[reason])
+    column = worst.split(" ")[0]
+    first = quarantine.filter(pc.equal(quarantine["reason"], worst)).slice(0, SHOWN_ROWS)
+    column = column if column in first.column_names else "line"
+    values = first[column].to_pylist()
+    shown = ", ".join(f"row {row}: {value!r}" for row, value in zip(first["row"].to_pylist(), values, strict=True))
+    remedy = next((text for part, text in REMEDIES.items() if part in worst), "")
+    return f"This is no event log: {share} ({why}). First {column}: {shown}. {remedy}"
 
 
 def as_table(events: pa.Table | pd.DataFrame) -> pa.Table:
-    """A frame as an Arrow table; columns of mixed Python types become text."""
+    """A frame as an Arrow table; columns of mixed Python types become text, text views plain text."""
     if not isinstance(events, pd.DataFrame):
-        return pa.Table.from_batches([events]) if isinstance(events, pa.RecordBatch) else events
+        table = pa.Table.from_batches([events]) if isinstance(events, pa.RecordBatch) else events
+        for place, column in enumerate(table.schema):
+            if pa.types.is_string_view(column.type):  # Arrow cannot filter these yet
+                table = table.set_column(place, column.name, table[place].cast(pa.string()))
+        return table
     return pa.table({str(name): _from_pandas(events[name]) for name in events.columns})
 
 
 def _from_pandas(series: pd.Series) -> pa.Array:
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        naive = series.dt.tz_convert(None).to_numpy()
+        return pa.array(naive).cast(pa.timestamp(series.dt.unit, "UTC"))
     try:
         return pa.array(series, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return pa.array([None if value is None or value is pd.NaT or value != value else str(value) for value in series])
+        missing = series.isna()
+        return pa.array(
+            [None if gone else str(value) for value, gone in zip(series, missing, strict=True)], pa.string()
+        )
 
 
 def require_columns(columns: Iterable[str], names: Iterable[str] = REQUIRED) -> None:
@@ -232,7 +296,7 @@ def require_columns(columns: Iterable[str], names: Iterable[str] = REQUIRED) -> 
             remedy = f"Map '{close[0]}' to it" if close else "Map the column that holds it"
             raise DataError(
                 f"No column '{name}': {_columns_there(there)}. "
-                f"{remedy} in the experiment file: [events.columns] {name} = \"{close[0] if close else 'their name'}\"."
+                f'{remedy} in the experiment file: [events.columns] {name} = "{close[0] if close else "their name"}".'
             )
 
 
@@ -241,7 +305,8 @@ def _columns_there(columns: Iterable[str]) -> str:
     return f"the columns are {', '.join(names)}" if names else "the input has no columns at all"
 
 
-def _wanted(schema: EventSchema) -> tuple[str, ...]:
+def wanted_columns(schema: EventSchema) -> tuple[str, ...]:
+    """Every column that an event table may have, in the order in which it is checked."""
     return ("timestamp", "customer_id", *schema.category_columns, *schema.number_columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from features.errors import DataError
+from features.event_columns import as_text
+from features.interning import TextIndex, text_buffers
+from features.kernels_order import first_at_or_after
+from features.moments import NOT_A_TIME as NOT_A_TIME
+from features.moments import microseconds as microseconds
 from features.schema import EventSchema
 from features.snapshots import UNKNOWN_CUSTOMER, Snapshots
+
+FEW = 64  # customers up to which a plain dictionary finds them faster
+HASHED_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,10 +68,30 @@ class Journeys:
         """How many customers there are."""
         return len(self.offsets) - 1
 
-    def index_of(self, ids: npt.ArrayLike | pd.Series) -> npt.NDArray[np.int64]:
-        """(n,) int64 indices of customers by identifier, -1 where the log does not know them."""
-        found = pc.index_in(pa.array(np.asarray(ids, dtype=object), pa.string()), self.customer_ids.cast(pa.string()))
-        return np.asarray(found.fill_null(UNKNOWN_CUSTOMER)).astype(np.int64)
+    def index_of(self, ids: Any) -> npt.NDArray[np.int64]:
+        """(n,) int64 indices of customers by identifier, -1 where the log does not know them.
+
+        Args:
+            ids: (n,) identifiers as text, in any list, array or Series; numbers are matched by their text.
+        """
+        if self.n_customers <= FEW and len(ids) <= FEW:
+            known = self._few
+            return np.array([known.get(one if isinstance(one, str) else _one_text(one), -1) for one in ids], np.int64)
+        texts = id_texts(ids)
+        found = self._index.find(texts.fill_null("") if texts.null_count else texts).astype(np.int64)
+        if texts.null_count:
+            found[np.asarray(texts.is_null())] = UNKNOWN_CUSTOMER
+        return found
+
+    @cached_property
+    def _few(self) -> dict[str | None, int]:
+        return {name: place for place, name in enumerate(self.customer_ids.to_pylist())}
+
+    @cached_property
+    def _index(self) -> TextIndex:
+        index = TextIndex()
+        index.add(self.customer_ids)
+        return index
 
     def at(self, cutoffs: Any, customers: npt.ArrayLike | None = None) -> Snapshots:
         """Snapshots of `customers` (indices, default all) at `cutoffs`; the two broadcast.
@@ -70,14 +99,21 @@ class Journeys:
         Args:
             cutoffs: a moment or (n,) moments: datetime64, Timestamp, text, or int64 µs since 1970 UTC.
             customers: (n,) indices; -1 gives a snapshot without events.
+
+        Raises:
+            DataError: a cutoff is missing or no time.
+            IndexError: the log has no such customer.
         """
-        who = np.arange(self.n_customers) if customers is None else np.asarray(customers, dtype=np.int64)
-        who, when = np.broadcast_arrays(np.atleast_1d(who), np.atleast_1d(microseconds(cutoffs)))
-        known = who >= 0
-        start = np.where(known, self.offsets[who], 0)
-        end = np.where(known, self.offsets[who + 1], 0)
-        stop = _first_at_or_after(self.t, start, end, when)
-        return Snapshots(self, np.ascontiguousarray(who), start, stop, np.ascontiguousarray(when))
+        who = np.arange(self.n_customers) if customers is None else np.atleast_1d(np.asarray(customers, np.int64))
+        when = np.atleast_1d(microseconds(cutoffs))
+        if len(who) != len(when):
+            who, when = np.broadcast_arrays(who, when)
+        who, when = np.ascontiguousarray(who), np.ascontiguousarray(when)
+        start, stop = np.empty_like(who), np.empty_like(who)
+        wrong = first_at_or_after(self.t, self.offsets, who, when, start, stop)
+        if wrong >= 0:
+            raise IndexError(f"Customers are numbered 0 to {self.n_customers - 1}; row {wrong} asks for {who[wrong]}.")
+        return Snapshots(self, who, start, stop, when)
 
     def at_ids(self, rows: pd.DataFrame) -> Snapshots:
         """Snapshots for a frame with `customer_id` and `cutoff`, in its order; unknown customers have no events."""
@@ -85,113 +121,116 @@ class Journeys:
 
     def fingerprint(self) -> str:
         """SHA-256 over customers, times and columns: the same events in the same order give the same text."""
-        digest = hashlib.sha256("\n".join(self.customer_ids.to_pylist()).encode())
-        for part in (self.offsets, self.t):
-            digest.update(np.ascontiguousarray(part).view(np.uint8))
+        digest = hashlib.sha256()
+        borders, data = text_buffers(self.customer_ids)
+        for part in (borders - borders[:1], data[slice(*borders[[0, -1]])], self.offsets, self.t):
+            digest.update(_bytes(part))
         for name in sorted(self.categories):
             category = self.categories[name]
-            digest.update("\n".join((name, *category.names)).encode())
-            digest.update(np.ascontiguousarray(category.codes).view(np.uint8))
+            digest.update(json.dumps([name, category.names]).encode())
+            digest.update(_bytes(category.codes))
         for name in sorted(self.numbers):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(self.numbers[name]).view(np.uint8))
+            digest.update(json.dumps(name).encode())
+            values = self.numbers[name]
+            for row in range(0, len(values), HASHED_ROWS):
+                some = values[row : row + HASHED_ROWS] + 0.0  # so that −0 is 0
+                some[np.isnan(some)] = np.nan  # one NaN of the many
+                digest.update(_bytes(some))
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write the columns as `.npy` files and `journeys.json`."""
+        """Write the columns as `.npy` files and `journeys.json`; column names must be fit for file names."""
         folder.mkdir(parents=True, exist_ok=True)
+        borders, data = text_buffers(self.customer_ids)
+        np.save(folder / "ids.npy", data[slice(*borders[[0, -1]])])
+        np.save(folder / "id_borders.npy", borders - borders[:1])
         np.save(folder / "offsets.npy", self.offsets)
         np.save(folder / "t.npy", self.t)
-        for name, category in self.categories.items():
-            np.save(folder / f"category_{name}.npy", category.codes)
-        for name, values in self.numbers.items():
-            np.save(folder / f"number_{name}.npy", values)
-        about = {
-            "customer_ids": self.customer_ids.to_pylist(),
-            "categories": {name: list(category.names) for name, category in self.categories.items()},
-            "numbers": list(self.numbers),
-        }
+        for place, category in enumerate(self.categories.values()):
+            np.save(folder / f"category_{place}.npy", category.codes)
+        for place, values in enumerate(self.numbers.values()):
+            np.save(folder / f"number_{place}.npy", values)
+        names = {name: list(category.names) for name, category in self.categories.items()}
+        about = {"categories": names, "numbers": list(self.numbers)}
         (folder / "journeys.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Journeys:
-        """Read what `save` wrote; the columns are mapped from disk, not copied."""
-        about = json.loads((folder / "journeys.json").read_text(encoding="utf-8"))
-        return cls(
-            customer_ids=pa.array(about["customer_ids"], pa.string()),
-            offsets=_column(folder / "offsets.npy"),
-            t=_column(folder / "t.npy"),
-            categories={
-                name: Category(_column(folder / f"category_{name}.npy"), tuple(names))
-                for name, names in about["categories"].items()
-            },
-            numbers={name: _column(folder / f"number_{name}.npy") for name in about["numbers"]},
-        )
+        """Read what `save` wrote; the columns are mapped from disk, not copied.
+
+        Raises:
+            DataError: the folder holds something else, or files that do not fit each other.
+        """
+        try:
+            return _checked_parts(_loaded(folder))
+        except (OSError, KeyError, TypeError, AttributeError, pa.ArrowInvalid, ValueError) as error:
+            raise DataError(f"{folder} holds no packed log as `Journeys.save` writes it: {error}") from error
 
 
-def _column(path: Path) -> npt.NDArray[Any]:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+def _loaded(folder: Path) -> Journeys:
+    about = json.loads((folder / "journeys.json").read_text(encoding="utf-8"))
+    borders, data = _column(folder / "id_borders.npy", np.int32), _column(folder / "ids.npy", np.uint8)
+    ids = pa.StringArray.from_buffers(len(borders) - 1, pa.py_buffer(borders), pa.py_buffer(data))
+    ids.validate(full=True)
+    return Journeys(
+        ids,
+        _column(folder / "offsets.npy", np.int64),
+        _column(folder / "t.npy", np.int64),
+        {
+            name: Category(_column(folder / f"category_{place}.npy", np.int32), tuple(names))
+            for place, (name, names) in enumerate(about["categories"].items())
+        },
+        {name: _column(folder / f"number_{place}.npy", np.float64) for place, name in enumerate(about["numbers"])},
+    )
 
 
-def microseconds(moments: Any) -> npt.NDArray[np.int64]:
-    """Moments as int64 µs since 1970 UTC; naive ones are taken as UTC.
-
-    >>> microseconds("1970-01-02").tolist()
-    86400000000
-    """
-    if isinstance(moments, int | np.integer) or (isinstance(moments, np.ndarray) and moments.dtype.kind in "iu"):
-        return np.asarray(moments, dtype=np.int64)
-    if isinstance(moments, pd.Series):
-        moments = moments.reset_index(drop=True)
-    stamps = pd.to_datetime(moments, utc=True)
-    if isinstance(stamps, pd.Timestamp):
-        return stamps.tz_localize(None).to_datetime64().astype("datetime64[us]").astype(np.int64).reshape(())
-    return np.asarray(pd.DatetimeIndex(stamps).as_unit("us").asi8)
+def _column(path: Path, kind: type[np.generic]) -> npt.NDArray[Any]:
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if values.dtype != kind or values.ndim != 1:
+        raise ValueError(f"{path.name} holds {values.dtype} in {values.ndim} dimensions")
+    return np.asarray(values)
 
 
-def _first_at_or_after(
-    t: npt.NDArray[np.int64], start: npt.NDArray[np.int64], end: npt.NDArray[np.int64], when: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Binary search for every row at once: the first event in `start:end` with `t >= when`."""
-    low, high = start.copy(), end.copy()
-    while (open_ := low < high).any():
-        middle = (low + high) // 2
-        before = open_ & (t[np.minimum(middle, len(t) - 1)] < when)
-        low = np.where(before, middle + 1, low)
-        high = np.where(open_ & ~before, middle, high)
-    return low
+def _checked_parts(log: Journeys) -> Journeys:
+    """Compiled kernels look up without asking: offsets and codes from a file must lie where they may."""
+    offsets, n = log.offsets, log.n_events
+    if len(offsets) != len(log.customer_ids) + 1 or offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) < 0).any():
+        raise ValueError("offsets.npy does not divide the events among the customers")
+    for name, category in log.categories.items():
+        codes, end = category.codes, len(category.names)
+        if len(codes) != n or (n and not -1 <= codes.min() <= codes.max() < end):
+            raise ValueError(f"the codes of '{name}' do not fit the events or its names")
+    if any(len(values) != n for values in log.numbers.values()):
+        raise ValueError("the number columns do not fit the events")
+    return log
+
+
+def _bytes(part: npt.NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(part).view(np.uint8).data)
+
+
+def id_texts(ids: Any) -> pa.Array:
+    """Identifiers of any kind as `pa.string()`, as the checks write them; None and NaN are null."""
+    values = ids.array if isinstance(ids, pd.Series) else ids
+    try:
+        column = pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        column = pa.array([_one_text(one) for one in ids], pa.string())
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_null(column.type):
+        return column.cast(pa.string())
+    return as_text("customer_id", column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
+
+
+def _one_text(one: Any) -> str | None:
+    if one is None or one != one:
+        return None
+    return str(int(one)) if isinstance(one, float) and one == int(one) else str(one)
 
 
 def pack(events: pa.Table | pd.DataFrame, schema: EventSchema | None = None) -> Journeys:
-    """Pack a checked, canonical event table.
+    """Pack a checked, canonical event table; see `features.pack`."""
+    from features import pack as packing  # packing makes journeys, so it imports this module
 
-    Args:
-        events: columns as in `features.schema`, every required value present.
-        schema: which extra columns to keep; none by default.
-    """
-    schema = schema or EventSchema()
-    table = pa.Table.from_pandas(events, preserve_index=False) if isinstance(events, pd.DataFrame) else events
-    who = _dictionary(table["customer_id"])
-    codes = np.asarray(who.indices).astype(np.int64)
-    t = np.asarray(table["timestamp"].cast(pa.timestamp("us")).combine_chunks()).view(np.int64)
-    order = np.lexsort((t, codes))
-    present = set(table.column_names)
-    categories = {name: _category(table[name], order) for name in schema.category_columns if name in present}
-    numbers = {
-        name: np.asarray(table[name].cast(pa.float64()).combine_chunks().fill_null(np.nan))[order]
-        for name in schema.number_columns
-        if name in present
-    }
-    counts = np.bincount(codes, minlength=len(who.dictionary))
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    return Journeys(who.dictionary.cast(pa.string()), offsets, t[order], categories, numbers)
-
-
-def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    return column.combine_chunks().dictionary_encode()
-
-
-def _category(column: pa.ChunkedArray, order: npt.NDArray[np.int64]) -> Category:
-    encoded = _dictionary(column)
-    codes = np.asarray(encoded.indices.fill_null(-1)).astype(np.int32)[order]
-    return Category(codes, tuple(encoded.dictionary.cast(pa.string()).to_pylist()))
+    return packing.pack(events, schema)

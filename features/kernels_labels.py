@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+import features.kernel_cache  # noqa: F401  # before any kernel is declared
+
 Int64s = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 

@@ -12,17 +12,16 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+import features.kernel_cache  # noqa: F401  # before any kernel is declared
+
 FEW = 24  # events of a customer up to which insertion sort is the fastest
 
 
 @numba.njit(nogil=True, cache=True)
-def appearance(codes, n_names, place):  # type: ignore[no-untyped-def]
-    """Number the codes that occur by first appearance: `place[code]` (-1 if absent) and their number.
+def appearance(codes, place):  # type: ignore[no-untyped-def]
+    """Number the codes that occur by first appearance, into `place` (names,), -1 for the others; returns how many.
 
-    Args:
-        codes: (n,) whole numbers, negative where missing.
-        n_names: codes lie below it.
-        place: (n_names,) int32 out.
+    `codes` (n,) are whole numbers, negative where missing.
     """
     place[:] = -1
     found = 0
@@ -30,7 +29,7 @@ def appearance(codes, n_names, place):  # type: ignore[no-untyped-def]
         if code >= 0 and place[code] < 0:
             place[code] = found
             found += 1
-            if found == n_names:
+            if found == len(place):
                 break
     return found
 
@@ -93,7 +92,7 @@ def _sort_segment(order, t, first, last):  # type: ignore[no-untyped-def]
 def _order_bucket(codes, t, first_customer, border, offsets, order, times):  # type: ignore[no-untyped-def]
     """Order one bucket: writes its part of `offsets`, leaves in `codes` where each place takes its event from.
 
-    Args:
+    Of the arguments:
         codes: (m,) int32 customers; out: the permutation within the bucket.
         t: (m,) int64; out: ordered.
         first_customer, border: the bucket's customers are `first_customer:border`.
@@ -155,9 +154,14 @@ def apply_order(begin, end, borders, order, column):  # type: ignore[no-untyped-
 
 @numba.njit(nogil=True, cache=True)
 def first_at_or_after(t, offsets, customers, cutoffs, start, stop):  # type: ignore[no-untyped-def]
-    """Binary search a row: `start` the customer's first event, `stop` its first with `t >= cutoff`; both 0 for -1."""
+    """Binary search a row: `start` the customer's first event, `stop` its first with `t >= cutoff`; both 0 for -1.
+
+    Returns the first row whose customer does not exist, -1 if all do.
+    """
     for row in range(len(customers)):
         who = customers[row]
+        if who < -1 or who >= len(offsets) - 1:
+            return row
         if who < 0:
             start[row] = stop[row] = 0
             continue
@@ -170,6 +174,7 @@ def first_at_or_after(t, offsets, customers, cutoffs, start, stop):  # type: ign
             else:
                 high = middle
         stop[row] = low
+    return -1
 
 
 @numba.njit(nogil=True, cache=True)
@@ -181,7 +186,7 @@ def mix_into(hashes, bits):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def repeats(offsets, t, hashes, earlier):  # type: ignore[no-untyped-def]
+def first_equal(offsets, t, hashes, earlier):  # type: ignore[no-untyped-def]
     """For each event the first one of the same customer, time and hash: `earlier` (n,) int64, -1 where it is itself."""
     earlier[:] = -1
     for who in range(len(offsets) - 1):
@@ -191,12 +196,12 @@ def repeats(offsets, t, hashes, earlier):  # type: ignore[no-untyped-def]
             while last < offsets[who + 1] and t[last] == t[first]:
                 last += 1
             if last - first > 1:
-                _repeats_in_tie(hashes, first, last, earlier)
+                _first_equal_in_tie(hashes, first, last, earlier)
             first = last
 
 
 @numba.njit(nogil=True, cache=True)
-def _repeats_in_tie(hashes, first, last, earlier):  # type: ignore[no-untyped-def]
+def _first_equal_in_tie(hashes, first, last, earlier):  # type: ignore[no-untyped-def]
     if last - first <= FEW:
         for i in range(first + 1, last):
             for k in range(first, i):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+import features.kernel_cache  # noqa: F401  # before any kernel is declared
+
 FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
 LOW_32 = np.uint64(0xFFFFFFFF)
 HIGH_32 = np.uint64(0xFFFFFFFF00000000)
@@ -120,7 +122,7 @@ def _fetch(offsets, data, row, n, slots, arena, hashes):  # type: ignore[no-unty
 def intern_texts(begin, offsets, data, slots, arena, used, codes):  # type: ignore[no-untyped-def]
     """Give each text its code, new ones the next; stops early where a buffer is full.
 
-    Args:
+    Of the arguments:
         begin: the first row to do.
         offsets, data: (n + 1,) and (bytes,) of an Arrow text array.
         slots: (2^k,) uint64: part of the hash in the upper half, the record's place in the lower; `FREE` elsewhere.

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+import features.kernel_cache  # noqa: F401  # before any kernel is declared
 from features.kernels_basket import returns, rfm
 from features.kernels_calendar import calendar
 from features.kernels_counts import recency, tally, trend, value_of_codes, volume, window_edges
+from features.kernels_firsts import order, touch, transitions
 from features.kernels_items import table_bits, variety
-from features.kernels_order import order, touch, transitions
 from features.kernels_plan import (
     CALENDAR_GROUP,
     DAY_RHYTHM_GROUP,
@@ -68,6 +69,9 @@ from features.kernels_satisfaction import satisfaction
 from features.kernels_work import open_work
 
 Array = Any
+SUBJECTS = (
+    "plan", "counts", "basket", "rhythm", "items", "calendar", "satisfaction", "firsts", "work", "properties", "rows",
+)  # fmt: skip
 
 
 @kernel
@@ -123,8 +127,8 @@ def scratch_cells(plan: Array) -> int:
 def _stamp() -> int:
     """A number that changes with any kernel's source."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("kernels_*.py")):
-        digest.update(path.read_bytes())
+    for subject in SUBJECTS:
+        digest.update((Path(__file__).parent / f"kernels_{subject}.py").read_bytes())
     return int.from_bytes(digest.digest()[:7], "big")
 
 

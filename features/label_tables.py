@@ -4,6 +4,8 @@
     checked = check_label_table(rows, journeys, horizon_days=30)
     checked.labels        # customer_id, cutoff, label(, split): what can be trained on
     checked.quarantine    # the rest, with row and reason
+
+Labels may come from elsewhere and be known longer than the log lasts: `observed_until` says so.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import DataError
-from features.event_columns import Column, number_column, text_column, time_column
+from features.event_columns import Column, text_column, time_column
 from features.events import as_table
 from features.journeys import Journeys
-from features.labels import DAY_US, as_text, log_end_us
+from features.labels import DAY_US, log_end_us
 from features.reading import read_table
 
 REQUIRED = ("customer_id", "cutoff", "label")
 SPLITS = ("train", "test")
 TOO_MANY_BAD = 0.5
-YES_NO = {"1": 1, "0": 0, "true": 1, "false": 0}
+TRUE_FALSE = {"true": "1", "false": "0"}
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,14 @@ def read_label_table(path: Path, columns: Mapping[str, str] | None = None) -> pd
         DataError: no such file, a column missing, no rows.
     """
     table = read_table(path)
-    for ours, theirs in (columns or {}).items():
-        _require(theirs, table.column_names, path, ours)
-    renamed = {theirs: ours for ours, theirs in (columns or {}).items()}
-    table = table.rename_columns([renamed.get(name, name) for name in table.column_names])
-    for name in REQUIRED:
-        _require(name, table.column_names, path, name)
+    names = {name: (columns or {}).get(name, name) for name in (*REQUIRED, "split")}
+    for ours, theirs in names.items():
+        if ours in REQUIRED or theirs != ours:
+            _require(theirs, table.column_names, path, ours)
     if not table.num_rows:
         raise DataError(f"The label table {path} has no rows.")
-    return table.select([name for name in (*REQUIRED, "split") if name in table.column_names]).to_pandas()
+    there = {ours: theirs for ours, theirs in names.items() if theirs in table.column_names}
+    return pd.DataFrame({ours: table[theirs].to_pandas() for ours, theirs in there.items()})
 
 
 def check_label_table(
@@ -88,7 +89,8 @@ def check_label_table(
     us = np.asarray(cutoff.values.cast("int64").fill_null(0))
     label = _labels(rows["label"])
     problems = _problems(customer, cutoff, us, label, journeys, log_end_us(journeys, observed_until), horizon_days)
-    checked = pd.DataFrame({"customer_id": customer.to_pandas().astype("str"), "cutoff": us.view("datetime64[us]"), "label": label})
+    ids = customer.to_pandas().astype("str")
+    checked = pd.DataFrame({"customer_id": ids, "cutoff": us.view("datetime64[us]"), "label": label})
     if "split" in rows:
         checked["split"] = rows["split"].astype("str").str.strip().str.lower().to_numpy()
         problems["split is neither 'train' nor 'test'"] = ~checked["split"].isin(SPLITS).to_numpy()
@@ -111,14 +113,19 @@ def _labels(column: pd.Series) -> npt.NDArray[np.float64]:
     """(n,) 0, 1, or NaN for anything else."""
     if column.dtype == bool:
         return column.to_numpy(dtype=np.float64)
-    words = column.astype("str").str.strip().str.lower()
-    numbers = pd.to_numeric(words.replace(YES_NO), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    words = column.astype("str").str.strip().str.lower().replace(TRUE_FALSE)
+    numbers = pd.to_numeric(words, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(np.isin(numbers, (0.0, 1.0)), numbers, np.nan)
 
 
 def _problems(
-    customer: Any, cutoff: Column, us: npt.NDArray[np.int64], label: npt.NDArray[np.float64], journeys: Journeys,
-    end_us: int, horizon_days: float,
+    customer: Any,
+    cutoff: Column,
+    us: npt.NDArray[np.int64],
+    label: npt.NDArray[np.float64],
+    journeys: Journeys,
+    end_us: int,
+    horizon_days: float,
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Reason → mask, the gravest first."""
     missing = np.asarray(customer.is_null())
@@ -139,7 +146,7 @@ def _problems(
 
 def _first_reasons(problems: Mapping[str, npt.NDArray[np.bool_]], n: int) -> npt.NDArray[np.object_]:
     reasons = np.full(n, None, dtype=object)
-    for reason, mask in reversed(problems.items()):
+    for reason, mask in reversed(list(problems.items())):
         reasons[mask] = reason
     return reasons
 
@@ -149,7 +156,7 @@ def _set_duplicates_aside(checked: pd.DataFrame, reasons: npt.NDArray[np.object_
     good = np.flatnonzero(pd.isna(reasons))
     rows = checked.iloc[good]
     key = ["customer_id", "cutoff"]
-    values = rows["label"].astype("str") + (rows["split"] if "split" in rows else "")
+    values = rows["label"].astype("str") + rows.get("split", "")
     clash = values.groupby([rows[name] for name in key]).transform("nunique").to_numpy() > 1
     again = rows.duplicated(key).to_numpy() & ~clash
     reasons[good[clash]] = "the same customer and cutoff with another label or split"

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import ConfigError, DataError
-from features.journeys import Journeys, microseconds
+from features.journeys import Journeys
 from features.kernels_labels import seen_after, seen_before
+from features.moments import microseconds
 from features.snapshots import Snapshots
+from features.stages import fits
 
 DAY_US = 86_400_000_000
 Flags = npt.NDArray[np.bool_]
@@ -184,7 +186,7 @@ def _wanted(journeys: Journeys, touchpoints: Sequence[str]) -> Flags:
     names = journeys.categories["touchpoint"].names
     wanted = np.zeros(len(names) + 1, np.bool_)
     for pattern in touchpoints:
-        hits = [i for i, name in enumerate(names) if name == pattern or fnmatchcase(name, pattern)]
+        hits = [i for i, name in enumerate(names) if fits(name, pattern)]
         if not hits:
             raise ConfigError(_unknown_touchpoint(pattern, names))
         wanted[hits] = True
@@ -216,4 +218,6 @@ def _require_observed(journeys: Journeys, cutoffs: Int64s, horizon_days: float, 
 
 
 def _table(rows: Snapshots, positive: Flags) -> pd.DataFrame:
-    return rows.frame().astype({"customer_id": "str"}).assign(label=positive.astype(np.int8))
+    ids = rows.journeys.customer_ids.take(pa.array(rows.customer)).to_pandas().astype("str")
+    cutoff = rows.cutoff.view("datetime64[us]")
+    return pd.DataFrame({"customer_id": ids, "cutoff": cutoff, "label": positive.astype(np.int8)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 if TYPE_CHECKING:
     from features.journeys import Journeys
@@ -43,8 +44,8 @@ class Snapshots:
     @property
     def customer_ids(self) -> npt.NDArray[np.object_]:
         """(n,) the customers' identifiers as text; None where the customer is unknown."""
-        names = np.append(np.asarray(self.journeys.customer_ids, dtype=object), None)
-        return names[self.customer]  # an unknown customer is -1: the None at the end
+        rows = pa.array(self.customer, mask=self.customer == UNKNOWN_CUSTOMER)
+        return np.asarray(self.journeys.customer_ids.take(rows).to_numpy(zero_copy_only=False))
 
     def frame(self) -> pd.DataFrame:
         """The rows as `customer_id, cutoff` (UTC, naive, µs)."""

@@ -1,18 +1,19 @@
 """From a user's file to journeys: which file, whose columns, which adapter; then the checks, then packing.
 
-    source = EventSource(path="log.csv", columns={"customer_id": "customer", "timestamp": "time", "touchpoint": "event"})
-    journeys = load_journeys(source)
+    theirs = {"customer_id": "customer", "timestamp": "time", "touchpoint": "event"}
+    journeys = load_journeys(EventSource(path="log.csv", columns=theirs))
 
 A plain table needs only the column mapping. A data set with ways of its own has an adapter (`features.online_retail`,
-`features.bpi2012`). The same `EventSource` serves a request or a new file later: it is JSON (`model_dump(mode="json")`),
-and a file that is canonical already is taken as it is.
+`features.bpi2012`). The same `EventSource` reads a new file later: it is JSON (`model_dump(mode="json")`), and a file
+that is canonical already is taken as it is.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,21 +21,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator, model_validator
 
 from features import bpi2012, online_retail
 from features.adapters import REJECT, Adapter
-from features.errors import ConfigError, DataError
+from features.errors import DataError
 from features.event_columns import TimeUnit, text_column, time_column
-from features.events import SOURCE_ROW, Checked, as_table, check_events, require_columns
-from features.journeys import Journeys, pack
-from features.reading import read_table
+from features.events import SOURCE_ROW, Checked, CheckOptions, as_table, check_events
+from features.journeys import Journeys
+from features.loading import Loaded, load
+from features.pack import pack
+from features.reading import columns_of, read_table
 from features.schema import CANONICAL, REQUIRED, EventSchema
 from features.settings import Section
+from features.stages import with_stages
 
 ADAPTERS: dict[str, Adapter] = {
-    "online_retail": Adapter(online_retail.online_retail, online_retail.COLUMNS, online_retail.SCHEMA, online_retail.notes),
+    "online_retail": Adapter(
+        online_retail.online_retail, online_retail.COLUMNS, online_retail.SCHEMA, online_retail.notes
+    ),
     "bpi2012": Adapter(bpi2012.bpi2012, bpi2012.COLUMNS, bpi2012.SCHEMA),
 }
 ZONED = r"\d.*:\d{2}.*(?:[zZ]|[+-]\d{2}(?::?\d{2})?)$"
@@ -71,11 +76,11 @@ class EventSource(Section):
 
     path: Path
     adapter: str = "table"
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     properties: tuple[str, ...] = ()
     profile: tuple[str, ...] = ()
     profile_numeric: tuple[str, ...] = ()
-    stages: dict[str, str] = {}
+    stages: dict[str, str] = Field(default_factory=dict)
     duplicates: Literal["keep", "quarantine"] = "keep"
     time_unit: TimeUnit | None = None
     time_format: str | None = None
@@ -106,11 +111,11 @@ class EventSource(Section):
             if name not in known:
                 raise ValueError(
                     f"columns maps to '{name}', which is neither canonical nor declared in properties, profile or "
-                    f"profile_numeric. There are: {', '.join(known)}. Write canonical = \"theirs\""
+                    f'profile_numeric. There are: {", ".join(known)}. Write canonical = "theirs"'
                 )
         return self
 
-    def schema(self) -> EventSchema:
+    def schema(self) -> EventSchema:  # type: ignore[override]
         """The columns beyond the canonical ones: the adapter's, the declared, and the profile table's."""
         own = ADAPTERS[self.adapter].schema if self.adapter in ADAPTERS else EventSchema()
         facts = self.profile_table
@@ -125,16 +130,13 @@ class EventSource(Section):
         return self.model_copy(update={"path": Path(path)})
 
 
-@dataclass(frozen=True)
-class Log:
-    """A log ready for use, and what became of the rows that are not in it."""
-
-    journeys: Journeys
-    checked: Checked
-
-
 def load_journeys(source: EventSource, base: Path | None = None, quarantine_path: Path | None = None) -> Journeys:
     """Read, check and pack; bad rows go to `quarantine_path` (CSV) where one is given and there are any.
+
+    Args:
+        source: what to read and how.
+        base: the folder that relative paths start from; the working directory by default.
+        quarantine_path: where to write the rows set aside.
 
     Raises:
         DataError: no such file, or no event log.
@@ -142,73 +144,134 @@ def load_journeys(source: EventSource, base: Path | None = None, quarantine_path
     return load_log(source, base, quarantine_path).journeys
 
 
-def load_log(source: EventSource, base: Path | None = None, quarantine_path: Path | None = None) -> Log:
-    """As `load_journeys`, with the checked table, the quarantine, its counts and the notes."""
-    checked = read_events(source, base=base)
-    if quarantine_path is not None and checked.quarantine.num_rows:
-        write_quarantine(checked, quarantine_path)
-    return Log(pack(checked.events, source.schema()), checked)
-
-
-def write_quarantine(checked: Checked, path: Path) -> None:
-    """The rows set aside, as CSV: row number, reason, and their own values."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checked.quarantine.to_pandas().to_csv(path, index=False)
+def load_log(source: EventSource, base: Path | None = None, quarantine_path: Path | None = None) -> Loaded:
+    """As `load_journeys`, with the rows set aside, their counts and the notes. Plain tables go batch by batch."""
+    path = (base or Path()) / source.path.expanduser()
+    with _naming(path):
+        rules = _rules_for(source, columns_of(path, encoding=source.encoding), base)
+        if rules is None:
+            loaded = _load_adapted(source, base)
+        else:
+            loaded = load(
+                path, rules.options, columns=rules.columns, convert=rules, duplicates=rules.duplicates,
+                encoding=source.encoding,
+            )  # fmt: skip
+    if quarantine_path is not None and loaded.quarantine.num_rows:
+        quarantine_path.parent.mkdir(parents=True, exist_ok=True)
+        loaded.quarantine.to_pandas().to_csv(quarantine_path, index=False)
+    return loaded
 
 
 def read_events(source: EventSource, *, base: Path | None = None) -> Checked:
-    """Read the source's file and check it.
+    """Read the source's file as one checked table, for those who want the events themselves.
 
     Args:
         source: what to read and how.
         base: the folder that relative paths start from; the working directory by default.
+
+    Raises:
+        DataError: no such file, or no event log.
     """
     path = (base or Path()) / source.path.expanduser()
-    try:
-        raw = read_table(path, encoding=source.encoding)
-        return canonical_events(source, raw, base=base)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    with _naming(path):
+        return canonical_events(source, read_table(path, encoding=source.encoding), base=base)
 
 
 def canonical_events(source: EventSource, raw: pa.Table | pd.DataFrame, *, base: Path | None = None) -> Checked:
-    """Rows as the source's file has them, or canonical ones, through adapter, stages, profile and checks."""
+    """Rows as the source's file has them, or canonical ones, through adapter, stages, profile and checks.
+
+    Args:
+        source: how to read them.
+        raw: a table or frame in the layout of the source, or canonical. Canonical rows have their times in UTC, so
+            the source's `time_unit`, `time_format` and `timezone` do not concern them.
+        base: the folder that the profile table's relative path starts from.
+
+    Raises:
+        DataError: no event log.
+    """
     raw = as_table(raw)
-    adapter = ADAPTERS.get(source.adapter)
-    if is_canonical(source, raw.column_names):
-        table = raw
-    elif adapter is None:
-        table = _renamed(raw, source)
-    else:
-        return _adapted(adapter, raw, source, base)
-    table = _with_profile(_with_stages(table, source), source, base)
-    duplicates = source.duplicates if adapter is None else "keep"  # adapters compare raw rows, which these are not
-    return _checked(table, source, duplicates)
+    rules = _rules_for(source, raw.column_names, base)
+    if rules is None:
+        return _adapted(ADAPTERS[source.adapter], raw, source, base)
+    return rules.check(_renamed(raw, rules.columns))
 
 
 def is_canonical(source: EventSource, columns: list[str]) -> bool:
-    """Whether a table can be taken as it is: canonical names are there, and it is not the source's own layout."""
-    if not set(REQUIRED) <= set(columns):
-        return False
-    return source.adapter != "table" or not set(source.columns.values()) & set(columns) - set(source.columns)
+    """Whether a table is canonical although the source's own files are not."""
+    own = source.adapter == "table" and set(source.columns.values()) <= set(columns)
+    return set(REQUIRED) <= set(columns) and not own
 
 
-def _renamed(raw: pa.Table, source: EventSource) -> pa.Table:
+@dataclass(frozen=True)
+class Rules:
+    """What happens to rows with canonical names before they are checked, and how they are checked.
+
+    Attributes:
+        options: the schema and how times are written.
+        columns: canonical name → theirs.
+        duplicates: "keep" or "quarantine".
+        stages: touchpoint or pattern → stage.
+        timezone: of times without a zone.
+        facts: the profile table, its identifiers under `customer_id`.
+    """
+
+    options: CheckOptions
+    columns: dict[str, str]
+    duplicates: str
+    stages: dict[str, str]
+    timezone: str | None
+    facts: pa.Table | None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Stages, profile and time zone; any thread may call it with any part of a log."""
+        table = _with_profile(with_stages(table, self.stages), self.facts)
+        return _localised(table, self.timezone, self.options) if self.timezone else table
+
+    def check(self, table: pa.Table) -> Checked:
+        """Apply them and check, in one go."""
+        given = self.options
+        return check_events(
+            self(table), given.schema, time_unit=given.time_unit, time_format=given.time_format,
+            duplicates=self.duplicates,
+        )  # fmt: skip
+
+
+def _rules_for(source: EventSource, columns: list[str], base: Path | None) -> Rules | None:
+    """The rules for a plain or a canonical table with these columns; None where the adapter must see it first."""
+    if is_canonical(source, columns):
+        duplicates = source.duplicates if source.adapter == "table" else "keep"  # adapters compare their own rows
+        return Rules(CheckOptions(source.schema()), {}, duplicates, source.stages, None, _profile_rows(source, base))
+    return _rules(source, base, source.duplicates) if source.adapter == "table" else None
+
+
+def _rules(source: EventSource, base: Path | None, duplicates: str) -> Rules:
+    options = CheckOptions(source.schema(), time_unit=source.time_unit, time_format=source.time_format)
+    facts = _profile_rows(source, base)
+    return Rules(options, source.columns, duplicates, source.stages, source.timezone, facts)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors below say which file they are about."""
+    try:
+        yield
+    except DataError as error:
+        raise (error if path.name in str(error) else DataError(f"{path}: {error}")) from error
+
+
+def _load_adapted(source: EventSource, base: Path | None) -> Loaded:
+    checked = read_events(source, base=base)
+    return Loaded(pack(checked.events, source.schema()), checked.quarantine, checked.counts, tuple(checked.notes))
+
+
+def _renamed(raw: pa.Table, columns: dict[str, str]) -> pa.Table:
     """Their names → ours; what is not mapped keeps its name, so that the checks can say what they ignore."""
-    missing = [theirs for theirs in source.columns.values() if theirs not in raw.column_names]
-    if missing:
-        close = difflib.get_close_matches(missing[0], raw.column_names, n=1, cutoff=0.5)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise DataError(
-            f"No column '{missing[0]}', which [events.columns] names: the columns are "
-            f"{', '.join(repr(name) for name in raw.column_names)}.{hint}"
-        )
-    taken = set(source.columns.values())
-    rest = [name for name in raw.column_names if name not in taken and name not in source.columns]
-    ours = {name: raw[theirs] for name, theirs in source.columns.items()} | {name: raw[name] for name in rest}
-    if absent := [name for name in REQUIRED if name not in ours]:
-        require_columns(raw.column_names, absent)
-    return pa.table(ours)
+    for ours, theirs in columns.items():
+        if theirs not in raw.column_names:
+            there = ", ".join(repr(name) for name in raw.column_names)
+            raise DataError(f"No column '{theirs}', which is to be '{ours}': the columns are {there}.")
+    rest = [name for name in raw.column_names if name not in columns and name not in columns.values()]
+    return pa.table({ours: raw[theirs] for ours, theirs in columns.items()} | {name: raw[name] for name in rest})
 
 
 def _adapted(adapter: Adapter, raw: pa.Table, source: EventSource, base: Path | None) -> Checked:
@@ -226,10 +289,10 @@ def _adapted(adapter: Adapter, raw: pa.Table, source: EventSource, base: Path | 
     if raw.num_rows and not good.num_rows:
         why = ", ".join(f"{reason}: {n:,}" for reason, n in counts.items())
         raise DataError(f"No row can be used ({why}). Is this the file that the adapter '{source.adapter}' is for?")
-    good = _with_profile(_with_stages(good, source), source, base)
-    checked = _checked(good, source, "keep")
-    rows = pa.concat_arrays([table[SOURCE_ROW].filter(rejected).combine_chunks(), checked.quarantine["row"].combine_chunks()])
-    why = pa.concat_arrays([reasons.drop_null(), checked.quarantine["reason"].combine_chunks()])
+    checked = _rules(source, base, "keep").check(good)  # duplicates were compared as raw rows, which these are not
+    bad = checked.quarantine
+    rows = pa.concat_arrays([table[SOURCE_ROW].filter(rejected).combine_chunks(), bad["row"].combine_chunks()])
+    why = pa.concat_arrays([reasons.drop_null(), bad["reason"].combine_chunks()])
     quarantine = _quarantine(raw, rows, why)
     return Checked(checked.events, quarantine, counts | checked.counts, (*adapter.notes(raw), *checked.notes))
 
@@ -252,12 +315,6 @@ def _quarantine(raw: pa.Table, rows: pa.Array, why: pa.Array) -> pa.Table:
     return pa.table({"row": rows, "reason": why} | {name: values[name].cast(pa.string()) for name in raw.column_names})
 
 
-def _checked(table: pa.Table, source: EventSource, duplicates: str) -> Checked:
-    table = _localised(table, source)
-    unit, form = source.time_unit, source.time_format
-    return check_events(table, source.schema(), time_unit=unit, time_format=form, duplicates=duplicates)
-
-
 def _wrong_file(adapter: str, absent: list[str], there: list[str]) -> str:
     return (
         f"The adapter '{adapter}' needs the columns {', '.join(repr(name) for name in absent)}; the columns are "
@@ -266,71 +323,52 @@ def _wrong_file(adapter: str, absent: list[str], there: list[str]) -> str:
     )
 
 
-def _with_stages(table: pa.Table, source: EventSource) -> pa.Table:
-    """A `stage` for each touchpoint that the mapping knows; where it knows none, the log's own stage stays."""
-    if not source.stages or "touchpoint" not in table.column_names:
-        return table
-    touchpoint = text_column("touchpoint", table["touchpoint"].combine_chunks()).values
-    names = touchpoint.dictionary.to_pylist()
-    by_code = pa.array([_stage_of(name, source.stages) for name in names], pa.string())
-    stage = by_code.take(touchpoint.indices)
-    if "stage" in table.column_names:
-        own = text_column("stage", table["stage"].combine_chunks()).values.cast(pa.string())
-        return table.drop_columns("stage").append_column("stage", pc.coalesce(stage, own))
-    return table.append_column("stage", stage)
-
-
-def _stage_of(touchpoint: str | None, stages: dict[str, str]) -> str | None:
-    if touchpoint is None or touchpoint in stages:
-        return stages.get(touchpoint or "")
-    return next((stage for pattern, stage in stages.items() if fnmatchcase(touchpoint, pattern)), None)
-
-
-def _with_profile(table: pa.Table, source: EventSource, base: Path | None) -> pa.Table:
+def _with_profile(table: pa.Table, facts: pa.Table | None) -> pa.Table:
     """The profile table's columns beside each event of its customer; events that carry them already keep theirs."""
-    facts = source.profile_table
     if facts is None or "customer_id" not in table.column_names:
         return table
-    names = [name for name in (*facts.columns, *facts.numeric_columns) if name not in table.column_names]
-    if not names:
-        return table
-    rows = _profile_rows(facts, names, base)
     ids = text_column("customer_id", table["customer_id"].combine_chunks()).values
-    known = text_column(facts.customer_id, rows[facts.customer_id].combine_chunks()).values.cast(pa.string())
+    known = facts["customer_id"].combine_chunks()
     found = pc.index_in(ids.dictionary, known).take(ids.indices)
-    for name in names:
-        table = table.append_column(name, rows[name].combine_chunks().take(found))
+    for name in facts.column_names:
+        if name not in table.column_names:
+            table = table.append_column(name, facts[name].combine_chunks().take(found))
     return table
 
 
-def _profile_rows(facts: ProfileTable, names: list[str], base: Path | None) -> pa.Table:
+def _profile_rows(source: EventSource, base: Path | None) -> pa.Table | None:
+    """The profile table, a row a customer."""
+    facts = source.profile_table
+    if facts is None:
+        return None
     path = (base or Path()) / facts.path.expanduser()
     rows = read_table(path)
+    names = (*facts.columns, *facts.numeric_columns)
     for name in (facts.customer_id, *names):
         if name not in rows.column_names:
             raise DataError(f"The profile table {path} has no column '{name}'; it has {', '.join(rows.column_names)}.")
-    ids = rows[facts.customer_id].to_pandas()
-    if (twice := ids[ids.duplicated()].head(3).tolist()):
-        raise DataError(f"The profile table {path} has several rows for customer {', '.join(map(str, twice))}: keep one.")
-    return rows
+    ids = text_column(facts.customer_id, rows[facts.customer_id].combine_chunks()).values.cast(pa.string())
+    counts = pc.value_counts(ids.drop_null())
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()[:3]
+    if twice:
+        raise DataError(f"The profile table {path} has several rows for customer {', '.join(twice)}: keep one.")
+    return pa.table({"customer_id": ids} | {name: rows[name] for name in names})
 
 
-def _localised(table: pa.Table, source: EventSource) -> pa.Table:
-    """Times without a zone as moments of `source.timezone`; the checks then see that they carry one."""
-    if source.timezone is None or "timestamp" not in table.column_names:
+def _localised(table: pa.Table, timezone: str, options: CheckOptions) -> pa.Table:
+    """Times without a zone as moments of `timezone`; rows that are no time keep their text, for the checks to see."""
+    if "timestamp" not in table.column_names:
         return table
     column = table["timestamp"].combine_chunks()
-    read = time_column("timestamp", column, time_unit=source.time_unit, time_format=source.time_format)
+    read = time_column("timestamp", column, time_unit=options.time_unit, time_format=options.time_format)
     if not read.notes:
-        return table
-    if pa.types.is_string(column.type) and pc.any(pc.match_substring_regex(column, ZONED)).as_py():
-        raise DataError("Some times carry a zone and some do not, so timezone says nothing certain: write one kind.")
-    local = pc.assume_timezone(read.values, source.timezone, ambiguous="earliest", nonexistent="latest")
-    if not read.problems:
-        return _replaced(table, "timestamp", local)
-    iso = pc.strftime(local.cast(pa.timestamp("us", "UTC")), "%Y-%m-%dT%H:%M:%SZ")  # bad rows keep their own text
-    return _replaced(table, "timestamp", pc.coalesce(iso, column.cast(pa.string())))
-
-
-def _replaced(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, column)
+        return table  # every time has a zone
+    local = pc.assume_timezone(read.values, timezone, ambiguous="earliest", nonexistent="latest")
+    moments = local.cast(pa.timestamp("us", "UTC"))
+    if pa.types.is_string(column.type):
+        zoned = pc.match_substring_regex(column, ZONED)
+        moments = pc.if_else(zoned, read.values.cast(pa.timestamp("us", "UTC")), moments)
+    if read.problems:
+        text = pc.strftime(moments, "%Y-%m-%dT%H:%M:%SZ")
+        moments = pc.coalesce(text, column.cast(pa.string()))
+    return table.set_column(table.column_names.index("timestamp"), "timestamp", moments)

@@ -20,7 +20,7 @@ DAY_US = 86_400_000_000
 class BaseRate:
     """Every customer gets the share of ones among the labels."""
 
-    kind: ClassVar[str] = "base_rate"
+    kind = "base_rate"
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
         """Learn the share of ones."""
@@ -49,7 +49,7 @@ class RFMLogistic:
     The classic of direct marketing (A. M. Hughes: Strategic Database Marketing, 1994), with the customer's age added.
     """
 
-    kind: ClassVar[str] = "rfm"
+    kind = "rfm"
     columns: ClassVar[tuple[str, ...]] = ("recency_days", "active_days", "value", "age_days")
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
@@ -95,7 +95,7 @@ class RFMLogistic:
 class Recency(RFMLogistic):
     """The days since the last event, and nothing else."""
 
-    kind: ClassVar[str] = "recency"
+    kind = "recency"
     columns: ClassVar[tuple[str, ...]] = ("recency_days",)
 
 

@@ -6,6 +6,7 @@ import difflib
 from typing import Any, Protocol
 
 from features.errors import ConfigError
+from features.tabular import ALL_GROUPS
 from models.baselines import BaseRate, Recency, RFMLogistic
 from models.contract import Model, Settings
 from models.gbdt import GBDT, GBDTSettings
@@ -50,7 +51,7 @@ def search_space(kind: str, trial: Trial) -> Settings:
 
 
 def _gbdt_space(trial: Trial) -> Settings:
-    dropped = [group for group in OPTIONAL_GROUPS if not trial.suggest_categorical(f"use_{group}", [True, False])]
+    dropped = {group for group in OPTIONAL_GROUPS if not trial.suggest_categorical(f"use_{group}", [True, False])}
     return {
         "num_leaves": trial.suggest_int("num_leaves", 4, 48, log=True),
         "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 10, 200, log=True),
@@ -60,5 +61,5 @@ def _gbdt_space(trial: Trial) -> Settings:
         "lambda_l2": trial.suggest_float("lambda_l2", 1e-2, 100.0, log=True),
         "path_smooth": trial.suggest_float("path_smooth", 1e-2, 30.0, log=True),
         "extra_trees": trial.suggest_categorical("extra_trees", [False, True]),
-        "features": {"dropped_groups": dropped},
+        "features": {"groups": [group for group in ALL_GROUPS if group not in dropped]},
     }

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees (LightGBM) on tabular features: several members, each stopped early on later, unseen customers.
+"""Gradient-boosted trees (LightGBM) on tabular features: members stopped early on later rows of unseen customers.
 
 The rows that stop a member also calibrate the ensemble: every customer belongs to one member's held-out group, so each
 late row gets a margin from a member that never saw its customer, and the calibration map is learnt on those.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
@@ -73,18 +73,19 @@ class GBDTSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready data."""
-        return asdict(replace(self, features=TabularSettings())) | {"features": self.features.to_dict()}
+        turned = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        return turned | {"features": self.features.model_dump(mode="json")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of `to_dict`; what is missing takes its default."""
-        return cls(**data | {"features": TabularSettings.from_dict(data.get("features", {}))})
+        return cls(**data | {"features": TabularSettings.model_validate(data.get("features", {}))})
 
 
 class GBDT:
     """LightGBM behind the contract of `models.contract.Model`."""
 
-    kind: ClassVar[str] = "gbdt"
+    kind = "gbdt"
 
     def __init__(self, settings: GBDTSettings | None = None) -> None:
         self.settings = settings or GBDTSettings()
@@ -115,7 +116,7 @@ class GBDT:
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
         """SHAP values of the boosters (log-odds, before calibration), summed by subject, the strongest first."""
         x = self.features_.transform(snapshots)
-        shares = sum(np.asarray(b.predict(x, pred_contrib=True))[:, :-1] for b in self.boosters_) / len(self.boosters_)
+        shares = np.mean([b.predict(x, pred_contrib=True) for b in self.boosters_], axis=0)[:, :-1]  # (n, f)
         return top_reasons(x, shares, self.features_.describe(), top)
 
     def feature_table(self) -> pd.DataFrame:

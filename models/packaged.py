@@ -15,8 +15,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,21 +24,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from features.errors import DataError
-from features.event_columns import text_column
-from features.events import as_table, check_events
-from features.journeys import Category, Journeys, microseconds, pack
+from features.events import check_events
+from features.journeys import NOT_A_TIME, Journeys, id_texts, microseconds
+from features.pack import pack, pack_columns
 from features.schema import EventSchema
 from features.snapshots import Snapshots
+from features.stages import stage_of, with_stages
 from models.contract import Explains, Model, Reason, Vector
 from models.folder import load_model, save_model
 
 FORMAT = 1
+NEEDED = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scipy")
 ROWS_AT_ONCE = 50_000  # bounds the feature matrix; every row depends on itself alone, so the blocks do not show
-NOT_A_TIME = np.iinfo(np.int64).min
-ONE_CUSTOMER = pa.array([""], pa.string())
 
 UNKNOWN_CUSTOMER = "the events hold no such customer"
 NO_EVENT_BEFORE = "the customer has no event before the cutoff"
@@ -54,7 +53,7 @@ class Scored:
 
     Attributes:
         frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), `probability` (NaN where none can be
-            given) and `reason` (why none; None where there is one).
+            given) and `reason` (why none; missing where there is one).
         why: for each row what moved the probability; empty lists where there is none or nobody asked.
         unknown: touchpoint never seen in training → events of it.
         quarantined: reason → events set aside by the checks.
@@ -153,7 +152,7 @@ class Scorer:
             DataError: no event log at all, or `cutoffs` without its columns.
         """
         checked = check_events(events, self.schema, duplicates="quarantine" if self.drops_duplicates else "keep")
-        journeys = pack(self._with_stages(checked.events), self.schema)
+        journeys = pack(with_stages(checked.events, self.source.get("stages") or {}), self.schema)
         scored = self.score_journeys(journeys, cutoffs, as_of=as_of, reasons=reasons)
         return Scored(scored.frame, scored.why, scored.unknown, checked.counts, checked.quarantine, checked.notes)
 
@@ -162,7 +161,7 @@ class Scorer:
     ) -> Scored:
         """The same for a packed log."""
         if cutoffs is None:
-            ids = np.asarray(journeys.customer_ids.cast(pa.string()), dtype=object)
+            ids = np.asarray(journeys.customer_ids.to_pylist(), dtype=object)
             cutoff = np.full(journeys.n_customers, _one_cutoff(journeys, as_of), dtype=np.int64)
         else:
             ids, cutoff = _asked(cutoffs)
@@ -208,23 +207,26 @@ class Scorer:
 
         Args:
             t: (n,) µs since 1970 UTC, in source order.
-            categories: column → (n,) text, None where missing; `touchpoint` must be there, others are ignored.
+            categories: column → (n,) text, None where missing; `touchpoint` must be there.
             numbers: column → (n,) finite numbers, None where missing.
 
         Returns:
-            The log of one customer, and how many events were left out as equal to an earlier one.
+            The log of one customer, and how many events were left out as equal to an earlier one. Columns outside
+            the schema are ignored.
         """
-        texts = {name: categories[name] for name in self.schema.category_columns if name in categories}
-        figures = {
-            name: np.array(numbers[name], dtype=np.float64) for name in self.schema.number_columns if name in numbers
-        }
+        wanted = (*self.schema.category_columns, *self.schema.number_columns)
+        columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in wanted}
+        repeated = 0
         if self.drops_duplicates:
-            rows = _first_of_equals(t, texts, figures)
-            if len(rows) < len(t):
-                texts = {name: [values[row] for row in rows] for name, values in texts.items()}
-                figures = {name: values[rows] for name, values in figures.items()}
-                return self._packed(t[rows], texts, figures), len(t) - len(rows)
-        return self._packed(t, texts, figures), 0
+            rows = _first_of_equals(t, columns)
+            repeated = len(t) - len(rows)
+            if repeated:
+                t, columns = t[rows], {name: [values[row] for row in rows] for name, values in columns.items()}
+        if stages := self.source.get("stages"):
+            own = columns.get("stage") or [None] * len(t)
+            derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
+            columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
+        return pack_columns([""] * len(t), t, columns, self.schema), repeated
 
     @property
     def drops_duplicates(self) -> bool:
@@ -233,33 +235,6 @@ class Scorer:
         An adapter compares the rows of its own file; canonical rows are not those.
         """
         return self.source.get("duplicates") == "quarantine" and self.source.get("adapter", "table") == "table"
-
-    def _packed(self, t: Ints, texts: dict[str, Sequence[str | None]], figures: dict[str, Vector]) -> Journeys:
-        if stages := self.source.get("stages"):
-            own = texts.get("stage") or [None] * len(t)
-            derived = [_stage_of(name, stages) for name in texts["touchpoint"]]
-            texts = texts | {"stage": [first or second for first, second in zip(derived, own, strict=True)]}
-        order = np.argsort(t, kind="stable")
-        return Journeys(
-            customer_ids=ONE_CUSTOMER,
-            offsets=np.array([0, len(t)], dtype=np.int64),
-            t=t[order],
-            categories={name: _coded(values, order) for name, values in texts.items()},
-            numbers={name: values[order] for name, values in figures.items()},
-        )
-
-    def _with_stages(self, events: pa.Table) -> pa.Table:
-        """The stage that training derived from each touchpoint; where it derives none, the events' own stays."""
-        stages = self.source.get("stages")
-        if not stages:
-            return events
-        touchpoints = text_column("touchpoint", events["touchpoint"].combine_chunks()).values
-        names = pa.array([_stage_of(name, stages) for name in touchpoints.dictionary.to_pylist()], pa.string())
-        stage = names.take(touchpoints.indices)
-        if "stage" not in events.column_names:
-            return events.append_column("stage", stage)
-        own = text_column("stage", events["stage"].combine_chunks()).values.cast(pa.string())
-        return events.drop_columns("stage").append_column("stage", pc.coalesce(stage, own))
 
     def _why(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
         why: list[list[Reason]] = [[] for _ in range(len(snapshots))]
@@ -286,27 +261,12 @@ def read_task(folder: Path) -> dict[str, Any]:
     return data
 
 
-def _first_of_equals(t: Ints, texts: Mapping[str, Sequence[str | None]], figures: Mapping[str, Vector]) -> list[int]:
+def _first_of_equals(t: Ints, columns: Mapping[str, Sequence[Any]]) -> list[int]:
     """Rows that are not equal to an earlier one in every column."""
-    numbers = [[None if value != value else value for value in values.tolist()] for values in figures.values()]
     seen: dict[tuple[Any, ...], int] = {}
-    for row, values in enumerate(zip(t.tolist(), *texts.values(), *numbers, strict=True)):
+    for row, values in enumerate(zip(t.tolist(), *columns.values(), strict=True)):
         seen.setdefault(values, row)
     return list(seen.values())
-
-
-def _stage_of(touchpoint: str | None, stages: Mapping[str, str]) -> str | None:
-    """The stage of the first name or pattern that fits."""
-    if touchpoint is None:
-        return None
-    return next((stage for pattern, stage in stages.items() if fnmatchcase(touchpoint, pattern)), None)
-
-
-def _coded(values: Sequence[str | None], order: Ints) -> Category:
-    codes_of: dict[str | None, int] = {None: -1}
-    codes = np.array([codes_of.setdefault(value, len(codes_of) - 1) for value in values], dtype=np.int32)
-    names = tuple(name for name in codes_of if name is not None)
-    return Category(codes[order], names)
 
 
 def touchpoints_seen(snapshots: Snapshots) -> tuple[str, ...]:
@@ -329,11 +289,9 @@ def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, i
     return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
 
 
-def versions() -> dict[str, str]:
-    """The versions of what a probability depends on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("journeylab", "lightgbm", "numba", "numpy", "pandas", "pyarrow")}
+def requirements() -> tuple[str, ...]:
+    """What scoring needs, pinned to what is installed: for the MLflow model, the bento and `about`."""
+    return tuple(f"{name}=={version(name)}" for name in NEEDED)
 
 
 def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
@@ -355,9 +313,7 @@ def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
             raise DataError(
                 f"The snapshots have no column '{name}': the columns are {there}. Rename the one that holds it."
             )
-    table = as_table(cutoffs[["customer_id"]])
-    column = table["customer_id"].combine_chunks()
-    ids = text_column("customer_id", column).values.cast(pa.string())
+    ids = id_texts(cutoffs["customer_id"])
     return np.asarray(ids.to_pylist(), dtype=object), _moments(cutoffs["cutoff"])
 
 

@@ -1,4 +1,4 @@
-"""A sample of raw journeys with the probabilities that a run recorded: proof that a model is the same, wherever it goes.
+"""A sample of raw journeys with the probabilities that a run recorded: proof that a model stays the same.
 
 A run records it beside the model; the packaged service and the tests replay it. Customers get invented names, and
 each journey keeps some events after its cutoff, so that a replay that looked ahead would show.

@@ -42,8 +42,8 @@ class EventModel:
             params: `as_of`: one cutoff for all customers, ISO 8601.
 
         Returns:
-            `customer_id, cutoff` (UTC, naive), `probability`, `reason` (why there is no probability, else None), in
-            order of first appearance.
+            `customer_id, cutoff` (UTC, naive), `probability`, `reason` (why there is no probability, else
+            missing), in order of first appearance.
 
         Raises:
             DataError: no event log at all, or both a column `cutoff` and `as_of`.
@@ -118,6 +118,12 @@ def input_example(events: pd.DataFrame, customers: int = 3, rows: int = 12) -> p
     renamed = some["customer_id"].astype(str).map({name: f"customer-{n}" for n, name in enumerate(wanted, 1)})
     times = pd.to_datetime(some["timestamp"], utc=True).map(lambda moment: moment.isoformat())
     return some.assign(customer_id=renamed, timestamp=times).dropna(axis=1, how="all")
+
+
+def code_paths() -> tuple[Path, ...]:
+    """The folders of code that travel with a logged model."""
+    here = Path(__file__).resolve().parent
+    return here.parent / "features", here
 
 
 def _answer(scored: Scored, frame: pd.DataFrame) -> pd.DataFrame:

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from models.packaged import Scorer
 
 ABOUT = "champion.json"
-RESERVED = frozenset(
-    ("livez", "readyz", "healthz", "metrics", "model", "docs.json", "openapi.json", "schema.json", "static_content")
-    + ("score", "score_batch", "embedding", "segment", "lookalikes", "reasons")
-)
+BENTOML_PATHS = ("livez", "readyz", "healthz", "metrics", "docs.json", "schema.json", "static_content")
+OWN_PATHS = ("model", "openapi.json", "score", "score_batch", "embedding", "segment", "lookalikes", "reasons")
+RESERVED = frozenset((*BENTOML_PATHS, *OWN_PATHS))
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,22 @@ PROBLEMS = {
     "503": "The service is overloaded or starting; try again.",
 }
 
+# BentoML's own page counts its readers with a script from elsewhere; this one is the same viewer without it.
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="UTF-8">
+<title>Journey Lab</title>
+<link rel="stylesheet" type="text/css" href="./static_content/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="./static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "./openapi.json", dom_id: "#swagger-ui", validatorUrl: null})</script>
+</body>
+</html>
+"""
+
 
 def document(champions: Champions, version: str = "0") -> dict[str, Any]:
     """OpenAPI 3.1 for these champions."""

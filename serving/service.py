@@ -15,8 +15,6 @@ import json
 import logging
 import os
 import re
-import shutil
-import tempfile
 import traceback
 import uuid
 from pathlib import Path
@@ -30,12 +28,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.champions import Champions
-from serving.openapi import document
+from serving.openapi import PAGE, document
 from serving.schemas import BODY_BYTES, Refused
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(os.environ.get("JOURNEYLAB_CHAMPIONS") or ROOT / "champions")
-INLINE_BYTES = 64 * 1024  # a body up to this is answered in less time than a thread takes to wake
+INLINE_BYTES = 64 * 1024  # a body up to this is answered sooner than a thread wakes; reasons take longer
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SECONDS_A_REQUEST = 30
 logger = logging.getLogger("journeylab.serving")
@@ -49,7 +47,7 @@ def application(champions: Champions) -> Starlette:
         try:
             body = await _body(request)
             route = request.path_params["route"]
-            if len(body) <= INLINE_BYTES:
+            if len(body) <= INLINE_BYTES and b'"reasons"' not in body:
                 answer = champions.answer(route, body, request_id)
             else:
                 answer = await anyio.to_thread.run_sync(champions.answer, route, body, request_id)
@@ -66,6 +64,9 @@ def application(champions: Champions) -> Starlette:
     async def openapi(request: Request) -> Response:
         return _json(200, document(champions), _request_id(request))
 
+    async def page(request: Request) -> Response:
+        return Response(PAGE, media_type="text/html")
+
     async def not_that_way(request: Request, error: Exception) -> Response:
         route = request.path_params.get("route", request.url.path.strip("/"))
         known = route in champions.names or route in ("model", "docs.json", "openapi.json")
@@ -75,6 +76,7 @@ def application(champions: Champions) -> Starlette:
         return _sentence(status, f"{said}: see the service's own documentation at /.", _request_id(request), headers)
 
     routes = [
+        Route("/", page, methods=["GET"]),
         Route("/model", model, methods=["GET"]),
         Route("/docs.json", openapi, methods=["GET"]),  # in the place of BentoML's, which knows nothing of these routes
         Route("/openapi.json", openapi, methods=["GET"]),
@@ -122,26 +124,6 @@ def _log(error: Exception, request_id: str) -> None:
     logger.error("request %s failed: %s at %s", request_id, type(error).__name__, places)
 
 
-def _place_for_kernels() -> None:
-    """Where the bento cannot be written to, numba takes its compiled kernels from a copy that can.
-
-    Numba refuses a cache that it cannot write to, a full one included. BentoML itself needs a writable folder for
-    temporary files, so there is one.
-    """
-    compiled = ROOT / "features" / "__pycache__"
-    if os.environ.get("NUMBA_CACHE_DIR") or not compiled.is_dir() or os.access(compiled, os.W_OK):
-        return
-    from numba.core import caching, config
-
-    folder = Path(tempfile.mkdtemp(prefix="journeylab-kernels-"))
-    locator: Any = caching.UserProvidedCacheLocator
-    own = folder / locator.get_suitable_cache_subpath(str(ROOT / "features" / "any.py"))
-    own.mkdir()
-    for path in compiled.glob("*.nb[ic]"):
-        shutil.copy(path, own)
-    config.CACHE_DIR = str(folder)  # numba has read its environment by now
-
-
 champions = Champions(HERE)
 
 
@@ -161,5 +143,4 @@ class JourneyLab:
     """Calibrated probabilities from a customer's raw events."""
 
     def __init__(self) -> None:
-        _place_for_kernels()
         champions.warm_up()

@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from features.errors import ConfigError, JourneyLabError
-from features.journeys import Journeys, pack
+from features.journeys import Journeys
+from features.pack import pack
 from features.snapshots import Snapshots
 from training.search import SearchResult, search
 from training.search_folder import Job, held, merged
@@ -220,4 +221,4 @@ def test_workers_end_with_their_parent(catalogue: str, rows: Any, tmp_path: Path
 
 
 def test_settings_of_a_trial_go_over_the_fixed_ones() -> None:
-    assert merged({"a": {"b": 1, "c": [1]}}, {"a": {"b": 2, "c": [1, 2]}}) == {"a": {"b": 2, "c": [1, 2]}}
+    assert merged({"a": {"b": 1, "c": [2, 3]}}, {"a": {"b": 2, "c": [1, 2]}}) == {"a": {"b": 2, "c": [2]}}

@@ -164,7 +164,7 @@ def base_rate_shift(
 def _shift_sentence(train: float, test: float, low: float, high: float, moved: bool) -> str:
     figures = (
         f"{train:.1%} of rows are positive in train, {test:.1%} in test "
-        f"(difference {test - train:+.1%}, 95 % {low:+.1%} to {high:+.1%})"
+        f"(difference {test - train:+.1%}, 95% {low:+.1%} to {high:+.1%})"
     ).replace("-", "−")
     if not moved:
         return f"The base rate did not surely move: {figures}."

@@ -33,7 +33,7 @@ def roc_table(
     """
 
     def read(positives: Floats, negatives: Floats) -> Floats:
-        return np.divide(_walk(negatives, positives, GRID * negatives[-1]), positives[-1])
+        return _share(_walk(negatives, positives, GRID * negatives[-1]), positives[-1])
 
     rows = Rows.of(y, p, customers)
     return _table(rows, read, "false_positive_rate", "true_positive_rate", n_boot, seed)
@@ -46,7 +46,7 @@ def pr_table(
 
     def read(positives: Floats, negatives: Floats) -> Floats:
         found = GRID[1:] * positives[-1]
-        return np.divide(found, found + _walk(positives, negatives, found, first=True))
+        return _share(found, found + _walk(positives, negatives, found, first=True))
 
     return _table(Rows.of(y, p, customers), read, "recall", "precision", n_boot, seed, GRID[1:])
 
@@ -58,13 +58,17 @@ def lift_table(
 
     def read(positives: Floats, negatives: Floats) -> Floats:
         counted = positives + negatives
-        return np.divide(_walk(counted, positives, GRID[1:] * counted[-1]), positives[-1])
+        return _share(_walk(counted, positives, GRID[1:] * counted[-1]), positives[-1])
 
     table = _table(Rows.of(y, p, customers), read, "share", "captured", n_boot, seed, GRID[1:])
     for end in ("", "_low", "_high"):
         if f"captured{end}" in table:
             table[f"lift{end}"] = table[f"captured{end}"] / table["share"]
     return table
+
+
+def _share(part: Floats, of: Floats) -> Floats:
+    return np.asarray(part / of, dtype=np.float64)
 
 
 def _walk(x: Floats, y: Floats, wanted: Floats, first: bool = False) -> Floats:
@@ -116,9 +120,9 @@ def calibration_table(y: npt.ArrayLike, p: npt.ArrayLike, customers: npt.ArrayLi
     """Predicted against observed in bins of equal size, the bins of `calibration_error`.
 
     Returns:
-        A row for each bin in use, predictions rising: `bin`, `rows`, `customers`, `predicted` (mean), `observed` (share of positives) with
-        `observed_low`, `observed_high`: Wilson's interval (1927) on the number of rows that the bin is worth, which is
-        fewer than it holds where customers come more than once (divided by the design effect).
+        A row for each bin in use, predictions rising: `bin`, `rows`, `customers`, `predicted` (mean), `observed` (share
+        of positives) with `observed_low`, `observed_high`: Wilson's interval (1927) on the number of rows that the bin
+        is worth, which is fewer than it holds where customers come more than once (divided by the design effect).
     """
     rows = Rows.of(y, p, customers)
     table = pd.DataFrame({"bin": rows.bins, "customer": rows.customer, "predicted": rows.p, "observed": rows.y})

@@ -13,14 +13,14 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from features.errors import ConfigError
 from features.journeys import Journeys
-from features.settings import Section, explain
+from features.settings import Section, explain, unknown_key
 from features.sources import EventSource
 from training.label_build import LabelBuild, build_labels
 from training.tasks import ChurnTask, ConversionTask, LabelsTask, Task
@@ -28,7 +28,6 @@ from training.tasks import ChurnTask, ConversionTask, LabelsTask, Task
 __all__ = ["ChurnTask", "ConversionTask", "Experiment", "LabelsTask", "Models", "Search", "load_experiment"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,62}")
-BASELINES = ("base_rate", "recency", "rfm")
 PATHS = ("events.path", "events.profile_table.path", "task.path")
 
 
@@ -42,10 +41,10 @@ class Search(Section):
         timeout_s: stop after this long, whatever is finished.
     """
 
-    trials: int = Field(30, ge=1)
+    trials: int = Field(default=30, ge=1)
     seed: int | None = None
-    jobs: int = Field(1, ge=1)
-    timeout_s: float | None = Field(None, gt=0)
+    jobs: int = Field(default=1, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0)
 
 
 class Models(Section):
@@ -56,17 +55,30 @@ class Models(Section):
         settings: kind → settings that stay fixed instead of being searched.
     """
 
-    which: tuple[str, ...] = Field(("gbdt",), min_length=1)
-    settings: dict[str, dict[str, Any]] = {}
+    which: tuple[str, ...] = ("gbdt",)
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("which")
     @classmethod
-    def _no_baselines(cls, which: tuple[str, ...]) -> tuple[str, ...]:
-        if named := [kind for kind in which if kind in BASELINES]:
-            raise ValueError(f"{', '.join(named)} runs in every experiment: leave it out")
-        if len(set(which)) < len(which):
-            raise ValueError("a model is named twice")
+    def _known_models(cls, which: tuple[str, ...]) -> tuple[str, ...]:
+        from models.catalogue import BASELINES, KINDS  # not before a file is read: it takes LightGBM along
+
+        known = [kind for kind in KINDS if kind not in BASELINES]
+        for kind in which:
+            if kind in BASELINES:
+                raise ValueError(f"'{kind}' is a baseline and runs in every experiment: leave it out")
+            if kind not in KINDS:
+                raise ValueError(f"no model '{kind}'; there are {', '.join(known)}")
+        if not which or len(set(which)) < len(which):
+            raise ValueError("name at least one model, and each once")
         return which
+
+    @model_validator(mode="after")
+    def _settings_of_models(self) -> Self:
+        for kind in self.settings:
+            if kind not in self.which:
+                raise ValueError(f"settings for '{kind}', which is not among the models: {', '.join(self.which)}")
+        return self
 
 
 class Experiment(Section):
@@ -87,11 +99,11 @@ class Experiment(Section):
     name: str
     events: EventSource
     task: Task
-    features: dict[str, Any] = {}
+    features: dict[str, Any] = Field(default_factory=dict)
     models: Models = Models()
     search: Search = Search()
-    seed: int = Field(7, ge=0)
-    min_class_count: int = Field(100, ge=1)
+    seed: int = Field(default=7, ge=0)
+    min_class_count: int = Field(default=100, ge=1)
     allow_small: bool = False
     _file: Path | None = PrivateAttr(None)
     _overrides: tuple[str, ...] = PrivateAttr(())
@@ -105,7 +117,16 @@ class Experiment(Section):
 
     @field_validator("features")
     @classmethod
-    def _known_settings(cls, features: dict[str, Any]) -> dict[str, Any]:
+    def _valid_settings(cls, features: dict[str, Any]) -> dict[str, Any]:
+        from features.tabular import TabularSettings  # not before a file is read: it takes the compiled kernels along
+
+        for key in features:
+            if key not in TabularSettings.model_fields:
+                raise ValueError(unknown_key(key, TabularSettings.model_fields))
+        try:
+            TabularSettings(**features)
+        except ValidationError as error:
+            raise ValueError(f"settings of the tabular features:\n{explain(error)}") from error
         return features
 
     @property

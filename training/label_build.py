@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import DataError
-from features.journeys import Journeys, microseconds
+from features.journeys import Journeys
 from features.label_tables import check_label_table, read_label_table
 from features.labels import DAY_US, as_text, churn_labels, conversion_labels, log_end_us, log_start_us
+from features.moments import microseconds
 from features.slices import moment_for_share
-from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, LabelsTask, Parted, Task, moments
+from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, LabelsTask, Task, moments
 
 Int64s = npt.NDArray[np.int64]
 
@@ -36,7 +37,9 @@ class LabelBuild:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def build_labels(task: Task, journeys: Journeys, *, min_class_count: int = 100, allow_small: bool = False) -> LabelBuild:
+def build_labels(
+    task: Task, journeys: Journeys, *, min_class_count: int = 100, allow_small: bool = False
+) -> LabelBuild:
     """Label, split, and check that the result can be learned from.
 
     Raises:
@@ -58,7 +61,8 @@ def build_labels(task: Task, journeys: Journeys, *, min_class_count: int = 100, 
 
 def _from_cutoffs(task: ChurnTask | ConversionTask, journeys: Journeys) -> LabelBuild:
     if isinstance(task.cutoffs, Dates):
-        train, test, notes = microseconds(moments(task.cutoffs.train)), microseconds(moments(task.cutoffs.test)), ()
+        train, test = (microseconds(moments(given)) for given in (task.cutoffs.train, task.cutoffs.test))
+        notes: tuple[str, ...] = ()
     else:
         counted = task.cutoffs if isinstance(task.cutoffs, Counted) else Counted()
         train, test, notes = counted_cutoffs(task, counted, journeys)
@@ -120,7 +124,7 @@ def _from_ages(task: ConversionTask, ages: Ages, journeys: Journeys) -> LabelBui
 
 def _from_table(task: LabelsTask, journeys: Journeys) -> LabelBuild:
     checked = check_label_table(
-        read_label_table(task.path, task.columns), journeys, horizon_days=task.horizon_days,
+        read_label_table(task.path, task.columns.model_dump()), journeys, horizon_days=task.horizon_days,
         observed_until=task.observed_until,
     )  # fmt: skip
     notes = tuple(f"label rows set aside, {reason}: {n:,}" for reason, n in checked.counts.items())
@@ -131,8 +135,12 @@ def _from_table(task: LabelsTask, journeys: Journeys) -> LabelBuild:
 
 
 def _parted(
-    table: pd.DataFrame, horizon_days: float, test_share: float, train_until: datetime | None,
-    test_from: datetime | None, test_until: datetime | None,
+    table: pd.DataFrame,
+    horizon_days: float,
+    test_share: float,
+    train_until: datetime | None,
+    test_from: datetime | None,
+    test_until: datetime | None,
 ) -> LabelBuild:
     """Train and test by moments; rows whose window reaches from one into the other belong to neither."""
     cutoff = microseconds(table["cutoff"])
@@ -178,8 +186,8 @@ def _require_history(task: Task, journeys: Journeys) -> None:
     history, needed = (end - start) / DAY_US, task.look_back_days + task.horizon_days
     if history < needed:
         raise DataError(
-            f"Too little history: the log covers {history:.1f} days ({as_text(start)} to {as_text(end)}), one look-back "
-            f"({task.look_back_days:g} days) and one horizon ({task.horizon_days:g} days) take {needed:g}. "
+            f"Too little history: the log covers {history:.1f} days ({as_text(start)} to {as_text(end)}), one "
+            f"look-back ({task.look_back_days:g} days) and one horizon ({task.horizon_days:g} days) take {needed:g}. "
             "Set allow_small = true to go on all the same."
         )
 

@@ -1,7 +1,7 @@
 """Pictures of an evaluation for the reviewer: one style, stable file names, several models in one picture.
 
 The first model is the one that the picture is about: a strong line with its 95 % band. The others (champion, baselines)
-are thin lines to compare with. Drawn on figures of their own, without pyplot's global state, so threads may draw at once.
+are thin lines to compare with. Drawn on figures of their own, without pyplot's global state: threads may draw at once.
 """
 
 from __future__ import annotations
@@ -16,24 +16,34 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import num2date
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
 from features.errors import ConfigError
 from training.breakdown import by_cutoff
 from training.curves import calibration_table, lift_table, pr_table, roc_table, wilson
 from training.evaluation import TOP_SHARES, evaluate
+from training.picture_style import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    INK,
+    PAPER,
+    Label,
+    curve,
+    label_ends,
+    line,
+    paper,
+    percent,
+    save,
+    two_papers,
+    unit,
+    write_key,
+)
 
-# M. Okabe and K. Ito, "Color Universal Design" (2008): told apart with any kind of colour vision; yellow is too pale on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 3)))
-INK, FAINT, PAPER = "#222222", "#8C8C8C", "#FFFFFF"
 MOST_FEATURES = 20
-
-Label = tuple[float, str, str]  # where, text, colour
+BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": INK}
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,8 @@ def draw_all(evaluations: Sequence[Scored], folder: Path, *, earlier: Sequence[S
         earlier: the same models on validation rows, for a longer score over time.
 
     Returns:
-        Paths of roc.png, pr.png, calibration.png, lift.png, scores.png, then importance.png and score_over_time.png where
-        there is an importance, and cutoffs.
+        Paths of roc.png, pr.png, calibration.png, lift.png, scores.png; then importance.png where the first model has
+        one, and score_over_time.png where it has cutoffs.
 
     Raises:
         ConfigError: no model, or more than six.
@@ -97,33 +107,27 @@ def draw_all(evaluations: Sequence[Scored], folder: Path, *, earlier: Sequence[S
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG without a date or version in it: the same figures give the same bytes."""
-    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
-    return path
-
-
 def roc(evaluations: Sequence[Scored]) -> Figure:
     """True against false positive rate, AUROC in the key."""
-    figure, axes = _paper("ROC: how far positives are ranked above negatives", evaluations[0])
+    figure, axes = paper("ROC: how far positives are ranked above negatives", _about(evaluations[0]))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     for place, scored in enumerate(evaluations):
         table = roc_table(scored.y, scored.p, scored.customers)
         start = pd.DataFrame(0.0, index=[0], columns=table.columns)
-        _curve(axes, pd.concat([start, table]), "false_positive_rate", "true_positive_rate", place)
-    _unit(axes, "False positive rate", "True positive rate")
+        curve(axes, pd.concat([start, table]), "false_positive_rate", "true_positive_rate", place)
+    unit(axes, "False positive rate", "True positive rate")
     _key(axes, evaluations, "auroc", "AUROC", right=True, top=False)
     return figure
 
 
 def precision_recall(evaluations: Sequence[Scored]) -> Figure:
     """Precision against recall, average precision in the key, the base rate as a line."""
-    figure, axes = _paper("Precision and recall: what share of those picked is right", evaluations[0])
+    figure, axes = paper("Precision and recall: what share of those picked is right", _about(evaluations[0]))
     base_rate = float(np.mean(np.asarray(evaluations[0].y, dtype=np.float64)))
     axes.axhline(base_rate, color=FAINT, linewidth=1)
     for place, scored in enumerate(evaluations):
-        _curve(axes, pr_table(scored.y, scored.p, scored.customers), "recall", "precision", place)
-    _unit(axes, "Recall: share of the positives that are picked", "Precision")
+        curve(axes, pr_table(scored.y, scored.p, scored.customers), "recall", "precision", place)
+    unit(axes, "Recall: share of the positives that are picked", "Precision")
     low = base_rate > 0.35
     axes.annotate(
         f"base rate {base_rate:.1%}",
@@ -141,11 +145,11 @@ def precision_recall(evaluations: Sequence[Scored]) -> Figure:
 
 def calibration(evaluations: Sequence[Scored]) -> Figure:
     """Observed against predicted in ten bins of equal size, intervals for the first model."""
-    figure, axes = _paper("Calibration: do the probabilities mean what they say", evaluations[0])
+    figure, axes = paper("Calibration: do the probabilities mean what they say", _about(evaluations[0]))
     end = 0.0
     for place, scored in reversed(list(enumerate(evaluations))):
         table = calibration_table(scored.y, scored.p, scored.customers)
-        style = _line(place)
+        style = line(place)
         axes.plot(table["predicted"], table["observed"], **style, marker="o", markersize=6 if place == 0 else 4)
         if place == 0:
             reach = table[["observed_low", "observed_high"]].to_numpy().T
@@ -154,14 +158,17 @@ def calibration(evaluations: Sequence[Scored]) -> Figure:
         end = max(end, float(table[["predicted", "observed"]].to_numpy().max()))
     end = min(1.0, np.ceil(end * 10 + 0.2) / 10)
     axes.plot([0, end], [0, end], color=FAINT, linewidth=1, zorder=0)
-    _unit(axes, "Predicted probability (mean of the bin)", "Share of positives in the bin", end)
-    _key(axes, evaluations, "calibration_error", "Calibration error", right=True, top=False)
+    unit(axes, "Predicted probability (mean of the bin)", "Share of positives in the bin", end)
+    noise = evaluations[0].figures["calibration_error_noise"]
+    _key(
+        axes, evaluations, "calibration_error", f"Calibration error (chance alone: {noise:.3f})", right=True, top=False
+    )
     return figure
 
 
 def lift(evaluations: Sequence[Scored]) -> Figure:
     """Positives captured against the share of rows picked, lift at the top 5, 10 and 20 % written in."""
-    figure, axes = _paper("Lift: how many positives the highest predictions hold", evaluations[0])
+    figure, axes = paper("Lift: how many positives the highest predictions hold", _about(evaluations[0]))
     base_rate = float(np.mean(np.asarray(evaluations[0].y, dtype=np.float64)))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     axes.plot([0, base_rate, 1], [0, 1, 1], color=FAINT, linewidth=1)
@@ -171,36 +178,30 @@ def lift(evaluations: Sequence[Scored]) -> Figure:
     for place, scored in enumerate(evaluations):
         table = lift_table(scored.y, scored.p, scored.customers)
         start = pd.DataFrame(0.0, index=[0], columns=table.columns)
-        _curve(axes, pd.concat([start, table]), "share", "captured", place)
+        curve(axes, pd.concat([start, table]), "share", "captured", place)
         if place == 0:
             _mark_lift(axes, table)
-    _unit(axes, "Share of rows picked, highest predictions first", "Share of all positives captured")
-    _key(axes, evaluations, "lift_at_10", "Lift in the top 10 %", right=True, top=False, form="{:.2f}")
+    unit(axes, "Share of rows picked, highest predictions first", "Share of all positives captured")
+    _key(axes, evaluations, "lift_at_10", "Lift in the top 10%", right=True, top=False, form="{:.2f}")
     return figure
 
 
 def _mark_lift(axes: Axes, table: pd.DataFrame) -> None:
-    for percent in TOP_SHARES:
-        share, captured, times = table.loc[percent - 1, ["share", "captured", "lift"]]
-        axes.plot([share], [captured], "o", color=COLOURS[0], markersize=6, zorder=5)
-        axes.annotate(
-            f"top {percent} %: ×{times:.2f}",
-            (share, captured),
-            (9, -3),
-            textcoords="offset points",
-            va="top",
-            color=COLOURS[0],
-            fontsize=10,
-        )
+    for top in TOP_SHARES:
+        at = table.iloc[top - 1]
+        place = float(at["share"]), float(at["captured"])
+        axes.plot(*place, "o", color=COLOURS[0], markersize=6, zorder=5)
+        text = axes.annotate(f"top {top}%: ×{at['lift']:.2f}", place, (10, -7), **BESIDE | {"color": COLOURS[0]})
+        text.set(bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1}, zorder=6)
 
 
 def scores(scored: Scored) -> Figure:
     """How the predictions of positives and of negatives are spread."""
-    figure, axes = _paper(f"Predictions of {scored.name} by what happened", scored)
+    figure, axes = paper(f"Predictions of {scored.name} by what happened", _about(scored, bands=False))
     y, p = np.asarray(scored.y).reshape(-1), np.asarray(scored.p, dtype=np.float64).reshape(-1)
     end = min(1.0, np.ceil(float(p.max()) * 20 + 0.01) / 20)
     edges = np.linspace(0, end, 31)
-    for label, colour, name in ((0, COLOURS[0], "negatives"), (1, COLOURS[1], "positives")):
+    for label, colour in enumerate(COLOURS[:2]):
         own = p[y == label]
         if not len(own):
             continue
@@ -210,43 +211,46 @@ def scores(scored: Scored) -> Figure:
         axes.axvline(float(own.mean()), color=colour, linewidth=1.2, linestyle=DASHES[1])
     axes.set_xlim(0, end)
     axes.set_ylim(0, None)
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent))
     axes.set_xlabel("Predicted probability")
     axes.set_ylabel("Share of the class")
     lines = [
-        (f"{('negatives', 'positives')[label]}, mean {p[y == label].mean():.3f}", label)
-        for label in (0, 1)
+        (f"{name}, mean {p[y == label].mean():.3f}", {"color": COLOURS[label], "linewidth": 2})
+        for label, name in enumerate(("negatives", "positives"))
         if (y == label).any()
     ]
-    _write_key(axes, "Dashed: mean of the class", lines, right=float(np.median(p)) < end / 2, top=True)
+    write_key(axes, "Dashed: the means", lines, right=float(np.median(p)) < end / 2, top=True)
     return figure
 
 
 def importance(scored: Scored) -> Figure:
-    """The features or groups that the model leans on most, at most twenty."""
-    ranked = sorted((scored.importance or {}).items(), key=lambda item: -item[1])[:MOST_FEATURES]
-    total = sum((scored.importance or {}).values()) or 1.0
-    names, shares = [name for name, _ in ranked], [value / total for _, value in ranked]
-    height = 1.6 + 0.3 * len(ranked)
-    figure, axes = _paper(f"What {scored.name} leans on", scored, height=height)
+    """The features or groups that the model leans on most, at most twenty.
+
+    Raises:
+        ConfigError: the model has no importance.
+    """
+    if not scored.importance:
+        raise ConfigError(f"{scored.name} has no importance to draw: give Scored.importance")
+    ranked = sorted(scored.importance.items(), key=lambda item: (-item[1], item[0]))[:MOST_FEATURES]
+    total = sum(scored.importance.values()) or 1.0
+    shares = [value / total for _, value in ranked]
+    said = f"share of its total importance; {len(ranked)} of {len(scored.importance)} shown"
+    figure, axes = paper(f"What {scored.name} leans on", said, height=1.4 + 0.28 * len(ranked))
     axes.barh(range(len(ranked)), shares, color=COLOURS[0], height=0.7)
-    axes.set_yticks(range(len(ranked)), names)
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    axes.set_yticks(range(len(ranked)), [name if len(name) <= 44 else name[:43] + "…" for name, _ in ranked])
+    axes.set_ylim(len(ranked) - 0.4, -0.6)
+    axes.grid(False)
+    axes.tick_params(axis="both", length=0, labelbottom=False)
+    axes.spines["bottom"].set_visible(False)
     for place, share in enumerate(shares):
-        axes.annotate(
-            f"{share:.1%}", (share, place), (4, 0), textcoords="offset points", va="center", fontsize=10, color=INK
-        )
-    axes.set_xlim(0, max(shares) * 1.12)
-    axes.xaxis.set_major_formatter(FuncFormatter(_percent))
-    axes.set_xlabel("Share of the total importance")
+        axes.annotate(percent(round(share, 3)), (share, place), (4, 0), **BESIDE)
+    axes.set_xlim(0, max(shares) * 1.15 or 1.0)
     return figure
 
 
 def score_over_time(evaluations: Sequence[Scored], earlier: Sequence[Scored] = ()) -> Figure:
     """AUROC by cutoff (or week, month), and below it what was predicted on average against what happened."""
-    figure, above, below = _two_papers("Score over time: does it hold", evaluations[0])
+    figure, above, below = two_papers("Score over time: does it hold", _about(evaluations[0]))
     ranked: list[Label] = []
     rates: list[Label] = []
     for place, scored in enumerate(evaluations):
@@ -259,9 +263,13 @@ def score_over_time(evaluations: Sequence[Scored], earlier: Sequence[Scored] = (
         if place == 0:
             rates.append((float(last["base_rate"]), "what happened", INK))
             rates.append((float(last["mean_prediction"]), "predicted on average", COLOURS[0]))
-    _label_ends(above, ranked, 0.07)
+    label_ends(above, ranked, 0.07)
     below.set_ylim(0, None)
-    _label_ends(below, rates, 0.11)
+    moments = np.unique([x for drawn in above.lines for x in np.asarray(drawn.get_xdata(orig=False))])
+    if len(moments) == 1:  # else the axis would span years round a single cutoff
+        above.set_xlim(moments[0] - 15, moments[0] + 15)
+        above.set_xticks(moments, [f"{num2date(moments[0]):%Y-%m-%d}"])  # type: ignore[no-untyped-call]
+    label_ends(below, rates, 0.11)
     above.set_ylabel("AUROC")
     below.set_ylabel("Share of positives")
     below.set_xlabel("Cutoff" + (" (hollow: validation, filled: held out)" if earlier else ""))
@@ -273,7 +281,7 @@ def _over_time(above: Axes, below: Axes, scored: Scored, place: int, hollow: boo
         raise ConfigError(f"{scored.name} has no cutoffs to draw over time: give Scored.cutoffs")
     table = by_cutoff(scored.y, scored.p, scored.customers, scored.cutoffs, n_boot=200 if place == 0 else 0)
     when = (table["start"] + pd.to_timedelta(table["days"] / 2, unit="D")).to_numpy()
-    style = _line(place) | {"marker": "o", "markersize": 7 if place == 0 else 4}
+    style = line(place) | {"marker": "o", "markersize": 7 if place == 0 else 4}
     style["markerfacecolor"] = PAPER if hollow else style["color"]
     above.plot(when, table["auroc"].to_numpy(), **style)
     if place == 0:
@@ -288,78 +296,6 @@ def _over_time(above: Axes, below: Axes, scored: Scored, place: int, hollow: boo
     return table
 
 
-def _paper(title: str, scored: Scored, height: float = 5.4) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, a title, and a line that says which rows it is about."""
-    figure = Figure(figsize=(7.2, height), dpi=150, facecolor=PAPER, layout="constrained")
-    axes = figure.add_subplot()
-    _dress(axes)
-    _head(axes, title, scored)
-    return figure, axes
-
-
-def _two_papers(title: str, scored: Scored) -> tuple[Figure, Axes, Axes]:
-    figure = Figure(figsize=(7.2, 6.2), dpi=150, facecolor=PAPER, layout="constrained")
-    grid = figure.add_gridspec(2, 1, height_ratios=(3, 2))
-    above = figure.add_subplot(grid[0])
-    below = figure.add_subplot(grid[1], sharex=above)
-    locator = AutoDateLocator(minticks=3, maxticks=8)
-    for axes in (above, below):
-        _dress(axes)
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    above.tick_params(axis="x", labelbottom=False)
-    _head(above, title, scored)
-    return figure, above, below
-
-
-def _dress(axes: Axes) -> None:
-    axes.set_facecolor(PAPER)
-    axes.grid(True, color="#E3E3E3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=10, color=FAINT)
-    axes.xaxis.label.set(color=INK, fontsize=11)
-    axes.yaxis.label.set(color=INK, fontsize=11)
-
-
-def _head(axes: Axes, title: str, scored: Scored) -> None:
-    y = np.asarray(scored.y, dtype=np.float64).reshape(-1)
-    n_customers = len(pd.unique(np.asarray(scored.customers).reshape(-1)))
-    axes.set_title(title + "\n", loc="left", fontsize=13, fontweight="bold", color=INK)
-    said = f"{len(y):,} {scored.rows} of {n_customers:,} customers, {y.mean():.1%} positive; bands and bars are 95 %"
-    axes.annotate(said, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", fontsize=10, color=INK)
-
-
-def _line(place: int) -> dict[str, Any]:
-    """The line of the model at this place: the first is strong, the others differ in dash as well as in colour."""
-    return {
-        "color": COLOURS[place],
-        "linestyle": DASHES[place],
-        "linewidth": 2.4 if place == 0 else 1.5,
-        "zorder": 4 if place == 0 else 3,
-    }
-
-
-def _curve(axes: Axes, table: pd.DataFrame, x: str, y: str, place: int) -> None:
-    axes.plot(table[x].to_numpy(), table[y].to_numpy(), **_line(place))
-    if place == 0 and f"{y}_low" in table:
-        band = table[x].to_numpy(), table[f"{y}_low"].to_numpy(), table[f"{y}_high"].to_numpy()
-        axes.fill_between(*band, color=COLOURS[0], alpha=0.18, linewidth=0)
-
-
-def _unit(axes: Axes, x: str, y: str, end: float = 1.0) -> None:
-    """Both axes from 0 to `end`, with a hair of room so that lines along the frame stay visible."""
-    axes.set(xlabel=x, ylabel=y, xlim=(-0.01 * end, 1.01 * end), ylim=(-0.01 * end, 1.01 * end))
-
-
-def _percent(value: float, _: Any = None) -> str:
-    return f"{value:.0%}" if abs(value * 100 - round(value * 100)) < 1e-6 else f"{value:.1%}"
-
-
 def _key(
     axes: Axes, evaluations: Sequence[Scored], metric: str, says: str, *, right: bool, top: bool, form: str = "{:.3f}"
 ) -> None:
@@ -368,60 +304,12 @@ def _key(
     for place, scored in enumerate(evaluations):
         value, low, high = (scored.figures[f"{metric}{end}"] for end in ("", "_low", "_high"))
         span = f" ({form.format(low)} to {form.format(high)})" if np.isfinite(low) else ""
-        lines.append((f"{scored.name}  {form.format(value)}{span}", place))
-    _write_key(axes, says, lines, right=right, top=top)
+        lines.append((f"{scored.name}  {form.format(value)}{span}", line(place)))
+    write_key(axes, says, lines, right=right, top=top)
 
 
-def _write_key(axes: Axes, says: str, lines: Sequence[tuple[str, int]], *, right: bool, top: bool) -> None:
-    """Lines of text in one corner, each after a sample of its line."""
-    handles = [Line2D([], [], **_line(place)) for _, place in lines]
-    key = axes.legend(
-        handles,
-        [text for text, _ in lines],
-        title=says,
-        loc=f"{'upper' if top else 'lower'} {'right' if right else 'left'}",
-        fontsize=10,
-        title_fontsize=10,
-        alignment="left",
-        handlelength=2.6,
-        framealpha=0.85,
-        edgecolor="none",
-        facecolor=PAPER,
-    )
-    key.get_title().set_color(INK)
-    for text, (_, place) in zip(key.get_texts(), lines, strict=True):
-        text.set_color(INK if place else COLOURS[0])
-        text.set_fontweight("normal" if place else "bold")
-
-
-def _label_ends(axes: Axes, labels: Sequence[Label], lines_gap: float) -> None:
-    """Names at the right end of their lines, pushed apart where they would touch."""
-    defined = sorted((label for label in labels if np.isfinite(label[0])), key=lambda label: label[0])
-    low, high = axes.get_ylim()
-    places = spread([value for value, _, _ in defined], lines_gap * (high - low))
-    for place, (_, name, colour) in zip(places, defined, strict=True):
-        axes.annotate(
-            name,
-            (1, place),
-            (6, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontsize=10,
-        )
-
-
-def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Rising values moved as little as it takes to be `gap` apart.
-
-    >>> spread([0.0, 0.1, 5.0], gap=1.0)
-    [-0.45, 0.55, 5.0]
-    """
-    blocks: list[tuple[float, int]] = []  # (centre, how many)
-    for value in values:
-        blocks.append((value, 1))
-        while len(blocks) > 1 and blocks[-1][0] - blocks[-2][0] < gap * (blocks[-1][1] + blocks[-2][1]) / 2 - 1e-12:
-            (second, n_second), (first, n_first) = blocks.pop(), blocks.pop()
-            blocks.append(((first * n_first + second * n_second) / (n_first + n_second), n_first + n_second))
-    return [centre + gap * (place - (count - 1) / 2) for centre, count in blocks for place in range(count)]
+def _about(scored: Scored, bands: bool = True) -> str:
+    y = np.asarray(scored.y, dtype=np.float64).reshape(-1)
+    n_customers = len(pd.unique(np.asarray(scored.customers).reshape(-1)))
+    said = f"{len(y):,} {scored.rows} of {n_customers:,} customers, {y.mean():.1%} positive"
+    return said + "; bands and bars: 95%" if bands else said

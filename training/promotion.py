@@ -121,7 +121,7 @@ def _against_straw_men(beaten: dict[str, dict[str, float]]) -> Decision:
 
 def _difference(found: dict[str, float], name: str) -> str:
     difference, low, high = (found[f"{name}_difference{end}"] for end in ("", "_low", "_high"))
-    return f"{difference:+.4f} (95 % {low:+.4f} to {high:+.4f})".replace("-", "−")
+    return f"{difference:+.4f} (95% {low:+.4f} to {high:+.4f})".replace("-", "−")
 
 
 def _rows(found: dict[str, float]) -> str:

@@ -130,10 +130,10 @@ def prepare(job: Job, folder: Path) -> bool:
 
 
 def merged(fixed: Mapping[str, Any], turned: Mapping[str, Any]) -> Settings:
-    """Settings of a trial over those that are fixed; tables are merged, lists joined without repeats.
+    """Settings of a trial over those that are fixed; tables are merged, of two lists what both hold remains.
 
-    >>> merged({"seed": 1, "features": {"dropped": ["touch"]}}, {"leaves": 4, "features": {"dropped": ["order"]}})
-    {'seed': 1, 'features': {'dropped': ['touch', 'order']}, 'leaves': 4}
+    >>> merged({"seed": 1, "features": {"groups": ["rfm", "touch"]}}, {"leaves": 4, "features": {"groups": ["rfm"]}})
+    {'seed': 1, 'features': {'groups': ['rfm']}, 'leaves': 4}
     """
     out = dict(fixed)
     for name, value in turned.items():
@@ -141,7 +141,7 @@ def merged(fixed: Mapping[str, Any], turned: Mapping[str, Any]) -> Settings:
         if isinstance(before, Mapping) and isinstance(value, Mapping):
             out[name] = merged(before, value)
         elif isinstance(before, list | tuple) and isinstance(value, list | tuple):
-            out[name] = [*before, *(item for item in value if item not in before)]
+            out[name] = [item for item in value if item in before]
         else:
             out[name] = value
     return out

@@ -1,8 +1,8 @@
 """One worker of a search: reads the job once, then fits and scores one fold of one trial for each line it gets.
 
 `python -m training.search_worker FOLDER` is started by `training.search`. A line in is JSON with `trial`, `fold` and
-`settings`; a line out repeats the first two and adds `log_loss`, `n_rows` and `seconds`, or `error`. A worker touches no
-database: what it finds out is a file of scores. It ends when its input closes, so it never outlives its parent.
+`settings`; a line out repeats the first two and adds `log_loss`, `n_rows` and `seconds`, or `error`. A worker touches
+no database: what it finds out is a file of scores. It ends when its input closes, so it never outlives its parent.
 """
 
 from __future__ import annotations

@@ -61,9 +61,7 @@ def _range_or_list(value: Any) -> str:
 
 
 MomentList = Annotated[tuple[Moment, ...], AfterValidator(_some)]
-Moments = Annotated[
-    Annotated[Every, Tag("range")] | Annotated[MomentList, Tag("list")], Discriminator(_range_or_list)
-]
+Moments = Annotated[Annotated[Every, Tag("range")] | Annotated[MomentList, Tag("list")], Discriminator(_range_or_list)]
 
 
 def moments(value: Every | tuple[datetime, ...]) -> list[datetime]:
@@ -93,7 +91,7 @@ class Ages(Section):
     train_until: Moment | None = None
     test_from: Moment | None = None
     test_until: Moment | None = None
-    test_share: float = Field(0.25, gt=0, lt=1)
+    test_share: float = Field(default=0.25, gt=0, lt=1)
 
 
 class Counted(Section):
@@ -104,15 +102,15 @@ class Counted(Section):
     """
 
     every_days: Days = 14.0
-    n_train: int = Field(8, ge=1)
-    n_test: int = Field(1, ge=1)
+    n_train: int = Field(default=8, ge=1)
+    n_test: int = Field(default=1, ge=1)
 
 
 class Parted(Section):
     """Where a label table without `split` is parted: by moment, or by share of the rows."""
 
     test_from: Moment | None = None
-    test_share: float = Field(0.25, gt=0, lt=1)
+    test_share: float = Field(default=0.25, gt=0, lt=1)
 
 
 WAYS: dict[str, type[Section]] = {"dates": Dates, "ages": Ages, "counted": Counted}
@@ -133,7 +131,7 @@ def _one_way(value: Any) -> Any:
         ways = [way for way, section in WAYS.items() if set(value) & set(section.model_fields)]
         if len(ways) > 1 and not any(set(value) <= set(WAYS[way].model_fields) for way in ways):
             raise ValueError(
-                f"{', '.join(value)} mix two ways to write cutoffs: dates (train, test), ages (ages_days, test_from, …) "
+                f"{', '.join(value)} mix two ways to write cutoffs: dates (train, test), ages (ages_days, test_from …) "
                 "or counted from the log's end (every_days, n_train, n_test). Keep one; on the command line, "
                 "--set 'task.cutoffs={every_days=14}' replaces the table as a whole"
             )
@@ -206,6 +204,15 @@ class ConversionTask(Section):
         return self.active_days or min(ages, default=self.horizon_days)
 
 
+class LabelColumns(Section):
+    """What the label table calls its columns."""
+
+    customer_id: str = "customer_id"
+    cutoff: str = "cutoff"
+    label: str = "label"
+    split: str = "split"
+
+
 class LabelsTask(Section):
     """The user's own label table: `customer_id, cutoff, label`, optionally `split`.
 
@@ -219,7 +226,7 @@ class LabelsTask(Section):
 
     kind: Literal["labels"]
     path: Path
-    columns: dict[Literal["customer_id", "cutoff", "label", "split"], str] = {}
+    columns: LabelColumns = LabelColumns()
     horizon_days: Days
     cutoffs: Parted = Parted()
     observed_until: Moment | None = None
@@ -247,7 +254,9 @@ def _known_kind(value: Any) -> Any:
 
 KINDS = ("churn", "conversion", "labels")
 Task = Annotated[
-    Annotated[ChurnTask, Tag("churn")] | Annotated[ConversionTask, Tag("conversion")] | Annotated[LabelsTask, Tag("labels")],
+    Annotated[ChurnTask, Tag("churn")]
+    | Annotated[ConversionTask, Tag("conversion")]
+    | Annotated[LabelsTask, Tag("labels")],
     Discriminator(_kind),
     BeforeValidator(_known_kind),
 ]

@@ -1,14 +1,15 @@
 """MLflow: where runs are kept, and how a search, its trials and the final models get there, once each.
 
-By default everything lies in `mlflow.db` and `mlruns/` of the working directory; `MLFLOW_TRACKING_URI` points elsewhere.
+By default everything lies in `mlflow.db` and `mlruns/` of the working directory; `MLFLOW_TRACKING_URI` points
+elsewhere.
 
     tracker = Tracker("online_retail_churn")
     parent = tracker.search_run("2f0c-1", name="search gbdt", params={...}, tags={...}, note="...")
     tracker.log_trial(parent, trial, {"validation_auroc": 0.76})
 
-What a run is about is a tag (`search_id`, `trial`, `train_id` and `kind`), and every call asks for it first. So a process
-that was killed at any moment can do all of it again: what is there stays, what is half there is completed or begun anew,
-and nothing is there twice.
+What a run is about is a tag (`search_id`, `trial`, `train_id` and `kind`), and every call asks for it first. So a
+process that was killed at any moment can do all of it again: what is there stays, what is half there is completed or
+begun anew, and nothing is there twice.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -41,6 +43,13 @@ from training.trials import Trial
 SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"
 LONGEST_VALUE = 5_000  # characters; MLflow refuses a little more than that
+GUIDE = """One experiment a task. Choose what to compare by the tag `role`:
+
+- `tags.role = 'model' or tags.role = 'baseline'`: what could be promoted, and what it must be better than
+- `tags.role = 'search'`: searches, their trials below them
+
+`validation_…` is measured on folds inside train (other customers, later cutoffs), `test_…` on rows that were scored
+once. `…_low` and `…_high` are 95% intervals over customers. Runs of one training share the tag `train_id`."""
 CHATTY = ("mlflow", "alembic")
 
 
@@ -72,7 +81,8 @@ def sqlite_path(uri: str) -> Path | None:
 def _make_store(path: Path) -> None:
     """Build the tables in a file beside and rename it: a store is whole or not there, however many begin at once.
 
-    MLflow builds them in some forty migrations, which take seconds; a kill in between leaves a store that no version opens.
+    MLflow builds them in some forty migrations, which take seconds; a kill in between leaves a store that no version
+    of it opens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as lock:
@@ -94,6 +104,7 @@ def quiet() -> Iterator[None]:
         # Label columns are whole numbers without gaps, and the source of a data set is a path: both are meant.
         warnings.filterwarnings("ignore", message=".*integer column.*", category=UserWarning)
         warnings.filterwarnings("ignore", message="(?s).*dataset source.*", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*inferred as AnyType.*", category=UserWarning)
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
@@ -159,14 +170,10 @@ class Tracker:
     ) -> str:
         """The run of a search, made where there is none; its id."""
         found = self._runs(f"tags.search_id = '{search_id}' and tags.role = 'search'")
-        if found:
-            return str(found[0].info.run_id)
-        run = self.client.create_run(
-            self.experiment_id,
-            run_name=name,
-            tags={"role": "search", "search_id": search_id, NOTE: note, **tags},
-        )
+        own = {"role": "search", "search_id": search_id, NOTE: note}
+        run = found[0] if found else self.client.create_run(self.experiment_id, run_name=name, tags={**own, **tags})
         self._log(run.info.run_id, {}, params)
+        self.client.update_run(run.info.run_id, "RUNNING")
         return str(run.info.run_id)
 
     def log_trial(self, parent_id: str, trial: Trial, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
@@ -194,10 +201,15 @@ class Tracker:
         self.client.log_artifacts(run_id, str(artifacts))
         self.client.set_terminated(run_id)
 
+    def stop_search(self, run_id: str, *, failed: bool) -> None:
+        """The search ended before its time; `search_run` takes it up again."""
+        self.client.set_terminated(run_id, "FAILED" if failed else "KILLED")
+
     def final_run(self, train_id: str, kind: str) -> Run | None:
         """The whole run of a final model, None where there is none; what a dead process left of one is deleted."""
         whole = None
-        for run in self._runs(f"tags.train_id = '{train_id}' and tags.kind = '{kind}' and tags.role != 'search'"):
+        wanted = f"tags.train_id = '{train_id}' and tags.kind = '{kind}'"
+        for run in self._runs(f"{wanted} and tags.role != 'search' and tags.role != 'trial'"):
             if run.info.status == "FINISHED" and "model_uri" in run.data.tags:
                 whole = run
             else:
@@ -223,6 +235,7 @@ class Tracker:
                 signature=model.signature,
                 input_example=model.input_example,
                 pip_requirements=list(model.requirements),
+                tags=dict(record.tags),
             )
             mlflow.log_metrics(_finite(record.metrics), model_id=info.model_id)
             self.client.set_tag(run_id, "model_uri", info.model_uri)
@@ -235,7 +248,7 @@ class Tracker:
         # Beside the store, whatever the working directory is when it is used the next time.
         location = (path.absolute().parent / "mlruns" / self.name).as_uri() if path else None
         try:
-            return str(self.client.create_experiment(self.name, artifact_location=location))
+            return str(self.client.create_experiment(self.name, artifact_location=location, tags={NOTE: GUIDE}))
         except MlflowException:  # another process was faster
             if found := self.client.get_experiment_by_name(self.name):
                 return str(found.experiment_id)
@@ -260,9 +273,7 @@ class Tracker:
             if not token:
                 return runs
 
-    def _log(
-        self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any], at: int | None = None
-    ) -> None:
+    def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any], at: int | None = None) -> None:
         at = int(time.time() * 1000) if at is None else at
         self.client.log_batch(
             run_id,
@@ -305,6 +316,6 @@ def _milliseconds(moment: datetime | None) -> int:
 
 
 def _dataset(rows: pd.DataFrame, name: str, fingerprint: str, source: str) -> Any:
-    return mlflow.data.from_pandas(
+    return from_pandas(
         rows.reset_index(drop=True), source=source or None, targets="label", name=name, digest=fingerprint[:36] or None
     )

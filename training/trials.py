@@ -13,6 +13,7 @@ its settings and the folds it had done. The study therefore ends with exactly as
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -138,13 +139,26 @@ class TrialBook:
         memory = optuna.create_study(direction="minimize", sampler=sampler(seed=seed))
         memory.add_trials(before)
         live = memory.ask()
-        settings = self._space(self._job.kind, live)
+        settings = self._space(self._job.kind, _Fixed(live, self._job.fixed))
         return live.params, live.distributions, settings
 
     def _live(self, trial: Trial) -> optuna.Trial:
         """Optuna's handle on a running trial, whoever began it."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
         return optuna.Trial(self._study, trial_id)
+
+
+class _Fixed:
+    """A trial that does not turn what is fixed: the search space gets the fixed value back."""
+
+    def __init__(self, live: optuna.Trial, fixed: Settings) -> None:
+        self._live, self._fixed = live, fixed
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        suggest = getattr(self._live, method)
+        return lambda name, *range_, **options: (
+            self._fixed[name] if name in self._fixed else suggest(name, *range_, **options)
+        )
 
 
 def _trial(frozen: FrozenTrial) -> Trial:

@@ -1,0 +1,146 @@
+"""Does a search survive `kill -9`? Trains in a process group, kills all of it at random moments, resumes, counts.
+
+    python -m experiments.benchmarks.kill_search --trials 12 --kills 5 --jobs 2
+
+The first kill falls into the start (imports, building the store), the others into the search and what comes after. In
+the end there must be as many finished trials as were asked for, no two with the same settings, one MLflow run for each,
+one for each final model, and a store that SQLite finds whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+EXPERIMENT = """
+name = "kill_search"
+[events]
+path = "events.parquet"
+[task]
+kind = "churn"
+activity = ["purchase"]
+active_days = 60
+horizon_days = 28
+[task.cutoffs]
+n_train = 6
+[features]
+windows_days = [30]
+groups = ["volume", "recency", "rfm", "rhythm"]
+[models.settings.gbdt]
+members = 2
+max_trees = 40
+"""
+TRAIN = """
+import sys
+from rich.console import Console
+from training.experiment import load_experiment
+from training.train import train
+train(load_experiment("experiment.toml", sys.argv[1:]), progress=Console())
+"""
+GIVE_UP_S = 900.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = run(Path(folder), options.trials, options.kills, options.jobs, options.seed)
+    print(json.dumps(figures, indent=1))
+    sys.exit(0 if figures["ok"] else 1)
+
+
+def run(folder: Path, trials: int, kills: int, jobs: int, seed: int) -> dict[str, object]:
+    """Train in `folder` with `kills` kills and say what is there in the end."""
+    from features.simulate import simulate
+
+    simulate(n_customers=600, days=320, seed=1).save(folder)
+    (folder / "experiment.toml").write_text(EXPERIMENT)
+    chance = random.Random(seed)
+    moments = [_killed(folder, trials, jobs, chance, first=number == 0) for number in range(kills)]
+    with _start(folder, trials, jobs) as process:  # the last time nobody kills it
+        if process.wait(GIVE_UP_S):
+            sys.exit(f"The last run failed:\n{(folder / 'log.txt').read_text()[-3000:]}")
+    return check(folder, trials) | {"killed_after_folds": moments}
+
+
+def check(folder: Path, trials: int) -> dict[str, object]:
+    """What the study and the tracking store hold."""
+    study = next(folder.glob("runs/kill_search/*/search_gbdt/optuna.db"))
+    states = [row[0] for row in _rows(study, "select state from trials")]
+    settings = _rows(study, "select group_concat(param_name || param_value) from trial_params group by trial_id")
+    store = folder / "mlflow.db"
+    runs = "select t.value from tags t join runs r using (run_uuid) where t.key = ? and r.lifecycle_stage = 'active'"
+    logged = [row[0] for row in _rows(store, f"{runs} and r.status = 'FINISHED'", "trial")]
+    roles = [row[0] for row in _rows(store, runs, "role")]
+    found: dict[str, object] = {
+        "finished_trials": sum(state in ("COMPLETE", "PRUNED") for state in states),
+        "other_trials": sum(state not in ("COMPLETE", "PRUNED") for state in states),
+        "distinct_settings": len(set(settings)),
+        "trial_runs": len(logged),
+        "distinct_trial_runs": len(set(logged)),
+        "search_runs": roles.count("search"),
+        "model_runs": roles.count("model"),
+        "baseline_runs": roles.count("baseline"),
+        "integrity": [_rows(path, "pragma integrity_check")[0][0] for path in (study, store)],
+    }
+    wanted = dict.fromkeys(("finished_trials", "distinct_settings", "trial_runs", "distinct_trial_runs"), trials)
+    wanted |= {"other_trials": 0, "search_runs": 1, "model_runs": 1, "baseline_runs": 3}
+    ok = all(found[name] == value for name, value in wanted.items()) and found["integrity"] == ["ok", "ok"]
+    return found | {"ok": ok}
+
+
+def _killed(folder: Path, trials: int, jobs: int, chance: random.Random, *, first: bool) -> int:
+    """Start or resume, kill the whole group at a random moment; how many folds were scored by then."""
+    aim = 0 if first else _scored(folder) + chance.randint(0, 4)
+    process = _start(folder, trials, jobs)
+    given_up = time.monotonic() + GIVE_UP_S
+    while not first and _scored(folder) < aim and process.poll() is None and time.monotonic() < given_up:
+        time.sleep(0.05)
+    time.sleep(chance.uniform(0.0, 15.0 if first else 2.0))
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return _scored(folder)
+
+
+def _start(folder: Path, trials: int, jobs: int) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    overrides = [f"search.trials={trials}", f"search.jobs={jobs}"]
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", TRAIN, *overrides],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            start_new_session=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _scored(folder: Path) -> int:
+    return len(list(folder.glob("runs/kill_search/*/search_gbdt/scores/*.npy")))
+
+
+def _rows(path: Path, query: str, *values: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query, values).fetchall()
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()

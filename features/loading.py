@@ -1,0 +1,181 @@
+"""From event files to packed journeys in one stream: read, check, encode batch by batch, then pack.
+
+    loaded = load(Path("events.parquet"), EventSchema())
+    loaded.journeys, loaded.quarantine, loaded.counts, loaded.notes
+
+Two threads read and check a few batches ahead; one after the other, the batches' texts then get their codes. No more
+than the packed columns and those few batches are ever in memory.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from features.errors import DataError
+from features.events import (
+    FILE,
+    SOURCE_ROW,
+    CheckOptions,
+    EventCheck,
+    Findings,
+    check_batch,
+    ignored_note,
+    quarantine_lines,
+    quarantine_repeats,
+    require_columns,
+    wanted_columns,
+)
+from features.journeys import Journeys
+from features.pack import THREADS, Packer, Prepared, prepare
+from features.reading import Batch, Malformed, batches, columns_of, event_files
+from features.repeats import as_rows, repeated, without
+
+FILE_BITS = 40  # a row number and the file's place share an int64
+Convert = Callable[[pa.Table], pa.Table]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A packed log and what became of the rows that are not in it: `n_events + len(quarantine) == rows_in`.
+
+    `quarantine`, `counts` and `notes` are those of `features.events.Checked`; rows are numbered within their file,
+    which a folder's quarantine names in a column `file`.
+    """
+
+    journeys: Journeys
+    quarantine: pa.Table
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def rows_in(self) -> int:
+        """How many rows the files have."""
+        return int(self.journeys.n_events + self.quarantine.num_rows)
+
+
+def load(
+    path: Path,
+    options: CheckOptions | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    convert: Convert | None = None,
+    duplicates: str = "keep",
+    encoding: str = "utf8",
+    threads: int = THREADS,
+) -> Loaded:
+    """Read, check and pack a file or a folder of files.
+
+    Args:
+        path: Parquet, CSV, CSV.gz, TSV, or a folder of them.
+        options: the schema and how to check.
+        columns: canonical name → the file's name; names that agree need no entry. Others are not read, but noted.
+        convert: changes to the renamed rows (stages from touchpoints, say), batch by batch, by any thread.
+        duplicates: "keep", or "quarantine" for the second and later of rows equal in every column of the schema.
+        encoding: of CSV files.
+        threads: how many read and check.
+
+    Raises:
+        DataError: no such file, or no event log.
+    """
+    options = options or CheckOptions()
+    header = columns_of(path, encoding=encoding)
+    theirs = _theirs(header, columns or {}, wanted_columns(options.schema))
+    files = {file: place for place, file in enumerate(event_files(path))}
+    step = _Step(options, theirs, convert, files, duplicates == "quarantine")
+    malformed: Malformed = []
+    check, packer = EventCheck(), Packer()
+    parts = batches(path, list(theirs.values()), encoding=encoding, malformed=malformed)
+    for found, prepared in _ahead(step, parts, threads):
+        check.add(found)
+        packer.add(prepared)
+    _set_malformed_aside(check, malformed, len(files) > 1)
+    check.finish()
+    journeys, rows = packer.finish(threads)
+    if rows is not None:
+        journeys = _set_repeats_aside(check, journeys, rows, list(files))
+    ignored = [name for name in header if name not in theirs.values()]
+    notes = (*check.notes, *((ignored_note(ignored),) if ignored else ()))
+    return Loaded(journeys, check.quarantine(), check.counts, notes)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is done to a batch alone."""
+
+    options: CheckOptions
+    theirs: Mapping[str, str]
+    convert: Convert | None
+    files: Mapping[Path, int]
+    keep_rows: bool
+
+    def __call__(self, batch: Batch) -> tuple[Findings, Prepared]:
+        table = batch.read()
+        ours = {name: table[theirs] for name, theirs in self.theirs.items() if theirs in table.column_names}
+        if SOURCE_ROW in table.column_names:
+            ours[SOURCE_ROW] = table[SOURCE_ROW]
+        table = pa.table(ours)
+        good, found = check_batch(self.convert(table) if self.convert else table, self.options, batch.first_row)
+        prepared = prepare(good, self.options.schema)
+        if self.keep_rows:
+            prepared = replace(prepared, rows=found.rows + (self.files[batch.file] << FILE_BITS))
+        if found.bad is not None and len(self.files) > 1:
+            found = replace(found, bad=_with_file(found.bad, [batch.file.name] * found.bad.num_rows))
+        return found, prepared
+
+
+def _ahead(step: _Step, parts: Iterable[Batch], threads: int) -> Iterator[tuple[Findings, Prepared]]:
+    """The steps' results in order, a few batches ahead of who asks."""
+    waiting: deque[Future[tuple[Findings, Prepared]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for part in parts:
+            waiting.append(pool.submit(step, part))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _theirs(header: list[str], columns: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, str]:
+    """Canonical name → the file's, for every wanted column that the file has."""
+    for ours, theirs in columns.items():
+        if theirs not in header:
+            close = difflib.get_close_matches(theirs, header, n=1, cutoff=0.5)
+            there = ", ".join(f"'{name}'" for name in header)
+            hint = f"Did you mean '{close[0]}'?" if close else "Name the column that holds it."
+            raise DataError(f"No column '{theirs}', which is to be '{ours}': the columns are {there}. {hint}")
+    taken = set(columns.values())
+    found = {name: name for name in wanted if name in header and name not in taken} | dict(columns)
+    require_columns([*found, *(name for name in header if name not in taken and name not in found)])
+    return found
+
+
+def _with_file(bad: pa.Table, names: list[str]) -> pa.Table:
+    return bad.add_column(0, FILE, pa.array(names, pa.string()))
+
+
+def _set_malformed_aside(check: EventCheck, malformed: Malformed, name_files: bool) -> None:
+    if malformed:
+        bad = quarantine_lines([(row, line) for _, row, line in malformed])
+        check.set_aside(_with_file(bad, [file.name for file, _, _ in malformed]) if name_files else bad)
+
+
+def _set_repeats_aside(
+    check: EventCheck, journeys: Journeys, rows: np.ndarray[tuple[int], np.dtype[np.int64]], files: list[Path]
+) -> Journeys:
+    gone = repeated(journeys)
+    if not gone.any():
+        return journeys
+    places = np.flatnonzero(gone)
+    bad = quarantine_repeats(as_rows(journeys, places), rows[places] & ((1 << FILE_BITS) - 1))
+    if len(files) > 1:
+        bad = _with_file(bad, [files[place].name for place in rows[places] >> FILE_BITS])
+    check.move_aside(bad)
+    return without(journeys, gone)

@@ -1,0 +1,308 @@
+"""Champions → one bento that stands alone: code, models, pinned packages, labels, and the proof that it is the same.
+
+    built = package(["churn@champion", "conversion@champion"])
+    built.tag, built.path, built.differences
+
+The bento goes to BentoML's store (`BENTOML_HOME`, by default `~/bentoml`). It holds the modules that scoring imports
+and no other, each champion's scoring folder without the recorded journeys, and the kernels compiled for this machine.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from packaging.requirements import Requirement
+
+from features.errors import JourneyLabError
+from models.packaged import NEEDED, read_task
+from models.parity import FOLDER as SAMPLE
+from models.parity import TOLERANCE, read_sample
+from serving.champions import Champions, Origin, route_name
+from serving.openapi import document
+from serving.schemas import as_text
+
+ROOT = Path(__file__).resolve().parents[1]
+ENTRY = ("serving.service", "serving.replay")
+PACKAGES = ("features", "models", "serving")
+SERVICE = "serving.service:JourneyLab"
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
+
+
+class PackagingError(JourneyLabError):
+    """A bento could not be built, or is not the same as what was recorded."""
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A finished bento.
+
+    Attributes:
+        tag: name:version in BentoML's store. path: its folder.
+        differences: champion → the largest difference between the recorded and the bento's probabilities.
+    """
+
+    tag: str
+    path: Path
+    differences: dict[str, float]
+
+    def __str__(self) -> str:
+        return self.tag
+
+
+def package(models: Sequence[str | Path], *, name: str = "journeylab", out: Path | None = None) -> Packaged:
+    """Build a bento and prove it.
+
+    Args:
+        models: `name@alias`, `models:/name@alias`, `models:/name/version`, or a scoring folder.
+        name: of the bento.
+        out: also leave a copy of the finished bento in this folder.
+
+    Raises:
+        PackagingError: no model, a build that failed, or probabilities that differ; then no bento is left.
+        JourneyLabError: a model that cannot be found, or two that cannot live in one bento.
+    """
+    if not models:
+        raise PackagingError("No model to package: name at least one, such as churn@champion.")
+    found = [_find(model) for model in models]
+    with tempfile.TemporaryDirectory(prefix="journeylab-package-") as made:
+        context = Path(made)
+        _stage(context, found)
+        tag = _build(context, name, _labels(found))
+    path = bento_folder(tag)
+    try:
+        differences = _prove(path, found)
+        _bring_kernels(path / "src")
+        _describe(path, tag)
+        if out is not None:
+            shutil.copytree(path, out)
+    except BaseException:
+        _delete(tag)
+        raise
+    return Packaged(tag, path, differences)
+
+
+def bento_folder(tag: str) -> Path:
+    """Where BentoML's store keeps a bento."""
+    home = Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser()
+    name, _, its_version = tag.partition(":")
+    return home / "bentos" / name / its_version
+
+
+def modules(entry: Sequence[str] = ENTRY) -> list[Path]:
+    """The files of our packages that `entry` imports, at the top or inside a function, relative to the repository."""
+    wanted, found = list(entry), dict[str, Path]()
+    while wanted:
+        module = wanted.pop()
+        path = _file_of(module)
+        if path is None or module in found:
+            continue
+        found[module] = path
+        wanted += [module.rpartition(".")[0], *_imports(ROOT / path)]
+    return sorted(found.values())
+
+
+def pinned(names: Sequence[str] = (*NEEDED, "bentoml")) -> list[str]:
+    """`names` and all that they need, as `name==version` of what is installed: what was proved is what is installed."""
+    wanted, found = list(names), dict[str, str]()
+    while wanted:
+        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
+        if name in found:
+            continue
+        try:
+            found[name] = f"{name}=={version(name)}"
+        except PackageNotFoundError:
+            continue
+        needed = [Requirement(text) for text in requires(name) or []]
+        wanted += [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return sorted(text for name, text in found.items() if name != "bentoml")  # BentoML adds itself
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A scoring folder and where it came from."""
+
+    folder: Path
+    origin: Origin
+
+    @property
+    def route(self) -> str:
+        return route_name(self.origin.name)
+
+
+def _find(model: str | Path) -> _Found:
+    if (Path(model) / "task.json").is_file():
+        folder = Path(model)
+        task = read_task(folder)
+        fingerprint = str(task["about"].get("data_fingerprint", ""))
+        return _Found(folder, Origin(str(task["task"]["name"]), data_fingerprint=fingerprint))
+    from training.registry import resolve
+
+    resolved = resolve(str(model))
+    origin = Origin(
+        name=resolved.name or str(read_task(resolved.folder)["task"]["name"]),
+        version=resolved.version or "0",
+        alias=str(model).partition("@")[2] or ",".join(resolved.aliases),
+        run_id=resolved.run_id,
+        data_fingerprint=resolved.data_fingerprint,
+    )
+    return _Found(resolved.folder, origin)
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of one of our modules, relative to the repository."""
+    parts = module.split(".")
+    if parts[0] not in PACKAGES:
+        return None
+    for path in (Path(*parts).with_suffix(".py"), Path(*parts, "__init__.py")):
+        if (ROOT / path).is_file():
+            return path
+    return None
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _stage(context: Path, found: Sequence[_Found]) -> None:
+    """Put together what goes into the bento."""
+    for path in modules():
+        (context / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, context / path)
+    for each in found:
+        target = context / "champions" / each.route
+        if target.exists():
+            raise PackagingError(f"Two models are named '{each.route}': package one of them, or rename the other.")
+        shutil.copytree(each.folder, target, ignore=shutil.ignore_patterns(SAMPLE))
+        each.origin.write(target)
+    Champions(context / "champions").columns  # noqa: B018  # raises where two cannot live together
+
+
+def _labels(found: Sequence[_Found]) -> dict[str, str]:
+    labels: dict[str, str] = {"champions": ",".join(each.route for each in found)}
+    for each in found:
+        origin = each.origin
+        parts = {"version": origin.version, "alias": origin.alias, "run": origin.run_id}
+        parts |= {"data": origin.data_fingerprint}
+        labels |= {f"{each.route}.{part}": str(value) for part, value in parts.items() if value}
+    return labels
+
+
+def _build(context: Path, name: str, labels: dict[str, str]) -> str:
+    """`bentoml build` in a process of its own, which imports what was staged and nothing else; the tag."""
+    wanted = [path.relative_to(context).as_posix() for path in sorted(context.rglob("*")) if path.is_file()]
+    bentofile: dict[str, Any] = {
+        "service": SERVICE,
+        "name": name,
+        "labels": labels,
+        "description": _readme(labels),
+        "include": wanted,
+        "python": {"packages": pinned(), "lock_packages": False},
+        "docker": {"distro": "debian", "python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
+    }
+    (context / "bentofile.yaml").write_text(json.dumps(bentofile), encoding="utf-8")  # JSON is YAML
+    done = _run([sys.executable, "-m", "bentoml", "build", str(context), "--output", "tag"], context)
+    tag = re.search(rf"{re.escape(name)}:[a-z0-9_.-]+", done.stdout)
+    if done.returncode or not tag:
+        raise PackagingError(f"bentoml build failed: {_last_line(done.stderr or done.stdout)}")
+    return tag.group()
+
+
+def _prove(bento: Path, found: Sequence[_Found]) -> dict[str, float]:
+    """Champion → largest difference, measured with the code and the files of the bento."""
+    source = bento / "src"
+    requests, recorded, whose = [], [], []
+    for each in found:
+        events, scores = read_sample(each.folder)
+        bodies = request_bodies(events)
+        for customer, probability in zip(scores["customer_id"], scores["probability"], strict=True):
+            requests.append({"route": each.route, "body": bodies[customer]})
+            recorded.append(float(probability))
+            whose.append(each.route)
+    done = _run([sys.executable, "-m", "serving.replay"], source, json.dumps(requests))
+    if done.returncode:
+        raise PackagingError(f"The packaged service cannot score recorded journeys: {_last_line(done.stderr)}")
+    answer = json.loads(done.stdout)
+    if Path(answer["code"]) != source.resolve():
+        raise PackagingError(f"The proof ran the code in {answer['code']}, not the bento's: is there a sitecustomize?")
+    given = pd.Series(answer["answers"], dtype="float64")
+    away = (given - recorded).abs().fillna(float("inf")).groupby(whose).max()
+    if (worst := float(away.max())) > TOLERANCE:
+        raise PackagingError(
+            f"The bento's probabilities for '{away.idxmax()}' differ by up to {worst:.3g} from those recorded with the "
+            f"model (allowed: {TOLERANCE:g}), so no bento was left. Was the code changed since? Train again."
+        )
+    return {str(name): float(value) for name, value in away.items()}
+
+
+def _bring_kernels(source: Path) -> None:
+    """The kernels that the proof compiled, or found compiled: the service starts with them."""
+    from features.kernel_cache import cache_folder, entry
+
+    for module in (source / "features").glob("kernels_*.py"):
+        compiled = cache_folder() / entry(module)
+        if compiled.is_dir():
+            shutil.copytree(compiled, source / "kernels" / compiled.name)
+
+
+def request_bodies(events: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Recorded journeys (canonical rows with `cutoff`) as requests, by customer."""
+    bodies: dict[str, dict[str, Any]] = {}
+    for row in events.to_dict("records"):
+        customer, cutoff = str(row.pop("customer_id")), row.pop("cutoff")
+        body = bodies.setdefault(customer, {"customer_id": customer, "as_of": _iso(cutoff), "events": []})
+        event = {str(name): value for name, value in row.items() if not pd.isna(value)}
+        body["events"].append(event | {"timestamp": _iso(row["timestamp"])})
+    return bodies
+
+
+def _iso(moment: pd.Timestamp) -> str:
+    return as_text(int(moment.as_unit("us").value // 1000))
+
+
+def _describe(bento: Path, tag: str) -> None:
+    """BentoML knows nothing of mounted routes: the bento's OpenAPI document is ours."""
+    its_version = tag.partition(":")[2]
+    written = json.dumps(document(Champions(bento / "src" / "champions"), its_version), indent=1)
+    (bento / "apis" / "openapi.yaml").write_text(written, encoding="utf-8")  # JSON is YAML
+
+
+def _readme(labels: dict[str, str]) -> str:
+    rows = "\n".join(f"| {name} | {value} |" for name, value in labels.items())
+    return (
+        "# Journey Lab: champions in service\n\nRaw customer events in, calibrated probabilities out, a route a task. "
+        f"Its documentation is at `/`.\n\n| label | value |\n|---|---|\n{rows}\n"
+    )
+
+
+def _delete(tag: str) -> None:
+    _run([sys.executable, "-m", "bentoml", "delete", "--yes", tag], Path(tempfile.gettempdir()))
+
+
+def _run(command: list[str], folder: Path, text: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        command, cwd=folder, input=text, env=environment | QUIET, capture_output=True, text=True, check=False
+    )
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it said nothing"

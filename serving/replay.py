@@ -1,0 +1,46 @@
+"""Replay recorded requests through the service's code, without HTTP; run in the folder whose code is meant.
+
+    cd BENTO/src && python -m serving.replay < requests.json > answers.json
+
+In: a JSON list of `{"route": …, "body": {…}}`. Out: `{"code": folder, "answers": [probability or null, …]}`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+EVER = datetime(2099, 12, 30, tzinfo=UTC)  # recorded journeys may lie ahead of this machine's clock
+
+
+def replay(requests: list[dict[str, Any]]) -> list[float | None]:
+    """The probability for each request; None where it was refused."""
+    from serving.champions import Champions
+    from serving.schemas import Refused
+
+    champions = Champions(Path("champions"))
+    champions.warm_up()
+    answers: list[float | None] = []
+    for request in requests:
+        body = json.dumps(request["body"]).encode()
+        try:
+            answers.append(champions.answer(request["route"], body, "", EVER)["probability"])
+        except Refused:
+            answers.append(None)
+    return answers
+
+
+def main() -> None:
+    """Standard input to standard output."""
+    answers = replay(json.load(sys.stdin))
+    import features
+
+    code = str(Path(features.__file__ or "").resolve().parents[1])
+    json.dump({"code": code, "answers": answers}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

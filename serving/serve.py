@@ -1,0 +1,143 @@
+"""Start a bento on this machine's own address.
+
+    serve("journeylab:latest", port=3000)             # until it is interrupted
+    with running("journeylab:latest") as url: ...     # for as long as the block lasts
+
+There are no tokens yet, so it answers this machine only and refuses to listen elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from features.errors import ConfigError, JourneyLabError
+
+QUIET = {"BENTOML_DO_NOT_TRACK": "True"}
+NEWEST = "journeylab:latest"
+READY_WITHIN_S = 120.0
+
+
+def serve(bento: str | None = None, *, host: str = "127.0.0.1", port: int = 3000) -> int:
+    """Serve until interrupted; the exit status of BentoML.
+
+    Args:
+        bento: a tag in BentoML's store, or a bento's folder; by default the newest that `package` made.
+        host: a loopback address.
+        port: where to listen.
+
+    Raises:
+        ConfigError: for a host that others can reach, or a port that is taken.
+    """
+    wanted = command(bento or NEWEST, host=host, port=port)
+    process = subprocess.Popen(wanted, cwd=tempfile.gettempdir(), env=environment())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the terminal sent it to BentoML too, which is closing
+        return process.wait()
+
+
+@contextmanager
+def running(bento: str, *, port: int | None = None, log: Path | None = None) -> Iterator[str]:
+    """A served bento, ready, as long as the block lasts; yields its URL.
+
+    Args:
+        bento: a tag or a folder.
+        port: where to listen; a free one by default.
+        log: a file for what it prints; nowhere by default.
+
+    Raises:
+        JourneyLabError: when it ends or is not ready in time.
+    """
+    port = port or free_port()
+    with open(log or os.devnull, "wb") as out:
+        process = subprocess.Popen(
+            command(bento, port=port), cwd=tempfile.gettempdir(), env=environment(), stdout=out, stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield _ready(process, f"http://127.0.0.1:{port}")
+        finally:
+            _stop(process)
+
+
+def command(bento: str, *, host: str = "127.0.0.1", port: int = 3000) -> list[str]:
+    """What is run.
+
+    Raises:
+        ConfigError: see `serve`.
+    """
+    if not is_loopback(host):
+        raise ConfigError(
+            f"'{host}' can be reached by others and the service knows no tokens yet: use 127.0.0.1, and a proxy that "
+            "authenticates where others must reach it."
+        )
+    with closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"Cannot listen on {host}:{port} ({error}). Choose another port with --port.") from None
+    target = str(Path(bento).resolve()) if (Path(bento) / "bento.yaml").is_file() else bento
+    return [sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port)]
+
+
+def environment() -> dict[str, str]:
+    """The environment of the service: no telemetry."""
+    return os.environ | QUIET
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("example.org")
+    (True, True, False, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ready(process: subprocess.Popen[bytes], url: str) -> str:
+    until = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise JourneyLabError(f"The service ended with status {process.returncode} before it was ready.")
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=1):
+                return url
+        except OSError:
+            time.sleep(0.1)
+    raise JourneyLabError(f"The service was not ready after {READY_WITHIN_S:.0f} s.")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask, wait, insist; the workers are of the same group."""
+    for how, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        if process.poll() is None:
+            os.killpg(process.pid, how)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                continue
