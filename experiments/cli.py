@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
+SHOWN = ("auroc", "brier", "log_loss")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, as the last line.")]
 
 
@@ -48,14 +50,14 @@ def main() -> None:
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("runs/demo"),
-    customers: Annotated[int, typer.Option(min=1, help="How many customers.")] = 4000,
+    customers: Annotated[int, typer.Option(min=1, help="How many customers.")] = 2000,
     days: Annotated[int, typer.Option(min=30, help="How many days of history.")] = 400,
     seed: Annotated[int, typer.Option(help="The same seed gives the same journeys.")] = 7,
     as_json: AsJson = False,
 ) -> None:
     """Simulated journeys, with the true probability of every outcome.
 
-    Example: `journeylab simulate --customers 4000 --days 400 --out runs/demo`
+    Example: `journeylab simulate --customers 2000 --days 400 --out runs/demo`
     """
     from features.simulate import simulate as run
 
@@ -188,12 +190,11 @@ def ui(
 def _show(models: dict[str, dict[str, Any]]) -> None:
     """The models side by side, on validation and on the held-out rows, with intervals."""
     table = Table(box=box.SIMPLE_HEAD)
-    columns = [(split, metric) for split in ("validation", "test") for metric in ("auroc", "brier", "log_loss")]
-    table.add_column("model")
-    for split, metric in columns:
-        table.add_column(f"{split}\n{metric}", justify="right", no_wrap=True)
+    for name in ("model", "rows", *SHOWN):
+        table.add_column(name.replace("_", " "), justify="left" if name in ("model", "rows") else "right", no_wrap=True)
     for name, model in models.items():
-        table.add_row(name, *(_interval(model["metrics"][split], metric) for split, metric in columns))
+        for split, rows in (("validation", "validation"), ("test", "held out")):
+            table.add_row(name, rows, *(_interval(model["metrics"][split], metric) for metric in SHOWN))
     console.print(table)
 
 

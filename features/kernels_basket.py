@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from features.kernels_plan import DAY_US, N_WINDOWS, VALUE, kernel
+from features.kernels_plan import DAYS, N_WINDOWS, VALUE, kernel
 from features.kernels_rhythm import FAST, quantile, sort_in_place, spread_and_slope
 
 Array = Any
@@ -34,7 +34,7 @@ def rfm(
     row[at + 2] = valued
     row[at + 3] = total / valued if valued > 0 else np.nan
     row[at + 4] = highest
-    row[at + 5] = total / max((cutoff - ticks[0]) / DAY_US, 1.0) if n > 0 else np.nan
+    row[at + 5] = total / max((cutoff - ticks[0]) * DAYS, 1.0) if n > 0 else np.nan
     at = basket_shape(row, at + 6, baskets, m, total, ranked)
     n_edges = plan[N_WINDOWS] + 1
     j, spent = m, 0.0
@@ -43,7 +43,8 @@ def rfm(
             j -= 1
             spent += baskets[j]
         row[at + w] = spent / (m - j) if m > j else np.nan
-    return at + n_edges
+    at += n_edges
+    return at
 
 
 @kernel
@@ -83,7 +84,7 @@ def returns(
         for i in range(high - 1, edges[w] - 1, -1):
             value = numbers[VALUE, i]
             if value < 0.0:
-                last = (cutoff - ticks[i]) / DAY_US if count == 0 else last
+                last = (cutoff - ticks[i]) * DAYS if count == 0 else last
                 count += 1
                 amount -= value
             elif value > 0.0:

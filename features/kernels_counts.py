@@ -17,7 +17,7 @@ from features.kernels_plan import (
     BASE,
     BEFORE_LAST,
     COUNT,
-    DAY_US,
+    DAYS,
     FIRST,
     HAS_VALUE,
     LAST,
@@ -35,14 +35,17 @@ Array = Any  # numba knows the types; see the shapes beside the arguments
 
 
 @kernel
-def window_edges(edges: Array, earlier: Array, ticks: Array, n: int, windows: Array, cutoff: int) -> None:
-    """The first event inside each window, and inside one twice as long; the last edge is 0: all time."""
-    low, low_earlier = n, n
+def window_edges(edges: Array, ticks: Array, n: int, windows: Array, times: int, cutoff: int) -> None:
+    """The first event inside each window, made `times` as long; the last edge is 0: all time.
+
+    A walk back, not a search: its branches are foreseen but for one a window.
+    """
+    low = n
     for w in range(len(windows)):
-        low = first_at_or_after(ticks, low, cutoff - windows[w])
+        since = cutoff - times * windows[w]
+        while low > 0 and ticks[low - 1] >= since:
+            low -= 1
         edges[w] = low
-        low_earlier = first_at_or_after(ticks, min(low_earlier, low), cutoff - 2 * windows[w])
-        earlier[w] = low_earlier
     edges[len(windows)] = 0
 
 
@@ -77,7 +80,31 @@ def tally(seen: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
 
 
 @kernel
-def volume(row: Array, at: int, plan: Array, edges: Array, codes: Array, numbers: Array, n: int, cells: Array) -> int:
+def last_of_each(seen: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
+    """The part of `tally` that recency needs."""
+    for c in range(plan[N_CODES]):
+        seen[LAST, c] = np.nan
+    for column in range(N_COLUMNS):
+        if plan[SIZE + column] > 0:
+            for i in range(n):
+                seen[LAST, codes[column, i]] = ticks[i]
+
+
+@kernel
+def sum_from(value_from: Array, numbers: Array, n: int) -> None:
+    """`value_from[i]`: the value of event `i` and all later ones; newest first, so each window is one of them."""
+    total = 0.0
+    value_from[n] = 0.0
+    for i in range(n - 1, -1, -1):
+        value = numbers[VALUE, i]
+        total += value if value == value else 0.0
+        value_from[i] = total
+
+
+@kernel
+def volume(
+    row: Array, at: int, plan: Array, edges: Array, codes: Array, value_from: Array, n: int, cells: Array
+) -> int:
     """Events by window and code, then all events and their value by window."""
     n_codes, n_edges = plan[N_CODES], plan[N_WINDOWS] + 1
     for c in range(n_codes):
@@ -97,22 +124,10 @@ def volume(row: Array, at: int, plan: Array, edges: Array, codes: Array, numbers
         row[at + w] = n - edges[w]
     at += n_edges
     if plan[HAS_VALUE]:
-        at = value_by_window(row, at, edges, n_edges, numbers, n)
+        for w in range(n_edges):
+            row[at + w] = value_from[edges[w]]
+        at += n_edges
     return at
-
-
-@kernel
-def value_by_window(row: Array, at: int, edges: Array, n_edges: int, numbers: Array, n: int) -> int:
-    """Sum of value in each window."""
-    high, total = n, 0.0
-    for w in range(n_edges):
-        for i in range(edges[w], high):
-            value = numbers[VALUE, i]
-            if value == value:
-                total += value
-        high = edges[w]
-        row[at + w] = total
-    return at + n_edges
 
 
 @kernel
@@ -126,14 +141,13 @@ def value_of_codes(
         cells[c] = 0.0
     high = n
     for w in value_windows:
-        low = edges[w]
-        for column in range(N_COLUMNS):
-            if plan[SIZE + column] > 0:
-                for i in range(low, high):
-                    value = numbers[VALUE, i]
-                    if value == value:
+        for i in range(high - 1, edges[w] - 1, -1):
+            value = numbers[VALUE, i]
+            if value == value:
+                for column in range(N_COLUMNS):
+                    if plan[SIZE + column] > 0:
                         cells[codes[column, i]] += value
-        high = low
+        high = edges[w]
         for c in range(n_codes):
             row[at + c] = cells[c]
         at += n_codes
@@ -143,16 +157,18 @@ def value_of_codes(
 @kernel
 def recency(row: Array, at: int, plan: Array, seen: Array, ticks: Array, n: int, cutoff: int) -> int:
     """Days since the last event, and since the last of each code."""
-    row[at] = (cutoff - ticks[n - 1]) / DAY_US if n > 0 else np.nan
+    n_codes, moment = plan[N_CODES], float(cutoff)
+    row[at] = (cutoff - ticks[n - 1]) * DAYS if n > 0 else np.nan
     at += 1
-    for c in range(plan[N_CODES]):
-        row[at + c] = (cutoff - seen[LAST, c]) / DAY_US
-    return at + plan[N_CODES]
+    for c in range(n_codes):
+        row[at + c] = (moment - seen[LAST, c]) * DAYS
+    at += n_codes
+    return at
 
 
 @kernel
 def trend(
-    row: Array, at: int, plan: Array, edges: Array, earlier: Array, seen: Array, codes: Array, numbers: Array,
+    row: Array, at: int, plan: Array, edges: Array, earlier: Array, seen: Array, codes: Array, value_from: Array,
     ticks: Array, n: int, cutoff: int, cells: Array,
 ) -> int:  # fmt: skip
     """Recent against earlier: each window in the next longer one, against the one before it, and by touchpoint."""
@@ -164,10 +180,9 @@ def trend(
         at += 2
     if plan[HAS_VALUE]:
         for w in range(n_windows):
-            recent = sum_of(numbers, edges[w], n)
-            wider_value = sum_of(numbers, edges[w + 1], n)
+            recent, wider_value = value_from[edges[w]], value_from[edges[w + 1]]
             row[at] = recent / wider_value if wider_value > 0.0 else np.nan
-            row[at + 1] = recent - sum_of(numbers, earlier[w], edges[w])
+            row[at + 1] = recent - (value_from[earlier[w]] - recent)
             at += 2
     half = cutoff - (cutoff - ticks[0]) // 2 if n > 0 else cutoff
     row[at] = (n - first_at_or_after(ticks, n, half)) / n if n > 0 else np.nan
@@ -180,15 +195,5 @@ def trend(
     for c in range(size):
         count = seen[COUNT, base + c]
         row[at + c] = cells[c] / count if count > 0.0 else np.nan
-    return at + size
-
-
-@kernel
-def sum_of(numbers: Array, start: int, stop: int) -> float:
-    """The value of events `start:stop`."""
-    total = 0.0
-    for i in range(start, stop):
-        value = numbers[VALUE, i]
-        if value == value:
-            total += value
-    return total
+    at += size
+    return at

@@ -14,7 +14,7 @@ from features.kernels_plan import (
     BASE,
     BEFORE_LAST,
     COUNT,
-    DAY_US,
+    DAYS,
     FIRST,
     LAST,
     N_CODES,
@@ -44,13 +44,15 @@ def touch(
             at += 2
     for k in range(1, plan[N_LAST]):
         row[at] = code_at(plan, codes, TOUCHPOINT, n - 1 - k, n)
-        row[at + 1] = (ticks[n - k] - ticks[n - 1 - k]) / DAY_US if n > k else np.nan
+        row[at + 1] = (ticks[n - k] - ticks[n - 1 - k]) * DAYS if n > k else np.nan
         at += 2
     row[at] = code_at(plan, codes, TOUCHPOINT, visits[m - 1], n) if m > 0 else np.nan
     at += 1
-    for c in range(plan[N_CODES]):
-        row[at + c] = (cutoff - seen[FIRST, c]) / DAY_US
-    return at + plan[N_CODES]
+    n_codes, moment = plan[N_CODES], float(cutoff)
+    for c in range(n_codes):
+        row[at + c] = (moment - seen[FIRST, c]) * DAYS
+    at += n_codes
+    return at
 
 
 @kernel
@@ -71,40 +73,41 @@ def order(row: Array, at: int, plan: Array, seen: Array, codes: Array, ticks: Ar
         base, size = plan[BASE + column], plan[SIZE + column]
         known = max(size - 1 if column == TOUCHPOINT else size - 2, 0)  # without other and missing
         for c in range(base, base + known):
-            at = times_of_code(row, at, seen, base, known, c, ticks, n, cutoff)
+            at = times_of_code(row, at, seen, base, known, c, ticks, cutoff)
         pairs = min(known, plan[N_PAIRS] if column == TOUCHPOINT else plan[N_PAIR_STAGES])
         for a in range(base, base + pairs):
             for b in range(a + 1, base + pairs):
-                row[at] = (seen[FIRST, b] - seen[FIRST, a]) / DAY_US
-                row[at + 1] = (seen[LAST, b] - seen[LAST, a]) / DAY_US
+                row[at] = (seen[FIRST, b] - seen[FIRST, a]) * DAYS
+                row[at + 1] = (seen[LAST, b] - seen[LAST, a]) * DAYS
                 at += 2
     if plan[SIZE + STAGE] > 0:
         since = n - 1
         while since > 0 and codes[STAGE, since - 1] == codes[STAGE, n - 1]:
             since -= 1
-        row[at] = (cutoff - ticks[since]) / DAY_US if n > 0 else np.nan
+        row[at] = (cutoff - ticks[since]) * DAYS if n > 0 else np.nan
         row[at + 1] = n - since if n > 0 else 0
         at += 2
     return at
 
 
 @kernel
-def times_of_code(
-    row: Array, at: int, seen: Array, base: int, known: int, c: int, ticks: Array, n: int, cutoff: int
-) -> int:
+def times_of_code(row: Array, at: int, seen: Array, base: int, known: int, c: int, ticks: Array, cutoff: int) -> int:
     """One code: delays from the start, its rank among the firsts, and the rhythm of its own occurrences."""
     count, first, last = seen[COUNT, c], seen[FIRST, c], seen[LAST, c]
-    start = float(ticks[0]) if n > 0 else np.nan
-    rank = 0
+    if count == 0.0:
+        for k in range(6):
+            row[at + k] = np.nan
+        return at + 6
+    start, rank = ticks[0], 0
     for other in range(base, base + known):
         rank += seen[FIRST, other] < first
-    row[at] = (first - start) / DAY_US
-    row[at + 1] = (last - start) / DAY_US
-    row[at + 2] = rank if count > 0.0 else np.nan
-    row[at + 3] = (last - seen[BEFORE_LAST, c]) / DAY_US
-    mean = (last - first) / DAY_US / (count - 1.0) if count > 1.0 else np.nan
+    row[at] = (first - start) * DAYS
+    row[at + 1] = (last - start) * DAYS
+    row[at + 2] = rank
+    row[at + 3] = (last - seen[BEFORE_LAST, c]) * DAYS
+    mean = (last - first) * DAYS / (count - 1.0) if count > 1.0 else np.nan
     row[at + 4] = mean
-    row[at + 5] = (cutoff - last) / DAY_US / mean if mean > 0.0 else np.nan
+    row[at + 5] = (cutoff - last) * DAYS / mean if mean > 0.0 else np.nan
     return at + 6
 
 
@@ -121,4 +124,5 @@ def transitions(row: Array, at: int, plan: Array, codes: Array, n: int, cells: A
             cells[a * pairs + b] += 1.0
     for c in range(pairs * pairs):
         row[at + c] = cells[c]
-    return at + pairs * pairs
+    at += pairs * pairs
+    return at

@@ -15,8 +15,15 @@ from features.kernels_plan import BASE, COUNT, ITEM, N_COLUMNS, N_WINDOWS, NO_IT
 Array = Any
 EMPTY = -1
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio: spreads neighbouring codes
-# rows of `table`, (5, slots) int64
-KEY, TIMES, FIRST_VISIT, VISITS_WITH, LAST_VISIT = 0, 1, 2, 3, 4
+# rows of `table`, (6, slots) int64; `USED` lists the slots in use
+KEY, TIMES, FIRST_VISIT, VISITS_WITH, LAST_VISIT, USED = 0, 1, 2, 3, 4, 5
+TIMES_LOG = np.array([0.0] + [count * np.log(count) for count in range(1, 256)])
+
+
+@kernel
+def times_log(count: int) -> Any:
+    """A count times its logarithm, for entropies; most counts are small."""
+    return TIMES_LOG[count] if count < 256 else count * np.log(count)
 
 
 @kernel
@@ -29,7 +36,7 @@ def table_bits(n: int) -> int:
 
 
 @kernel
-def slot_of(table: Array, bits: int, item: int) -> int:
+def slot_of(table: Array, bits: int, item: int) -> Any:
     """Where the item is, or the empty slot where it belongs."""
     slot = np.int64((np.uint64(item) * GOLDEN) >> np.uint64(64 - bits))
     while table[KEY, slot] != EMPTY and table[KEY, slot] != item:
@@ -49,9 +56,9 @@ def variety(
             for c in range(plan[BASE + column], plan[BASE + column] + plan[SIZE + column]):
                 if seen[COUNT, c] > 0.0:
                     distinct += 1
-                    spread -= seen[COUNT, c] / n * np.log(seen[COUNT, c] / n)
+                    spread += times_log(np.int64(seen[COUNT, c]))
             row[at] = distinct
-            row[at + 1] = spread if n > 0 else np.nan
+            row[at + 1] = np.log(n) - spread / n if n > 0 else np.nan
             row[at + 2] = changes(codes, column, n)
             at += 3
     if plan[SIZE + ITEM] > 0:
@@ -71,17 +78,17 @@ def changes(codes: Array, column: int, n: int) -> int:
 @kernel
 def items(
     row: Array, at: int, n_edges: int, edges: Array, codes: Array, visits: Array, m: int, n: int, table: Array
-) -> int:
+) -> Any:
     """Distinct and new items by window, and how much of what is bought was bought before."""
     bits = table_bits(n)
     at, distinct = remember(row, at, bits, codes, visits, m, table)
     again, most, lines, spread = 0, 0, 0, 0.0
-    for slot in range(1 << bits):
-        if table[KEY, slot] != EMPTY:
-            lines += table[TIMES, slot]
-            most = max(most, table[TIMES, slot])
-            again += table[VISITS_WITH, slot] > 1
-            spread += table[TIMES, slot] * np.log(table[TIMES, slot])
+    for k in range(distinct):
+        slot = table[USED, k]
+        lines += table[TIMES, slot]
+        most = max(most, table[TIMES, slot])
+        again += table[VISITS_WITH, slot] > 1
+        spread += times_log(table[TIMES, slot])
     row[at] = distinct / lines if lines > 0 else np.nan
     row[at + 1] = again
     row[at + 2] = again / distinct if distinct > 0 else np.nan
@@ -92,9 +99,7 @@ def items(
 
 
 @kernel
-def remember(
-    row: Array, at: int, bits: int, codes: Array, visits: Array, m: int, table: Array
-) -> tuple[int, int]:  # fmt: skip
+def remember(row: Array, at: int, bits: int, codes: Array, visits: Array, m: int, table: Array) -> tuple[int, int]:
     """Fill the table, visit by visit; write the shares of lines whose item came in an earlier visit."""
     for slot in range(1 << bits):
         table[KEY, slot] = EMPTY
@@ -109,6 +114,7 @@ def remember(
                     table[KEY, slot], table[TIMES, slot] = item, 0
                     table[FIRST_VISIT, slot] = table[LAST_VISIT, slot] = j
                     table[VISITS_WITH, slot] = 1
+                    table[USED, distinct] = slot
                     distinct += 1
                 table[VISITS_WITH, slot] += table[LAST_VISIT, slot] != j
                 table[LAST_VISIT, slot] = j
@@ -142,4 +148,5 @@ def distinct_by_window(
         high = edges[w]
         row[at + 2 * w] = found
         row[at + 2 * w + 1] = fresh
-    return at + 2 * n_edges
+    at += 2 * n_edges
+    return at

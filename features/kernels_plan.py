@@ -6,13 +6,20 @@ calls for one customer. The names below are constants to the compiler.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import njit
 
-kernel = njit(nogil=True, error_model="numpy")  # a division by zero is inf or NaN; no fastmath: the order of sums counts
+# A division by zero is inf or NaN. No fastmath: the order of sums counts. Kernels allocate nothing, so they need not
+# count references, which would cost an atomic step for each array of each call.
+kernel: Any = njit(nogil=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
 
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 SECOND_US = 1_000_000
+DAYS = 1.0 / DAY_US  # of a µs: a product is cheaper than a quotient
+HOURS = 1.0 / HOUR_US
+SECONDS = 1.0 / SECOND_US
 
 # rows of `codes`, (6 + n_properties, longest journey) uint32: the events of one snapshot in the model's vocabulary
 TOUCHPOINT, CHANNEL, STAGE, ITEM = 0, 1, 2, 3  # offset by the column's base: one space of codes for all four
@@ -43,8 +50,8 @@ N_PROFILE_NUMBERS = 19
 N_PROPERTY_TOUCHPOINTS = 20
 N_PROPERTY_SHARES = 21
 HAS_VALUE, HAS_DURATION, HAS_SATISFACTION = 22, 23, 24
-TALLY, VISITS = 25, 26  # 1: some group needs them
-ALL_KEPT = 27  # 1: every column is kept, rows are written in place
+TALLY = 25  # 0: no group needs it, 1: the last occurrence of each code, 2: all of it
+VISITS, ACTIVE_DAYS = 26, 27  # 1: some group needs them
 GROUPS = 28  # a slot a group, in the order of `GROUP_NAMES`; 1: on
 GROUP_NAMES = (
     "volume",

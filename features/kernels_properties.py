@@ -8,7 +8,7 @@ import numpy as np
 
 from features.kernels_plan import (
     BASE,
-    DAY_US,
+    DAYS,
     FIRST_PROPERTY,
     N_PROFILE,
     N_PROFILE_NUMBERS,
@@ -55,7 +55,7 @@ def one_property(
         code = np.int64(codes[line, i])
         cells[code] += 1.0
         if code != missing:
-            if not code == last:
+            if code != last:
                 changed += last == last
                 streak, changed_at = 0, float(ticks[i])
             first = first if first == first else float(code)
@@ -73,7 +73,7 @@ def one_property(
     row[at + 2] = distinct
     row[at + 3] = changed
     row[at + 4] = streak
-    row[at + 5] = (cutoff - changed_at) / DAY_US
+    row[at + 5] = (cutoff - changed_at) * DAYS
     row[at + 6] = most / known if known > 0.0 else np.nan
     row[at + 7] = cells[missing] / n if n > 0 else np.nan
     row[at + 8] = cells[missing - 1] / known if known > 0.0 else np.nan
@@ -83,7 +83,8 @@ def one_property(
     at += shares
     for c in range(touchpoints):
         row[at + c] = cells[at_touchpoint + c]
-    return at + touchpoints
+    at += touchpoints
+    return at
 
 
 @kernel
@@ -92,9 +93,8 @@ def profile(
 ) -> int:
     """The last known value of each column; the look goes back from the cutoff and mostly ends at the first event.
 
-    Args:
-        columns: (n_properties + n_profile, n_events) int32, the log's own codes, -1 missing.
-        values: (n_profile_numbers, n_events) float64.
+    `columns` is (n_properties + n_profile, n_events) int32, the log's own codes, -1 missing; `values` is
+    (n_profile_numbers, n_events) float64.
     """
     for p in range(plan[N_PROPERTIES], plan[N_PROPERTIES] + plan[N_PROFILE]):
         i = stop - 1
@@ -104,7 +104,7 @@ def profile(
         at += 1
     for p in range(plan[N_PROFILE_NUMBERS]):
         i = stop - 1
-        while i >= start and not values[p, i] == values[p, i]:
+        while i >= start and values[p, i] != values[p, i]:
             i -= 1
         row[at] = values[p, i] if i >= start else np.nan
         at += 1

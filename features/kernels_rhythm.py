@@ -12,16 +12,18 @@ import numpy as np
 
 from features.kernels_plan import (
     DAY_US,
+    DAYS,
     DURATION,
     HAS_DURATION,
     N_WINDOWS,
-    SECOND_US,
+    SECONDS,
     SESSION_GAP_US,
     kernel,
 )
 
 Array = Any
-SHORT = 32  # below this many values a plain insertion sort is faster
+STEPS = np.array([int(-(-(9 * (9 / 4) ** k - 4) // 5)) for k in range(20, -1, -1)])  # 19 903 198 … 20, 9, 4, 1
+FAR = 1 << 60
 FAST, SLOW = 0.5, 0.2  # weights of the newest gap in the two exponentially weighted means
 
 
@@ -44,27 +46,36 @@ def split_visits(visits: Array, plan: Array, ticks: Array, n: int) -> int:
 @kernel
 def visit_rhythm(
     row: Array, at: int, visits: Array, m: int, ticks: Array, n: int, cutoff: int, gaps: Array, ranked: Array
-) -> int:
+) -> Any:
     """The rhythm of visits, in days."""
     for j in range(1, m):
-        gaps[j - 1] = (ticks[visits[j]] - ticks[visits[j] - 1]) / DAY_US
-    current = (cutoff - ticks[n - 1]) / DAY_US if n > 0 else np.nan
+        gaps[j - 1] = (ticks[visits[j]] - ticks[visits[j] - 1]) * DAYS
+    current = (cutoff - ticks[n - 1]) * DAYS if n > 0 else np.nan
     return rhythm(row, at, gaps, max(m - 1, 0), current, ranked)
 
 
 @kernel
-def day_rhythm(row: Array, at: int, ticks: Array, n: int, cutoff: int, gaps: Array, ranked: Array) -> int:
+def active_days(days: Array, day_starts: Array, ticks: Array, n: int) -> int:
+    """Write each day that has events, and its first event; `n` after the last; the number of days."""
+    d = 0
+    midnight = ticks[0] if n > 0 else 0
+    for i in range(n):
+        if ticks[i] >= midnight:
+            days[d] = ticks[i] // DAY_US
+            day_starts[d] = i
+            midnight = (days[d] + 1) * DAY_US
+            d += 1
+    day_starts[d] = n
+    return d
+
+
+@kernel
+def day_rhythm(row: Array, at: int, days: Array, n_days: int, cutoff: int, gaps: Array, ranked: Array) -> Any:
     """The rhythm of active days."""
-    m = 0
-    day = ticks[0] // DAY_US if n > 0 else 0
-    for i in range(1, n):
-        next_day = ticks[i] // DAY_US
-        if next_day != day:
-            gaps[m] = next_day - day
-            m += 1
-            day = next_day
-    current = float(cutoff // DAY_US - day) if n > 0 else np.nan
-    return rhythm(row, at, gaps, m, current, ranked)
+    for d in range(1, n_days):
+        gaps[d - 1] = days[d] - days[d - 1]
+    current = float(cutoff // DAY_US - days[n_days - 1]) if n_days > 0 else np.nan
+    return rhythm(row, at, gaps, max(n_days - 1, 0), current, ranked)
 
 
 @kernel
@@ -102,9 +113,10 @@ def rhythm(row: Array, at: int, gaps: Array, m: int, current: float, ranked: Arr
     row[at + 9] = fast
     row[at + 10] = slow
     row[at + 11] = recent
-    row[at + 12] = recent / mean
-    row[at + 13] = last / mean
-    row[at + 14] = current / mean
+    per_mean = 1.0 / mean
+    row[at + 12] = recent * per_mean
+    row[at + 13] = last * per_mean
+    row[at + 14] = current * per_mean
     row[at + 15] = current / median
     row[at + 16] = current / upper
     row[at + 17] = current / ranked[m - 1]
@@ -113,7 +125,7 @@ def rhythm(row: Array, at: int, gaps: Array, m: int, current: float, ranked: Arr
     if m > 1:
         spread, slope = spread_and_slope(gaps, m, mean)
         row[at + 20] = spread
-        row[at + 21] = spread / mean
+        row[at + 21] = spread * per_mean
         row[at + 22] = slope
         row[at + 23] = (current - mean) / spread if spread > 0.0 else np.nan
     return at + 24
@@ -131,20 +143,18 @@ def spread_and_slope(values: Array, m: int, mean: float) -> tuple[float, float]:
 
 @kernel
 def sort_in_place(values: Array, m: int) -> None:
-    """Sort `values[:m]`."""
-    if m > SHORT:
-        values[:m].sort()
-        return
-    for j in range(1, m):
-        value, k = values[j], j
-        while k > 0 and values[k - 1] > value:
-            values[k] = values[k - 1]
-            k -= 1
-        values[k] = value
+    """Sort `values[:m]`: Shell's sort with Tokuda's steps, fast on the few values of most customers, sound on many."""
+    for step in STEPS:
+        for j in range(step, m):
+            value, k = values[j], j
+            while k >= step and values[k - step] > value:
+                values[k] = values[k - step]
+                k -= step
+            values[k] = value
 
 
 @kernel
-def quantile(ranked: Array, m: int, share: float) -> float:
+def quantile(ranked: Array, m: int, share: float) -> Any:
     """Linear interpolation between the sorted values, as numpy does; `m` ≥ 1."""
     place = share * (m - 1)
     low = int(place)
@@ -174,10 +184,10 @@ def sessions(
         bounced += visits[j + 1] - visits[j] == 1
         busiest = max(busiest, visits[j + 1] - visits[j])
     any_ = m > 0
-    row[at] = total / SECOND_US
-    row[at + 1] = total / SECOND_US / m if any_ else np.nan
-    row[at + 2] = longest / SECOND_US if any_ else np.nan
-    row[at + 3] = (ticks[n - 1] - ticks[visits[m - 1]]) / SECOND_US if any_ else np.nan
+    row[at] = total * SECONDS
+    row[at + 1] = total * SECONDS / m if any_ else np.nan
+    row[at + 2] = longest * SECONDS if any_ else np.nan
+    row[at + 3] = (ticks[n - 1] - ticks[visits[m - 1]]) * SECONDS if any_ else np.nan
     row[at + 4] = n / m if any_ else np.nan
     row[at + 5] = busiest
     row[at + 6] = visits[m] - visits[m - 1] if any_ else np.nan
@@ -213,43 +223,54 @@ def durations(row: Array, at: int, edges: Array, n_edges: int, numbers: Array, n
 
 
 @kernel
-def tenure(row: Array, at: int, plan: Array, edges: Array, ticks: Array, n: int, cutoff: int) -> int:
+def tenure(
+    row: Array, at: int, plan: Array, edges: Array, days: Array, day_starts: Array, n_days: int, ticks: Array, n: int,
+    cutoff: int,
+) -> int:  # fmt: skip
     """How long the customer is known; active days, weeks and months by window."""
     n_edges = plan[N_WINDOWS] + 1
-    days = weeks = months = 0
-    day = week = month = -(1 << 60)
-    streak, longest = 0, 0
-    high = n
+    weeks = months = 0
+    week = month = FAR
+    month_since = FAR  # days from here up to the one looked at are surely of the same month
+    d = n_days
     for w in range(n_edges):
-        for i in range(high - 1, edges[w] - 1, -1):
-            this = ticks[i] // DAY_US
-            if this != day:
-                streak = streak + 1 if this == day - 1 else 1
-                longest = max(longest, streak)
-                days += 1
-                this_week, this_month = (this + 3) // 7, month_of(this)
-                weeks += this_week != week
+        while d > 0 and day_starts[d] > edges[w]:  # a day counts where any of its events does
+            d -= 1
+            if days[d] < week:
+                week = days[d] - (days[d] + 3) % 7  # its Monday
+                weeks += 1
+            if days[d] < month_since:
+                this_month, month_since = month_and_start(days[d])
                 months += this_month != month
-                day, week, month = this, this_week, this_month
-        high = edges[w]
-        row[at + 3 * w] = days
+                month = this_month
+        row[at + 3 * w] = n_days - d
         row[at + 3 * w + 1] = weeks
         row[at + 3 * w + 2] = months
     at += 3 * n_edges
-    known_days = (cutoff - ticks[0]) / DAY_US if n > 0 else np.nan
+    known_days = (cutoff - ticks[0]) * DAYS if n > 0 else np.nan
     row[at] = known_days
-    row[at + 1] = (ticks[n - 1] - ticks[0]) / DAY_US if n > 0 else np.nan
-    row[at + 2] = days / (np.floor(known_days) + 1.0)
-    row[at + 3] = months / (month_of(cutoff // DAY_US) - month_of(ticks[0] // DAY_US) + 1.0) if n > 0 else np.nan
-    row[at + 4] = n / days if days > 0 else np.nan
-    row[at + 5] = longest
+    row[at + 1] = (ticks[n - 1] - ticks[0]) * DAYS if n > 0 else np.nan
+    row[at + 2] = n_days / ((cutoff - ticks[0]) // DAY_US + 1.0) if n > 0 else np.nan
+    row[at + 3] = months / (month_and_start(cutoff // DAY_US)[0] - month + 1.0) if n > 0 else np.nan
+    row[at + 4] = n / n_days if n > 0 else np.nan
+    row[at + 5] = longest_streak(days, n_days)
     row[at + 6] = n / max(known_days, 1.0) if n > 0 else np.nan
     return at + 7
 
 
 @kernel
-def month_of(day: int) -> int:
-    """Months since year 0 of a day counted from 1970-01-01, by the Gregorian calendar.
+def longest_streak(days: Array, n_days: int) -> int:
+    """The longest run of days next to each other."""
+    longest = streak = 1 if n_days > 0 else 0
+    for d in range(1, n_days):
+        streak = streak + 1 if days[d] == days[d - 1] + 1 else 1
+        longest = max(longest, streak)
+    return longest
+
+
+@kernel
+def month_and_start(day: int) -> tuple[int, int]:
+    """Months since year 0 of a day counted from 1970-01-01, by the Gregorian calendar, and that month's first day.
 
     Years are counted from March, so that the leap day is the last of its year.
     """
@@ -258,4 +279,5 @@ def month_of(day: int) -> int:
     of_era = shifted - era * 146_097
     year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
     of_year = of_era - (365 * year + year // 4 - year // 100)
-    return (era * 400 + year) * 12 + (5 * of_year + 2) // 153 + 2
+    month = (5 * of_year + 2) // 153
+    return (era * 400 + year) * 12 + month + 2, day - of_year + (153 * month + 2) // 5

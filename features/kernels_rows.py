@@ -18,10 +18,11 @@ from numba import njit
 import features.kernel_cache  # noqa: F401  # before any kernel is declared
 from features.kernels_basket import returns, rfm
 from features.kernels_calendar import calendar
-from features.kernels_counts import recency, tally, trend, value_of_codes, volume, window_edges
+from features.kernels_counts import last_of_each, recency, sum_from, tally, trend, value_of_codes, volume, window_edges
 from features.kernels_firsts import order, touch, transitions
 from features.kernels_items import table_bits, variety
 from features.kernels_plan import (
+    ACTIVE_DAYS,
     CALENDAR_GROUP,
     DAY_RHYTHM_GROUP,
     DURATION,
@@ -64,7 +65,7 @@ from features.kernels_plan import (
     kernel,
 )
 from features.kernels_properties import profile, properties
-from features.kernels_rhythm import day_rhythm, sessions, split_visits, tenure, visit_rhythm
+from features.kernels_rhythm import active_days, day_rhythm, sessions, split_visits, tenure, visit_rhythm
 from features.kernels_satisfaction import satisfaction
 from features.kernels_work import open_work
 
@@ -84,7 +85,7 @@ def decode_column(
             codes[line, i] = lut[offset]
     else:
         for i in range(n):
-            codes[line, i] = lut[offset + 1 + column[start + i]]
+            codes[line, i] = lut[np.uint64(offset + 1 + column[start + i])]
 
 
 @kernel
@@ -116,7 +117,7 @@ def decode_items(codes: Array, item: Array, start: int, n: int) -> None:
 
 
 @kernel
-def scratch_cells(plan: Array) -> int:
+def scratch_cells(plan: Array) -> Any:
     """The most cells that any subject counts in."""
     most = max(plan[N_CODES], plan[N_PAIRS] * plan[N_PAIRS], 16)
     for p in range(plan[N_PROPERTIES]):
@@ -138,7 +139,7 @@ def _compiled(stamp: int) -> Callable[..., int]:
     @njit(nogil=True, error_model="numpy", cache=True)
     def fill(
         out: Array,  # (n, f) float32, written
-        keep: Array,  # (f,) int64: which of all columns are kept
+        keep: Array,  # (f,) uint64: which of all columns are kept
         bounds: Array,  # (n, 3) int64: start, stop, cutoff
         plan: Array,  # see `kernels_plan`
         windows: Array,  # (w,) int64 µs, ascending
@@ -166,10 +167,13 @@ def _compiled(stamp: int) -> Callable[..., int]:
         ticks = np.empty(longest, np.int64)
         codes = np.empty((FIRST_PROPERTY + plan[N_PROPERTIES], longest), np.uint32)
         numbers = np.empty((3, longest), np.float64)
+        value_from = np.empty(longest + 1, np.float64)
         visits = np.empty(longest + 1, np.int64)
+        days = np.empty(longest, np.int64)
+        day_starts = np.empty(longest + 1, np.int64)
         gaps = np.empty(longest, np.float64)
         ranked = np.empty(longest, np.float64)
-        table = np.empty((5, 1 << table_bits(longest if plan[VARIETY_GROUP] else 1)), np.int64)
+        table = np.empty((6, 1 << table_bits(longest if plan[VARIETY_GROUP] else 1)), np.int64)
         edges = np.zeros(plan[N_WINDOWS] + 1, np.int64)
         earlier = np.zeros(plan[N_WINDOWS] + 1, np.int64)
         seen = np.empty((4, plan[N_CODES]), np.float64)
@@ -191,40 +195,46 @@ def _compiled(stamp: int) -> Callable[..., int]:
                 decode_column(codes, 3, item, start, n, lut, lut_start[3])
             if plan[HAS_VALUE]:
                 decode_numbers(numbers, VALUE, value, start, n)
-            window_edges(edges, earlier, ticks, n, windows, cutoff)
-            if plan[TALLY]:
+                sum_from(value_from, numbers, n)
+            window_edges(edges, ticks, n, windows, 1, cutoff)
+            if plan[TALLY] == 2:
                 tally(seen, plan, codes, ticks, n)
-            m = 0
+            elif plan[TALLY] == 1:
+                last_of_each(seen, plan, codes, ticks, n)
+            m = n_days = 0
             if plan[VISITS]:
                 m = split_visits(visits, plan, ticks, n)
+            if plan[ACTIVE_DAYS]:
+                n_days = active_days(days, day_starts, ticks, n)
             at = 0
             if plan[VOLUME_GROUP]:
-                at = volume(row, at, plan, edges, codes, numbers, n, cells)
+                at = volume(row, at, plan, edges, codes, value_from, n, cells)
             if plan[VALUE_GROUP]:
                 at = value_of_codes(row, at, plan, edges, value_windows, codes, numbers, n, cells)
             if plan[RECENCY_GROUP]:
                 at = recency(row, at, plan, seen, ticks, n, cutoff)
             if plan[TREND_GROUP]:
-                at = trend(row, at, plan, edges, earlier, seen, codes, numbers, ticks, n, cutoff, cells)
+                window_edges(earlier, ticks, n, windows, 2, cutoff)
+                at = trend(row, at, plan, edges, earlier, seen, codes, value_from, ticks, n, cutoff, cells)
             if plan[RFM_GROUP]:
                 at = rfm(row, at, plan, edges, visits, m, ticks, numbers, n, cutoff, gaps, ranked)
             if plan[RHYTHM_GROUP]:
                 at = visit_rhythm(row, at, visits, m, ticks, n, cutoff, gaps, ranked)
             if plan[DAY_RHYTHM_GROUP]:
-                at = day_rhythm(row, at, ticks, n, cutoff, gaps, ranked)
+                at = day_rhythm(row, at, days, n_days, cutoff, gaps, ranked)
             if plan[SESSIONS_GROUP]:
                 if plan[HAS_DURATION]:
                     decode_numbers(numbers, DURATION, duration, start, n)
                 at = sessions(row, at, plan, edges, visits, m, ticks, numbers, n, cutoff)
             if plan[TENURE_GROUP]:
-                at = tenure(row, at, plan, edges, ticks, n, cutoff)
+                at = tenure(row, at, plan, edges, days, day_starts, n_days, ticks, n, cutoff)
             if plan[VARIETY_GROUP]:
                 decode_items(codes, item, start, n)
                 at = variety(row, at, plan, edges, seen, codes, visits, m, n, table)
             if plan[RETURNS_GROUP]:
                 at = returns(row, at, plan, edges, visits, m, ticks, numbers, n, cutoff)
             if plan[CALENDAR_GROUP]:
-                at = calendar(row, at, ticks, n, cutoff, cells)
+                at = calendar(row, at, days, day_starts, n_days, ticks, n, cutoff, cells)
             if plan[SATISFACTION_GROUP] and plan[HAS_SATISFACTION]:
                 decode_numbers(numbers, SATISFACTION, satisfied, start, n)
                 at = satisfaction(row, at, plan, edges, bad, ticks, numbers, n, cutoff, gaps)
@@ -246,7 +256,7 @@ def _compiled(stamp: int) -> Callable[..., int]:
                 out[r, f] = row[keep[f]]
         return at
 
-    return fill  # type: ignore[no-any-return]
+    return fill
 
 
 fill_rows = _compiled(_stamp())

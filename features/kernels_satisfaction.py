@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from features.kernels_plan import DAY_US, N_WINDOWS, SATISFACTION, kernel
+from features.kernels_plan import DAYS, N_WINDOWS, SATISFACTION, kernel
 from features.kernels_rhythm import spread_and_slope
 
 Array = Any
@@ -16,7 +16,7 @@ Array = Any
 def satisfaction(
     row: Array, at: int, plan: Array, edges: Array, bad: float, ticks: Array, numbers: Array, n: int, cutoff: int,
     answers: Array,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Answers, their mean and how many are bad (at most `bad`) by window; last, lowest, highest, trend."""
     n_edges = plan[N_WINDOWS] + 1
     high, count, n_bad, total = n, 0, 0, 0.0
@@ -37,7 +37,7 @@ def satisfaction(
         row[at + 3 * w + 1] = total / count if count > 0 else np.nan
         row[at + 3 * w + 2] = n_bad
     at += 3 * n_edges
-    return summary(row, at, answers, count, total, n_bad, (cutoff - last_at) / DAY_US, (cutoff - last_bad_at) / DAY_US)
+    return summary(row, at, answers, count, total, n_bad, (cutoff - last_at) * DAYS, (cutoff - last_bad_at) * DAYS)
 
 
 @kernel

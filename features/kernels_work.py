@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from features.kernels_plan import DAY_US, HOUR_US, N_UNITS, WORK, kernel
+from features.kernels_plan import DAYS, HOURS, N_UNITS, WORK, kernel
 
 Array = Any
 SCHEDULE, START, COMPLETE = 0, 1, 2
@@ -29,14 +29,14 @@ def open_work(
     oldest_open = oldest_waiting = np.nan
     worked = waited = 0.0
     for u in range(n_units):
-        open_days = (cutoff - units[OPEN_SINCE, u]) / DAY_US
-        waiting_days = (cutoff - units[WAITING_SINCE, u]) / DAY_US
+        open_days = (cutoff - units[OPEN_SINCE, u]) * DAYS
+        waiting_days = (cutoff - units[WAITING_SINCE, u]) * DAYS
         total = units[WORKED, u] + (cutoff - units[OPEN_SINCE, u] if open_days == open_days else 0.0)
         row[at] = units[OPEN, u]
         row[at + 1] = open_days
         row[at + 2] = waiting_days
-        row[at + 3] = total / HOUR_US
-        row[at + 4] = units[WAITED, u] / HOUR_US
+        row[at + 3] = total * HOURS
+        row[at + 4] = units[WAITED, u] * HOURS
         row[at + 5] = units[DONE, u]
         at += 6
         n_open += units[OPEN, u] > 0.0
@@ -51,8 +51,8 @@ def open_work(
     row[at + 1] = n_waiting
     row[at + 2] = oldest_open
     row[at + 3] = oldest_waiting
-    row[at + 4] = worked / HOUR_US
-    row[at + 5] = waited / HOUR_US
+    row[at + 4] = worked * HOURS
+    row[at + 5] = waited * HOURS
     row[at + 6] = done / begun if begun > 0.0 else np.nan
     return at + 7
 
@@ -69,7 +69,7 @@ def follow(plan: Array, codes: Array, ticks: Array, n: int, units: Array) -> Non
         if unit >= plan[N_UNITS]:
             continue
         if role == SCHEDULE:
-            if not units[WAITING_SINCE, unit] == units[WAITING_SINCE, unit]:
+            if units[WAITING_SINCE, unit] != units[WAITING_SINCE, unit]:
                 units[WAITING_SINCE, unit] = ticks[i]
             continue
         if units[WAITING_SINCE, unit] == units[WAITING_SINCE, unit]:

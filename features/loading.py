@@ -98,6 +98,7 @@ def load(
         packer.add(prepared)
     _set_malformed_aside(check, malformed, len(files) > 1)
     check.finish()
+    pa.default_memory_pool().release_unused()  # what reading took, before the packed columns need theirs
     journeys, rows = packer.finish(threads)
     if rows is not None:
         journeys = _set_repeats_aside(check, journeys, rows, list(files))

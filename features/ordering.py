@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ BUCKETS_A_TASK = 8
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
+Each = Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]]
 
 
 class Order:
@@ -28,7 +28,7 @@ class Order:
     """
 
     def __init__(
-        self, customers: Sequence[npt.NDArray[np.int32]], times: list[Ints], n_customers: int, pool: ThreadPoolExecutor
+        self, customers: Sequence[npt.NDArray[np.int32]], times: list[Ints], n_customers: int, each: Each
     ) -> None:
         """Order the events; `times` is emptied on the way.
 
@@ -36,9 +36,9 @@ class Order:
             customers: (n,) codes of customers, an array a batch.
             times: (n,) µs, an array a batch.
             n_customers: codes lie below it.
-            pool: the threads that work on it.
+            each: `map`, or the `map` of a pool of threads that share the work.
         """
-        self._customers, self._pool = customers, pool
+        self._customers, self._each = customers, each
         self.n_events = sum(map(len, customers))
         self._shift = _shift(self.n_events, n_customers)
         self._borders, self._starts = self._buckets(n_customers)
@@ -67,7 +67,7 @@ class Order:
             codes = np.full(len(who), -1, np.int8) if source is None else source
             names_to_buckets(who, self._shift, self._starts[batch].copy(), codes, tables[batch], out)
 
-        list(self._pool.map(write, range(len(parts))))
+        list(self._each(write, range(len(parts))))
         return self._ordered(out)
 
     def _buckets(self, n_customers: int) -> tuple[Ints, Ints]:
@@ -78,7 +78,7 @@ class Order:
         def count(batch: int) -> None:
             count_buckets(self._customers[batch], self._shift, counts[batch])
 
-        list(self._pool.map(count, range(len(counts))))
+        list(self._each(count, range(len(counts))))
         borders = np.concatenate(([0], np.cumsum(counts.sum(axis=0)))).astype(np.int64)
         before = np.cumsum(counts, axis=0) - counts  # of the same bucket, in earlier batches
         return borders, np.ascontiguousarray(borders[:-1] + before)
@@ -91,7 +91,7 @@ class Order:
             source, parts[batch] = parts[batch], np.empty(0, kind)
             to_buckets(self._customers[batch], self._shift, self._starts[batch].copy(), source, out)
 
-        list(self._pool.map(write, range(len(parts))))
+        list(self._each(write, range(len(parts))))
         return out
 
     def _ordered(self, column: Array) -> Array:
@@ -101,7 +101,7 @@ class Order:
     def _each_bucket(self, kernel: Callable[..., Any], *arguments: Any) -> None:
         n_buckets = len(self._borders) - 1
         firsts = range(0, n_buckets, BUCKETS_A_TASK)
-        list(self._pool.map(lambda low: kernel(low, min(low + BUCKETS_A_TASK, n_buckets), *arguments), firsts))
+        list(self._each(lambda low: kernel(low, min(low + BUCKETS_A_TASK, n_buckets), *arguments), firsts))
 
 
 def _shift(n_events: int, n_customers: int) -> int:

@@ -8,8 +8,9 @@ memory than its packed form (`features.ordering`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,11 @@ from features.events import SOURCE_ROW, as_table, has_nulls
 from features.interning import TextIndex
 from features.journeys import Category, Journeys
 from features.kernels_order import appearance
-from features.ordering import Array, Ints, Order
+from features.ordering import Array, Each, Ints, Order
 from features.schema import EventSchema
 
 ROWS_A_BATCH = 1 << 20
+FEW_ROWS = 1 << 17  # up to which threads cost more than they bring
 THREADS = 2
 
 
@@ -105,8 +107,8 @@ class Packer:
         """The packed log, and its events' row numbers where the batches carried them. Leaves the packer empty."""
         ids = self._index.texts()
         self._index = TextIndex()
-        with ThreadPoolExecutor(threads) as pool:
-            order = Order(self._customers, self._times, len(ids), pool)
+        with _shared(threads if sum(map(len, self._customers)) > FEW_ROWS else 1) as each:
+            order = Order(self._customers, self._times, len(ids), each)
             categories = {name: self._category(name, order) for name in self._names}
             present = dict.fromkeys(name for numbers in self._numbers for name in numbers)
             numbers = {
@@ -140,16 +142,26 @@ def pack(events: pa.Table | pd.DataFrame, schema: EventSchema | None = None) -> 
     wanted = ("customer_id", "timestamp", *schema.category_columns, *schema.number_columns)
     table = table.select([name for name in wanted if name in table.column_names])
     rows = range(0, max(1, table.num_rows), ROWS_A_BATCH)
-    return pack_batches((table.slice(row, ROWS_A_BATCH) for row in rows), schema)
+    return pack_batches((table.slice(row, ROWS_A_BATCH) for row in rows), schema, THREADS if len(rows) > 1 else 1)
 
 
 def pack_batches(batches: Iterable[pa.Table], schema: EventSchema | None = None, threads: int = THREADS) -> Journeys:
     """Pack checked, canonical tables that follow each other in source order."""
     packer, schema = Packer(), schema or EventSchema()
-    with ThreadPoolExecutor(threads) as pool:
-        for batch in pool.map(lambda table: prepare(table, schema), batches):
+    with _shared(threads) as each:
+        for batch in each(lambda table: prepare(table, schema), batches):
             packer.add(batch)
     return packer.finish(threads)[0]
+
+
+@contextmanager
+def _shared(threads: int) -> Iterator[Each]:
+    """A `map` whose work these threads share; a single one needs no pool."""
+    if threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map
 
 
 def pack_columns(

@@ -108,9 +108,12 @@ def batches(
 
 
 def columns_of(path: Path, *, encoding: str = "utf8") -> list[str]:
-    """The column names of a file, or of the first one in a folder."""
-    file = event_files(path)[0]
-    return list(_open_parquet(file).schema_arrow.names) if _suffix(file) in PARQUET else _header(file, encoding)[0]
+    """The column names of a file, or of all files in a folder together."""
+    headers = [
+        _open_parquet(file).schema_arrow.names if _suffix(file) in PARQUET else _header(file, encoding)[0]
+        for file in event_files(path)
+    ]
+    return list(dict.fromkeys(name for header in headers for name in header))
 
 
 def _suffix(file: Path) -> str | None:

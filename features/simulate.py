@@ -10,6 +10,7 @@ that any model can say (`features.simulate_truth`). The world is described in `f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,6 @@ from features.simulate_world import (
     GOALS,
     ITEMED,
     ITEMS,
-    LEFT,
     PLANS,
     PRICES_GBP,
     RATED,
@@ -49,8 +49,8 @@ Ints = npt.NDArray[np.int64]
 FIRST_DAY = np.datetime64("2024-01-01", "us")  # a Monday
 DAY_US = 86_400_000_000
 CHUNK_CUSTOMERS = 500  # a chunk has a random stream of its own, so customer i does not depend on n_customers
-EARLY_DAYS = 60  # half of the customers join in these first days, the others later, up to LATEST_JOIN of the span
-LATEST_JOIN = 0.8
+EARLY_SHARE, EARLY_DAYS = 0.3, 60  # so many customers join in these first days, the others at any time
+LATEST_JOIN = 0.9  # up to this share of the span
 OPENING_HOURS_US = (6 * DAY_US // 24, 22 * DAY_US // 24)
 SECONDS_BETWEEN_TOUCHES = 40.0
 SCHEMA = EventSchema(profile=("country", "plan"))
@@ -59,8 +59,8 @@ SCHEMA = EventSchema(profile=("country", "plan"))
 # `conversion_labels` for the other two.
 LABELS: dict[str, dict[str, Any]] = {
     "churn": {"activity": ["purchase"], "active_days": 60, "horizon_days": 28},
-    "conversion": {"goal": ["subscribe"], "ended": [], "active_days": 60, "horizon_days": 28},
-    "order": {"goal": ["upgrade"], "ended": [], "active_days": 60, "horizon_days": 14},
+    "conversion": {"goal": ["subscribe"], "ended": [], "active_days": 60, "horizon_days": 56},
+    "order": {"goal": ["upgrade"], "ended": [], "active_days": 60, "horizon_days": 28},
 }
 
 
@@ -116,12 +116,37 @@ class Simulation:
 
         return truth(self, snapshots, label)
 
-    def save(self, folder: Path | str) -> Path:
-        """Write `events.parquet` into a folder and return its path."""
+    def save(self, folder: Path | str, labels: Sequence[str] = (), cutoffs: Sequence[Any] = ()) -> Path:
+        """Write `events.parquet` and, for labels and cutoffs that are asked for, `truth.parquet`.
+
+        Args:
+            folder: made if need be.
+            labels: names in `LABELS`.
+            cutoffs: midnights UTC; each customer with an event by then gets a row for each label.
+
+        Returns:
+            The path of `events.parquet`.
+        """
         path = Path(folder) / "events.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         self.events.to_parquet(path, index=False)
+        if labels and len(cutoffs):
+            self._truths(labels, cutoffs).to_parquet(path.with_name("truth.parquet"), index=False)
         return path
+
+    def _truths(self, labels: Sequence[str], cutoffs: Sequence[Any]) -> pd.DataFrame:
+        first = self.events.groupby("customer_id", sort=False)["timestamp"].min()
+        known = [first.index[first < pd.Timestamp(cutoff)] for cutoff in cutoffs]
+        rows = pd.DataFrame(
+            {
+                "customer_id": np.concatenate([np.asarray(ids, dtype=object) for ids in known]),
+                "cutoff": np.repeat(np.array(cutoffs, dtype="datetime64[us]"), [len(ids) for ids in known]),
+            }
+        )
+        tables = [self.truth(rows, label) for label in labels]
+        return pd.concat([table.assign(label=label) for label, table in zip(labels, tables, strict=True)])[
+            ["label", *tables[0].columns]
+        ]
 
 
 def simulate(n_customers: int = 2_000, days: int = 400, seed: int = 7, world: World | None = None) -> Simulation:
@@ -174,13 +199,13 @@ def _simulate_chunk(
 def draw(rng: np.random.Generator, chances: Floats, rows: Ints) -> Ints:
     """(n,) one draw from `chances[row]` for each of the (n,) rows."""
     edges = np.cumsum(chances, axis=1)[:, :-1].astype(np.float32)
-    return (rng.random(len(rows), dtype=np.float32)[:, None] >= edges[rows]).sum(axis=1)
+    return np.asarray((rng.random(len(rows), dtype=np.float32)[:, None] >= edges[rows]).sum(axis=1))
 
 
 def _join_days(rng: np.random.Generator, days: int) -> Ints:
     latest = max(1, int(days * LATEST_JOIN))
-    early = rng.random(CHUNK_CUSTOMERS) < 0.5
-    return np.where(early, rng.integers(0, min(EARLY_DAYS, latest), CHUNK_CUSTOMERS), rng.integers(0, latest, CHUNK_CUSTOMERS))
+    early, late = (rng.integers(0, last, CHUNK_CUSTOMERS) for last in (min(EARLY_DAYS, latest), latest))
+    return np.where(rng.random(CHUNK_CUSTOMERS) < EARLY_SHARE, early, late)
 
 
 def _paths(rng: np.random.Generator, t: Tables, kind: Ints, joined: Ints, days: int) -> Ints:
@@ -193,7 +218,9 @@ def _paths(rng: np.random.Generator, t: Tables, kind: Ints, joined: Ints, days: 
     return states
 
 
-def _visits(rng: np.random.Generator, t: Tables, states: Ints, joined: Ints, season: Floats) -> dict[str, npt.NDArray[Any]]:
+def _visits(
+    rng: np.random.Generator, t: Tables, states: Ints, joined: Ints, season: Floats
+) -> dict[str, npt.NDArray[Any]]:
     """One row a visit, by customer and time: customer, opened (µs), state, opener, channel, goals reached."""
     day = np.arange(states.shape[1])
     mean = np.where(day >= joined[:, None], t.rate[states] * season, 0.0)
@@ -250,7 +277,7 @@ def _round(rng: np.random.Generator, t: Tables, state: Ints, customer: Ints) -> 
     origin = rng.integers(0, len(RESEARCH), CHUNK_CUSTOMERS)[customer]
     steps = np.cumsum(step)
     before = (steps - step)[np.searchsorted(customer, customer)]  # by the customers that came earlier
-    return TOUCHPOINTS.index(RESEARCH[0]) + (origin + steps - before) % len(RESEARCH)
+    return np.asarray(TOUCHPOINTS.index(RESEARCH[0]) + (origin + steps - before) % len(RESEARCH))
 
 
 def _times(rng: np.random.Generator, opened: Ints, place: Ints, customer: Ints) -> Ints:
@@ -263,7 +290,7 @@ def _times(rng: np.random.Generator, opened: Ints, place: Ints, customer: Ints) 
     day = opened // DAY_US
     t = np.minimum(t, (day + 1) * DAY_US - 1)
     span = np.int64(1) << 52  # 142 years: longer than any log, so that one running maximum serves all customers
-    return np.maximum.accumulate(t + customer * span) - customer * span
+    return np.asarray(np.maximum.accumulate(t + customer * span) - customer * span)
 
 
 def _details(rng: np.random.Generator, t: Tables, touchpoint: Ints, state: Ints) -> dict[str, npt.NDArray[Any]]:
@@ -271,7 +298,8 @@ def _details(rng: np.random.Generator, t: Tables, touchpoint: Ints, state: Ints)
     itemed, rated = (np.isin(touchpoint, [TOUCHPOINTS.index(n) for n in names]) for names in (ITEMED, RATED))
     item = np.full(len(touchpoint), -1)
     item[itemed] = draw(rng, t.item, state[itemed])
-    sign = np.select([touchpoint == TOUCHPOINTS.index("purchase"), touchpoint == TOUCHPOINTS.index("return_item")], [1, -1])
+    bought, returned = (touchpoint == TOUCHPOINTS.index(name) for name in ("purchase", "return_item"))
+    sign = bought.astype(np.int64) - returned
     price = np.asarray(PRICES_GBP)[item] * rng.lognormal(0.0, 0.15, len(item))
     satisfaction = np.full(len(touchpoint), np.nan)
     satisfaction[rated] = 1 + draw(rng, t.rating, state[rated])

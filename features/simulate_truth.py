@@ -154,9 +154,7 @@ def _beliefs(journeys: Journeys, world: World, customer: Ints, day: Ints) -> Flo
     return answer
 
 
-def _filter(
-    journeys: Journeys, t: Tables, weights: Floats, season: Floats, some: Ints, who: Ints, day: Ints
-) -> Floats:
+def _filter(journeys: Journeys, t: Tables, weights: Floats, season: Floats, some: Ints, who: Ints, day: Ints) -> Floats:
     """(n, N_HIDDEN) chances for rows (`who`, `day`), `who` an index into the customers `some`."""
     events = _Events(journeys, some)
     belief = events.prior(t)  # (len(some), N_HIDDEN)

@@ -7,7 +7,7 @@ A customer has one of three kinds, for good, and a hidden state that moves once 
 | kind | bargain, routine, explorer | how often they come, items, channels, country, plan |
 | mood | unhappy, neutral, happy | ratings, support, returns, and above all whether they buy; the unhappy leave |
 | phase | aware, considering, loyal | what they look at; those considering subscribe |
-| course | drifting, climbing | only the order in which they go round compare, read_review, ask_quote; climbers upgrade |
+| course | drifting, climbing | only the order of compare, read_review, ask_quote; climbers upgrade |
 
 Everything that is emitted on a day is independent given the hidden state, and every draw is from a table, so the
 forward filter of `features.simulate_truth` is exact. `World` holds what one may turn; `tables` derives the rest.
@@ -15,6 +15,7 @@ forward filter of `features.simulate_truth` is exact. `World` holds what one may
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,19 +58,16 @@ COUNTRIES = ("GB", "DE", "FR", "NL", "IE")
 PLANS = ("free", "basic", "plus")
 
 # Relative frequencies of CHOICES, and how moods, phases and kinds multiply them.
-CHOICE_WEIGHTS = (5.0, 4.0, 6.0, 8.0, 10.0, 6.0, 6.0, 7.5, 5.0, 3.0, 1.2, 10.0, 2.5, 2.0)
-BY_MOOD = {
-    "purchase": (0.12, 0.7, 1.6), "add_to_cart": (0.6, 1.0, 1.2), "support_contact": (3.0, 1.0, 0.5),
-    "return_item": (3.0, 1.0, 0.6), "redeem_points": (0.5, 1.0, 1.5), "refer_friend": (0.2, 1.0, 1.8),
-}  # fmt: skip
+CHOICE_WEIGHTS = (5.0, 4.0, 6.0, 8.0, 10.0, 8.0, 6.0, 8.0, 5.0, 3.0, 1.2, 20.0, 2.5, 2.0)
+BY_MOOD = {"purchase": (0.06, 0.9, 1.5), "support_contact": (4.0, 1.0, 0.5), "return_item": (3.0, 1.0, 0.6)}
 BY_PHASE = {
-    "ad_click": (2.0, 1.0, 0.5), "social_post": (2.0, 1.0, 0.6), "search": (1.0, 1.4, 0.7),
-    "pricing_page": (0.4, 2.5, 0.5), "purchase": (0.6, 1.0, 1.3), "track_order": (0.6, 1.0, 1.5),
-    "redeem_points": (0.4, 0.8, 2.0), "refer_friend": (0.5, 0.8, 1.8),
+    "ad_click": (1.3, 0.9, 0.9), "social_post": (1.3, 0.9, 0.9), "search": (0.9, 1.2, 0.9),
+    "pricing_page": (0.08, 6.0, 0.08), "track_order": (0.8, 0.9, 1.2), "redeem_points": (0.4, 0.9, 2.0),
+    "refer_friend": (0.6, 0.9, 1.5),
 }  # fmt: skip
 BY_KIND = {
     "newsletter_open": (1.5, 1.0, 0.7), "product_view": (1.0, 0.8, 1.3), "search": (1.2, 0.8, 1.1),
-    "ad_click": (1.4, 1.0, 0.7), "purchase": (1.0, 1.2, 0.9),
+    "ad_click": (1.4, 1.0, 0.7),
 }  # fmt: skip
 
 
@@ -91,39 +89,39 @@ class World:
         subscribe_by_phase, subscribe_by_mood: chance in a visit, and a factor on it.
         upgrade_by_course: chance in a visit.
         step_by_course: chances of a step forward, backward, on the spot in the round of RESEARCH.
-        rating_by_mood: chances of a satisfaction of 1 to 5.
+        rating_base: chances of a satisfaction of 1 to 5, before the mood.
+        rating_tilt_by_mood: a rating's chance is its base times exp(tilt × rating), normalised, so that the mean of
+            the ratings says all that they say about the mood.
         week: relative number of visits from Monday to Sunday.
         year_amplitude: visits swing by this share over the year and peak in December.
     """
 
     kind_share: tuple[float, ...] = (0.35, 0.4, 0.25)
-    visits_per_day: tuple[float, ...] = (0.28, 0.34, 0.40)
-    visits_by_mood: tuple[float, ...] = (0.85, 1.0, 1.05)
-    touches_per_visit: float = 2.2
+    visits_per_day: tuple[float, ...] = (0.44, 0.50, 0.56)
+    visits_by_mood: tuple[float, ...] = (0.95, 1.0, 1.0)
+    touches_per_visit: float = 2.0
     research_after_touch: float = 0.6
-    leave_per_day: tuple[float, ...] = (0.010, 0.0015, 0.0005)
-    leave_by_kind: tuple[float, ...] = (1.3, 0.8, 1.0)
-    worse_per_day: tuple[float, ...] = (0.0, 0.008, 0.010)
-    better_per_day: tuple[float, ...] = (0.010, 0.010, 0.0)
-    onward_per_day: tuple[float, ...] = (0.020, 0.015, 0.010)
-    climb_per_day: float = 0.007
-    drift_per_day: float = 0.035
-    subscribe_by_phase: tuple[float, ...] = (0.0015, 0.035, 0.005)
-    subscribe_by_mood: tuple[float, ...] = (0.35, 1.0, 1.6)
-    upgrade_by_course: tuple[float, ...] = (0.002, 0.07)
-    step_by_course: tuple[tuple[float, ...], ...] = ((0.22, 0.60, 0.18), (0.60, 0.22, 0.18))
-    rating_by_mood: tuple[tuple[float, ...], ...] = (
-        (0.34, 0.30, 0.20, 0.11, 0.05),
-        (0.08, 0.18, 0.34, 0.27, 0.13),
-        (0.03, 0.07, 0.20, 0.34, 0.36),
-    )
+    leave_per_day: tuple[float, ...] = (0.006, 0.0006, 0.0002)
+    leave_by_kind: tuple[float, ...] = (1.05, 1.0, 0.95)
+    worse_per_day: tuple[float, ...] = (0.0, 0.0018, 0.0015)
+    better_per_day: tuple[float, ...] = (0.0015, 0.0018, 0.0)
+    onward_per_day: tuple[float, ...] = (0.002, 0.002, 0.002)
+    climb_per_day: float = 0.003
+    drift_per_day: float = 0.004
+    subscribe_by_phase: tuple[float, ...] = (0.0002, 0.032, 0.0002)
+    subscribe_by_mood: tuple[float, ...] = (0.8, 1.0, 1.1)
+    upgrade_by_course: tuple[float, ...] = (0.0004, 0.045)
+    step_by_course: tuple[tuple[float, ...], ...] = ((0.06, 0.84, 0.10), (0.84, 0.06, 0.10))
+    rating_base: tuple[float, ...] = (0.10, 0.22, 0.36, 0.22, 0.10)
+    rating_tilt_by_mood: tuple[float, ...] = (-1.3, 0.0, 1.3)
     week: tuple[float, ...] = (1.0, 0.95, 0.95, 1.0, 1.1, 1.15, 0.85)
-    year_amplitude: float = 0.10
+    year_amplitude: float = 0.05
 
     def season(self, n_days: int) -> Floats:
         """(n_days,) factor on the number of visits, by day since the first Monday, a 1 January."""
         day = np.arange(n_days)
-        return np.asarray(self.week)[day % 7] * (1 + self.year_amplitude * np.cos(2 * np.pi * (day + 14) / 365.25))
+        year = 1 + self.year_amplitude * np.cos(2 * np.pi * (day + 14) / 365.25)
+        return np.asarray(np.asarray(self.week)[day % 7] * year)
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ def tables(world: World) -> Tables:
         touches=world.touches_per_visit,
         choice=_with_left(choice),
         step=_with_left(np.asarray(world.step_by_course)[course]),
-        rating=_with_left(np.asarray(world.rating_by_mood)[mood]),
+        rating=_with_left(_ratings(world)[mood]),
         channel=_with_left(_distributions(np.asarray(CHANNEL_BY_KIND))[kind]),
         item=_with_left(_item_shares()[kind]),
         goal=np.vstack((np.column_stack((subscribe, upgrade)), np.zeros((1, 2)))),
@@ -200,8 +198,8 @@ def tables(world: World) -> Tables:
 CHANNEL_BY_KIND = ((45, 20, 12, 10, 5, 8), (38, 30, 8, 14, 6, 4), (38, 34, 6, 8, 4, 10))
 COUNTRY_BY_KIND = ((50, 20, 12, 10, 8), (40, 22, 18, 12, 8), (36, 20, 18, 14, 12))
 PLAN_BY_KIND = ((55, 35, 10), (40, 40, 20), (35, 38, 27))
-START_PHASE = (0.7, 0.25, 0.05)
-START_MOOD = (0.15, 0.5, 0.35)
+START_PHASE = (0.45, 0.4, 0.15)
+START_MOOD = (0.25, 0.4, 0.35)
 
 
 def _parts() -> tuple[npt.NDArray[np.int64], ...]:
@@ -210,19 +208,25 @@ def _parts() -> tuple[npt.NDArray[np.int64], ...]:
     return tuple(part.astype(np.int64) for part in np.unravel_index(np.arange(N_LIVE), shape))
 
 
-def _factors(multipliers: dict[str, tuple[float, ...]], names: tuple[str, ...]) -> Floats:
+def _factors(multipliers: Mapping[str, tuple[float, ...]], names: tuple[str, ...]) -> Floats:
     """(levels, n_names), 1 where a name has no multiplier."""
     levels = len(next(iter(multipliers.values())))
     return np.column_stack([multipliers.get(name, (1.0,) * levels) for name in names])
 
 
 def _distributions(weights: Floats) -> Floats:
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _with_left(live: Floats) -> Floats:
     """Append a uniform row for LEFT, which never emits."""
     return np.vstack((live, np.full((1, live.shape[1]), 1 / live.shape[1])))
+
+
+def _ratings(world: World) -> Floats:
+    """(n_moods, 5)."""
+    tilts = np.outer(world.rating_tilt_by_mood, np.arange(len(world.rating_base)))
+    return _distributions(np.asarray(world.rating_base) * np.exp(tilts))
 
 
 def _item_shares() -> Floats:
@@ -234,7 +238,8 @@ def _item_shares() -> Floats:
 def _start(world: World) -> Floats:
     kind, mood, phase, course = _parts()
     climbing = world.climb_per_day / (world.climb_per_day + world.drift_per_day)
-    within = np.asarray(START_MOOD)[mood] * np.asarray(START_PHASE)[phase] * np.asarray((1 - climbing, climbing))[course]
+    courses = np.array((1 - climbing, climbing))
+    within = np.asarray(START_MOOD)[mood] * np.asarray(START_PHASE)[phase] * courses[course]
     by_kind = np.where(kind == np.arange(len(KINDS))[:, None], within, 0.0)
     return np.column_stack((by_kind, np.zeros(len(KINDS))))
 

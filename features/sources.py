@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -26,11 +27,12 @@ from pydantic import Field, field_validator, model_validator
 from features import bpi2012, online_retail
 from features.adapters import REJECT, Adapter
 from features.errors import DataError
-from features.event_columns import TimeUnit, text_column, time_column
+from features.event_columns import TimeUnit, time_column
 from features.events import SOURCE_ROW, Checked, CheckOptions, as_table, check_events
 from features.journeys import Journeys
 from features.loading import Loaded, load
 from features.pack import pack
+from features.profile_table import ProfileTable, profile_rows, with_profile
 from features.reading import columns_of, read_table
 from features.schema import CANONICAL, REQUIRED, EventSchema
 from features.settings import Section
@@ -42,20 +44,9 @@ ADAPTERS: dict[str, Adapter] = {
     ),
     "bpi2012": Adapter(bpi2012.bpi2012, bpi2012.COLUMNS, bpi2012.SCHEMA),
 }
+OF_TABLES = ("columns", "properties", "profile", "profile_numeric")  # settings for plain tables alone
 ZONED = r"\d.*:\d{2}.*(?:[zZ]|[+-]\d{2}(?::?\d{2})?)$"
 DUPLICATE = "the same as an earlier row in every column"
-
-
-class ProfileTable(Section):
-    """A table of static facts, one row a customer, joined onto the events.
-
-    It has no history: only put in what was already so at every cutoff (a sign-up channel, not today's status).
-    """
-
-    path: Path
-    customer_id: str = "customer_id"
-    columns: tuple[str, ...] = ()
-    numeric_columns: tuple[str, ...] = ()
 
 
 class EventSource(Section):
@@ -98,10 +89,18 @@ class EventSource(Section):
             raise ValueError(f"no adapter '{name}'.{hint} There are: {', '.join(known)}")
         return name
 
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str | None) -> str | None:
+        try:
+            return name if name is None else ZoneInfo(name).key
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"no time zone '{name}'; write one such as 'Europe/London'") from error
+
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
-        if self.adapter != "table" and self.columns:
-            raise ValueError(f"columns are for adapter = \"table\"; '{self.adapter}' knows its own")
+        if self.adapter != "table" and (given := [name for name in OF_TABLES if getattr(self, name)]):
+            raise ValueError(f"{given[0]} is for adapter = \"table\"; '{self.adapter}' knows its own columns")
         schema = self.schema()
         names = [*schema.properties, *schema.profile, *schema.profile_numeric]
         if twice := sorted({name for name in names if names.count(name) > 1 or name in CANONICAL}):
@@ -224,7 +223,7 @@ class Rules:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Stages, profile and time zone; any thread may call it with any part of a log."""
-        table = _with_profile(with_stages(table, self.stages), self.facts)
+        table = with_profile(with_stages(table, self.stages), self.facts)
         return _localised(table, self.timezone, self.options) if self.timezone else table
 
     def check(self, table: pa.Table) -> Checked:
@@ -240,14 +239,28 @@ def _rules_for(source: EventSource, columns: list[str], base: Path | None) -> Ru
     """The rules for a plain or a canonical table with these columns; None where the adapter must see it first."""
     if is_canonical(source, columns):
         duplicates = source.duplicates if source.adapter == "table" else "keep"  # adapters compare their own rows
-        return Rules(CheckOptions(source.schema()), {}, duplicates, source.stages, None, _profile_rows(source, base))
-    return _rules(source, base, source.duplicates) if source.adapter == "table" else None
+        facts = profile_rows(source.profile_table, base, columns)
+        return Rules(CheckOptions(source.schema()), {}, duplicates, source.stages, None, facts)
+    if source.adapter != "table":
+        return None
+    _require_declared(source, columns)
+    return _rules(source, base, columns, source.duplicates)
 
 
-def _rules(source: EventSource, base: Path | None, duplicates: str) -> Rules:
+def _rules(source: EventSource, base: Path | None, columns: list[str], duplicates: str) -> Rules:
     options = CheckOptions(source.schema(), time_unit=source.time_unit, time_format=source.time_format)
-    facts = _profile_rows(source, base)
+    facts = profile_rows(source.profile_table, base, columns)
     return Rules(options, source.columns, duplicates, source.stages, source.timezone, facts)
+
+
+def _require_declared(source: EventSource, columns: list[str]) -> None:
+    for setting in OF_TABLES[1:]:
+        for name in getattr(source, setting):
+            if source.columns.get(name, name) not in columns:
+                close = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
+                hint = f"Did you mean '{close[0]}'?" if close else "Leave it out, or map it in [events.columns]."
+                there = ", ".join(repr(column) for column in columns)
+                raise DataError(f"No column '{name}', which {setting} declares: the columns are {there}. {hint}")
 
 
 @contextmanager
@@ -256,7 +269,9 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise (error if path.name in str(error) else DataError(f"{path}: {error}")) from error
+        if path.name in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
 
 
 def _load_adapted(source: EventSource, base: Path | None) -> Loaded:
@@ -278,6 +293,7 @@ def _adapted(adapter: Adapter, raw: pa.Table, source: EventSource, base: Path | 
     """Through a data set's own adapter; the quarantine shows the raw rows, not the adapter's."""
     if absent := [name for name in adapter.columns if name not in raw.column_names]:
         raise DataError(_wrong_file(source.adapter, absent, raw.column_names))
+    raw = _without_dictionaries(raw)
     table = adapter.convert(raw)
     if SOURCE_ROW not in table.column_names:
         table = table.append_column(SOURCE_ROW, pa.array(np.arange(1, raw.num_rows + 1)))
@@ -289,12 +305,22 @@ def _adapted(adapter: Adapter, raw: pa.Table, source: EventSource, base: Path | 
     if raw.num_rows and not good.num_rows:
         why = ", ".join(f"{reason}: {n:,}" for reason, n in counts.items())
         raise DataError(f"No row can be used ({why}). Is this the file that the adapter '{source.adapter}' is for?")
-    checked = _rules(source, base, "keep").check(good)  # duplicates were compared as raw rows, which these are not
+    rules = _rules(source, base, good.column_names, "keep")  # duplicates were compared as raw rows, which these are not
+    checked = rules.check(good)
     bad = checked.quarantine
     rows = pa.concat_arrays([table[SOURCE_ROW].filter(rejected).combine_chunks(), bad["row"].combine_chunks()])
     why = pa.concat_arrays([reasons.drop_null(), bad["reason"].combine_chunks()])
     quarantine = _quarantine(raw, rows, why)
     return Checked(checked.events, quarantine, counts | checked.counts, (*adapter.notes(raw), *checked.notes))
+
+
+def _without_dictionaries(table: pa.Table) -> pa.Table:
+    """Parquet files give text as dictionaries; adapters see plain columns."""
+    plain = {name: table[name] for name in table.column_names}
+    for name, column in plain.items():
+        if pa.types.is_dictionary(column.type):
+            plain[name] = column.cast(column.type.value_type)
+    return pa.table(plain)
 
 
 def _reasons(table: pa.Table, raw: pa.Table, source: EventSource) -> pa.Array:
@@ -321,38 +347,6 @@ def _wrong_file(adapter: str, absent: list[str], there: list[str]) -> str:
         f"{', '.join(repr(name) for name in there)}. Give the data set as its publisher ships it, or canonical events "
         f"({', '.join(REQUIRED)})."
     )
-
-
-def _with_profile(table: pa.Table, facts: pa.Table | None) -> pa.Table:
-    """The profile table's columns beside each event of its customer; events that carry them already keep theirs."""
-    if facts is None or "customer_id" not in table.column_names:
-        return table
-    ids = text_column("customer_id", table["customer_id"].combine_chunks()).values
-    known = facts["customer_id"].combine_chunks()
-    found = pc.index_in(ids.dictionary, known).take(ids.indices)
-    for name in facts.column_names:
-        if name not in table.column_names:
-            table = table.append_column(name, facts[name].combine_chunks().take(found))
-    return table
-
-
-def _profile_rows(source: EventSource, base: Path | None) -> pa.Table | None:
-    """The profile table, a row a customer."""
-    facts = source.profile_table
-    if facts is None:
-        return None
-    path = (base or Path()) / facts.path.expanduser()
-    rows = read_table(path)
-    names = (*facts.columns, *facts.numeric_columns)
-    for name in (facts.customer_id, *names):
-        if name not in rows.column_names:
-            raise DataError(f"The profile table {path} has no column '{name}'; it has {', '.join(rows.column_names)}.")
-    ids = text_column(facts.customer_id, rows[facts.customer_id].combine_chunks()).values.cast(pa.string())
-    counts = pc.value_counts(ids.drop_null())
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()[:3]
-    if twice:
-        raise DataError(f"The profile table {path} has several rows for customer {', '.join(twice)}: keep one.")
-    return pa.table({"customer_id": ids} | {name: rows[name] for name in names})
 
 
 def _localised(table: pa.Table, timezone: str, options: CheckOptions) -> pa.Table:

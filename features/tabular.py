@@ -11,6 +11,7 @@ many. Times are UTC; a snapshot sees events strictly before its cutoff, because 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -25,16 +26,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from features import kernels_plan as slot
 from features.errors import ConfigError, DataError
-from features.journeys import Category, Journeys
+from features.journeys import Journeys
 from features.kernels_rows import fill_rows
 from features.snapshots import Snapshots
 from features.tabular_catalogue import CANONICAL_CATEGORIES, Feature, Learned, Widths, catalogue
-from features.tabular_learning import as_readonly, learn
+from features.tabular_learning import NUMBERS, as_readonly, learn
 
 ALL_GROUPS = slot.GROUP_NAMES
-NEED_TALLY = {"recency", "trend", "variety", "touch", "order"}
+NEED_TALLY = {"trend", "variety", "touch", "order"}
 NEED_VISITS = {"rfm", "rhythm", "sessions", "variety", "returns", "touch"}
+NEED_DAYS = {"day_rhythm", "tenure", "calendar"}
 NEED_VALUE = {"value", "rfm", "returns"}
+NONE, NO_NUMBER = as_readonly([], np.int32), as_readonly([], np.float64)  # a column that a log lacks
 SERIAL_EVENTS = 100_000  # below this many events a thread costs more than it brings
 
 
@@ -73,20 +76,20 @@ class TabularSettings(BaseModel):
     value_windows_days: tuple[float, ...] | None = None
     trend_window_days: float | None = None
     groups: tuple[str, ...] = ALL_GROUPS
-    top_touchpoints: int = Field(20, ge=1, le=500)
-    top_channels: int = Field(8, ge=1, le=500)
-    top_stages: int = Field(8, ge=1, le=500)
-    top_items: int = Field(10, ge=1, le=500)
-    top_property_values: int = Field(50, ge=1, le=500)
-    top_profile_values: int = Field(50, ge=1, le=500)
-    min_count: int = Field(20, ge=1)
-    session_gap_s: float = Field(1800, gt=0)
-    last_touchpoints: int = Field(3, ge=1, le=20)
-    order_pairs: int = Field(6, ge=0, le=30)
-    stage_pairs: int = Field(6, ge=0, le=30)
-    property_touchpoints: int = Field(12, ge=0, le=100)
-    property_shares: int = Field(10, ge=0, le=100)
-    max_units: int = Field(12, ge=0, le=100)
+    top_touchpoints: int = Field(default=20, ge=1, le=500)
+    top_channels: int = Field(default=8, ge=1, le=500)
+    top_stages: int = Field(default=8, ge=1, le=500)
+    top_items: int = Field(default=10, ge=1, le=500)
+    top_property_values: int = Field(default=50, ge=1, le=500)
+    top_profile_values: int = Field(default=50, ge=1, le=500)
+    min_count: int = Field(default=20, ge=1)
+    session_gap_s: float = Field(default=1800, gt=0)
+    last_touchpoints: int = Field(default=3, ge=1, le=20)
+    order_pairs: int = Field(default=6, ge=0, le=30)
+    stage_pairs: int = Field(default=6, ge=0, le=30)
+    property_touchpoints: int = Field(default=12, ge=0, le=100)
+    property_shares: int = Field(default=10, ge=0, le=100)
+    max_units: int = Field(default=12, ge=0, le=100)
     bad_satisfaction: float | None = None
     properties: tuple[str, ...] | None = None
     profile: tuple[str, ...] | None = None
@@ -146,6 +149,7 @@ class TabularFeatures:
         self.settings = TabularSettings(**{**settings.model_dump(), **overrides}) if overrides else settings
         self.learned_: Learned | None = None
         self.features_: list[Feature] = []
+        self._by_name: dict[str, Feature] = {}
         self.dropped_: dict[str, str] = {}
         self._bound: dict[int, tuple[weakref.ref[Journeys], tuple[Any, ...]]] = {}
 
@@ -199,7 +203,7 @@ class TabularFeatures:
 
     def _side_by_side(self, out: npt.NDArray[Any], bounds: npt.NDArray[Any], args: tuple[Any, ...]) -> None:
         """The same function on blocks of rows, one thread a core: it holds no lock and shares nothing."""
-        threads = int(numba.config.NUMBA_NUM_THREADS)
+        threads = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         if threads == 1:
             fill_rows(out, self._keep, bounds, *args)
             return
@@ -213,6 +217,17 @@ class TabularFeatures:
             ]
         for block in blocks:
             block.result()  # raises what went wrong there
+
+    def select(self, names: Sequence[str]) -> Self:
+        """The same fit with these columns only, in this order; groups that none of them needs cost nothing.
+
+        Raises:
+            DataError: a name is none of this fit's columns.
+        """
+        if unknown := [name for name in names if name not in self._by_name]:
+            near = get_close_matches(unknown[0], self._by_name, 1)
+            raise DataError(f"there is no feature {unknown[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return self.from_dict({**self.to_dict(), "names": list(names)})
 
     def get_feature_names_out(self) -> list[str]:
         """(f,) names of the columns."""
@@ -247,7 +262,7 @@ class TabularFeatures:
         np.add.at(stops, snapshots.start, 1)
         np.add.at(stops, snapshots.stop, -1)
         visible = np.cumsum(stops[:-1]) > 0
-        found = {}
+        found: dict[str, dict[str, int]] = {}
         for column, vocabulary in learned.vocabularies.items():
             category = snapshots.journeys.categories.get(column)
             if category is not None:
@@ -293,19 +308,44 @@ class TabularFeatures:
         """Lay out everything that does not depend on a log, as the kernels want it."""
         widths, groups = self.settings.widths(), self._groups(learned)
         every = catalogue(learned, widths, groups)
+        if names is not None:
+            by_name = {feature.name: feature for feature in every}
+            if unknown := [name for name in names if name not in by_name]:
+                raise DataError(f"this version has no feature {unknown[0]!r}: train the model again")
+            needed = {by_name[name].group for name in names}
+            groups = tuple(group for group in groups if group in needed)
+            every = [feature for feature in every if feature.group in needed]
         place = {feature.name: i for i, feature in enumerate(every)}
-        if unknown := [name for name in names or () if name not in place]:
-            raise DataError(f"this version has no feature {unknown[0]!r}: train the model again")
         self.learned_ = learned
         self.features_ = every if names is None else [every[place[name]] for name in names]
         self._by_name = {feature.name: feature for feature in self.features_}
-        self._keep = np.array([place[feature.name] for feature in self.features_], np.int64)
+        self._keep = np.array([place[feature.name] for feature in self.features_], np.uint64)
         self._width = len(every)
         self._slots = self._fill_slots(learned, widths, groups)
         self._windows = np.array([round(days * slot.DAY_US) for days in widths.windows_days], np.int64)
         marked = [w for w, days in enumerate(widths.windows_days) if days in widths.value_windows_days]
         self._value_windows = np.array([*marked, len(widths.windows_days)], np.int64)
+        self._bad = float(learned.bad_satisfaction)
+        self._extras = [*learned.properties, *learned.profile]
+        self._dictionaries = self._all_dictionaries(learned)
         self._bound = {}
+
+    def _all_dictionaries(self, learned: Learned) -> list[tuple[str, dict[str, int], int, int]]:
+        """For each part of the lookup table: its column, value -> code, the code of other and that of missing."""
+
+        def one(column: str, base: int) -> tuple[str, dict[str, int], int, int]:
+            vocabulary = learned.vocabularies.get(column, ())
+            other = base + len(vocabulary)
+            codes = {value: base + code for code, value in enumerate(vocabulary)}
+            return column, codes, other, other if column == "touchpoint" else other + 1
+
+        bases = self._slots[slot.BASE : slot.BASE + 4].tolist()
+        no_work = 3 * len(learned.units)
+        return [
+            *(one(column, base) for column, base in zip(CANONICAL_CATEGORIES, bases, strict=True)),
+            ("touchpoint", learned.work, no_work, no_work),
+            *(one(column, 0) for column in self._extras),
+        ]
 
     def _groups(self, learned: Learned) -> tuple[str, ...]:
         """The groups that the data can feed."""
@@ -337,8 +377,9 @@ class TabularFeatures:
         plan[slot.HAS_VALUE] = "value" in learned.has
         plan[slot.HAS_DURATION] = "duration_s" in learned.has
         plan[slot.HAS_SATISFACTION] = "satisfaction" in learned.has
-        plan[slot.TALLY] = bool(NEED_TALLY & set(groups))
+        plan[slot.TALLY] = 2 if NEED_TALLY & set(groups) else int("recency" in groups)
         plan[slot.VISITS] = bool(NEED_VISITS & set(groups))
+        plan[slot.ACTIVE_DAYS] = bool(NEED_DAYS & set(groups))
         for place, group in enumerate(slot.GROUP_NAMES):
             plan[slot.GROUPS + place] = group in groups
         for place, column in enumerate(learned.properties):
@@ -354,61 +395,52 @@ class TabularFeatures:
 
     def _bind(self, journeys: Journeys) -> tuple[Any, ...]:
         """What the kernels need of a log, kept as long as the log lives: its columns and its names in our codes."""
-        learned = self._fitted()
-        extras = [*learned.properties, *learned.profile]
-        base = dict(zip(CANONICAL_CATEGORIES, self._slots[slot.BASE : slot.BASE + 4].tolist(), strict=True))
-        parts = [self._codes(learned, journeys, column, base[column]) for column in CANONICAL_CATEGORIES]
-        no_work = 3 * len(learned.units)
-        parts.append([no_work, *(learned.work.get(n, no_work) for n in journeys.categories["touchpoint"].names)])
-        parts += [self._codes(learned, journeys, column, 0) for column in extras]
-        none = np.empty(0, np.int32)
-        columns = [journeys.categories[c].codes if c in journeys.categories else none for c in CANONICAL_CATEGORIES]
-        numbers = [journeys.numbers.get(c, none) for c in ("value", "duration_s", "satisfaction")]
+        self._fitted()
+        lut: list[int] = []
+        lut_start = []
+        for column, codes, other, missing in self._dictionaries:
+            lut_start.append(len(lut))
+            lut.append(missing)
+            if column in journeys.categories:
+                lut += [codes.get(name, other) for name in journeys.categories[column].names]
+        columns = [journeys.categories[c].codes if c in journeys.categories else NONE for c in CANONICAL_CATEGORIES]
+        numbers = [journeys.numbers.get(c, NO_NUMBER) for c in NUMBERS]
         args = (
             self._slots,
             self._windows,
             self._value_windows,
-            float(learned.bad_satisfaction),
-            np.array([code for part in parts for code in part], np.int32),
-            np.cumsum([0, *(len(part) for part in parts[:-1])]),
+            self._bad,
+            np.array(lut, np.int32),
+            np.array(lut_start, np.int64),
             as_readonly(journeys.t, np.int64),
             *(as_readonly(column, np.int32) for column in columns),
-            as_readonly(self._stack_codes(journeys, extras), np.int32),
+            as_readonly(self._stack_codes(journeys), np.int32),
             *(as_readonly(column, np.float64) for column in numbers),
-            as_readonly(self._stack_numbers(journeys, learned.profile_numbers), np.float64),
+            as_readonly(self._stack_numbers(journeys), np.float64),
             self._width,
         )
         key = id(journeys)
         self._bound[key] = (weakref.ref(journeys, lambda _: self._bound.pop(key, None)), args)
         return args
 
-    @staticmethod
-    def _codes(learned: Learned, journeys: Journeys, column: str, base: int) -> list[int]:
-        """The model's code of missing, then of each of the log's own names; missing profile and property alike."""
-        vocabulary = learned.vocabularies.get(column, ())
-        known = {value: base + code for code, value in enumerate(vocabulary)}
-        other = base + len(vocabulary)
-        category = journeys.categories.get(column, Category(np.empty(0, np.int32), ()))
-        missing = other if column == "touchpoint" else other + 1
-        return [missing, *(known.get(name, other) for name in category.names)]
-
-    @staticmethod
-    def _stack_codes(journeys: Journeys, columns: list[str]) -> npt.NDArray[np.int32]:
-        rows = [journeys.categories[c].codes if c in journeys.categories else None for c in columns]
+    def _stack_codes(self, journeys: Journeys) -> npt.NDArray[np.int32]:
+        """(n_properties + n_profile, n_events); -1 where the log lacks the column."""
+        rows = [journeys.categories[c].codes if c in journeys.categories else None for c in self._extras]
         if len(rows) == 1 and rows[0] is not None:
             return rows[0].reshape(1, -1)
-        out = np.full((len(rows), journeys.n_events), -1, np.int32)
+        out = np.empty((len(rows), journeys.n_events), np.int32)
         for i, codes in enumerate(rows):
-            if codes is not None:
-                out[i] = codes
+            out[i] = -1 if codes is None else codes
         return out
 
-    @staticmethod
-    def _stack_numbers(journeys: Journeys, columns: tuple[str, ...]) -> npt.NDArray[np.float64]:
-        out = np.full((len(columns), journeys.n_events), np.nan)
+    def _stack_numbers(self, journeys: Journeys) -> npt.NDArray[np.float64]:
+        """(n_profile_numbers, n_events); NaN where the log lacks the column."""
+        columns = self._fitted().profile_numbers
+        if len(columns) == 1 and columns[0] in journeys.numbers:
+            return journeys.numbers[columns[0]].reshape(1, -1)
+        out = np.empty((len(columns), journeys.n_events))
         for i, column in enumerate(columns):
-            if column in journeys.numbers:
-                out[i] = journeys.numbers[column]
+            out[i] = journeys.numbers.get(column, np.nan)
         return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from features.kernels_plan import GROUP_NAMES
 
@@ -162,11 +163,11 @@ def _recency(names: _Names) -> Iterator[Row]:
 
 def _trend(names: _Names) -> Iterator[Row]:
     windows = names.windows
-    for (label, text), (wider, wider_text) in zip(windows, windows[1:], strict=False):
+    for (label, text), (wider, wider_text) in pairwise(windows):
         yield f"events_share_{label}_of_{wider}", f"share of the events {wider_text} that came {text}"
         yield f"events_growth_{label}", f"log of events {text} against as long a time before"
     if names.has("value"):
-        for (label, text), (wider, wider_text) in zip(windows, windows[1:], strict=False):
+        for (label, text), (wider, wider_text) in pairwise(windows):
             yield f"value_share_{label}_of_{wider}", f"share of the value {wider_text} that came {text}"
             yield f"value_change_{label}", f"value {text} less that of as long a time before"
     yield "events_share_second_half", "share of events in the later half of the time since the first"

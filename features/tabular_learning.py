@@ -175,6 +175,8 @@ def units_of_work(counts: dict[str, int], max_units: int) -> tuple[dict[str, int
 
 def as_readonly(values: Any, dtype: Any) -> npt.NDArray[Any]:
     """Contiguous and read-only, whatever it was: mapped from disk or not, the kernels are compiled once."""
-    array = np.ascontiguousarray(values, dtype=dtype).view()
-    array.flags.writeable = False
+    array = np.ascontiguousarray(values, dtype=dtype)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
     return array

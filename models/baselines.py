@@ -8,7 +8,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from features.snapshots import Snapshots
 from models.calibration import Vector, sigmoid
@@ -50,10 +49,12 @@ class RFMLogistic:
     """
 
     kind = "rfm"
-    columns: ClassVar[tuple[str, ...]] = ("recency_days", "active_days", "value", "age_days")
+    columns: ClassVar[tuple[str, ...]] = ("recency_days", "active_days", "events", "value", "age_days")
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
         """Learn centre, scale and weights."""
+        from sklearn.linear_model import LogisticRegression  # scoring, in a bento for one, does without it
+
         y = check_labels(snapshots, labels)
         x = self._inputs(snapshots)  # (n, k)
         self.centre_, scale = x.mean(axis=0), x.std(axis=0)
@@ -103,7 +104,7 @@ ALL_COLUMNS = RFMLogistic.columns
 
 
 def rfm(snapshots: Snapshots) -> npt.NDArray[np.float64]:
-    """(n, 4) recency in days, number of days with an event, sum of money, days since the first event.
+    """(n, 5) days since the last event, days with an event, events, sum of money, days since the first event.
 
     Where a log has no `value`, money is the last known value of its first numeric profile column, else zero. A snapshot
     without events has recency and age of ten years and zeros elsewhere.
@@ -119,11 +120,12 @@ def rfm(snapshots: Snapshots) -> npt.NDArray[np.float64]:
         (
             (snapshots.cutoff - t[last]) / DAY_US,
             days,
+            stop - start,
             _money(snapshots, first, last),
             (snapshots.cutoff - t[first]) / DAY_US,
         )
     )
-    x[empty] = (3652.0, 0.0, 0.0, 3652.0)
+    x[empty] = (3652.0, 0.0, 0.0, 0.0, 3652.0)
     return x
 
 

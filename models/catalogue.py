@@ -18,6 +18,10 @@ BASELINES = (RFMLogistic.kind, Recency.kind, BaseRate.kind)
 OPTIONAL_GROUPS = ("calendar", "touch", "order", "properties", "satisfaction", "sessions", "variety")
 
 
+# What a trial of a search is made with to be quick; the final model is not.
+LIGHT: dict[str, Settings] = {GBDT.kind: {"members": 2, "patience": 30}}
+
+
 class Trial(Protocol):
     """The part of an Optuna trial that a search space needs."""
 
@@ -53,13 +57,14 @@ def search_space(kind: str, trial: Trial) -> Settings:
 def _gbdt_space(trial: Trial) -> Settings:
     dropped = {group for group in OPTIONAL_GROUPS if not trial.suggest_categorical(f"use_{group}", [True, False])}
     return {
-        "num_leaves": trial.suggest_int("num_leaves", 4, 48, log=True),
+        "categorical": trial.suggest_categorical("categorical", [False, True]),
+        "num_leaves": trial.suggest_int("num_leaves", 3, 32, log=True),
         "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 10, 200, log=True),
-        "feature_fraction": trial.suggest_float("feature_fraction", 0.08, 0.8, log=True),
+        "feature_fraction": trial.suggest_float("feature_fraction", 0.03, 0.5, log=True),
         "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
         "lambda_l1": trial.suggest_float("lambda_l1", 1e-3, 10.0, log=True),
         "lambda_l2": trial.suggest_float("lambda_l2", 1e-2, 100.0, log=True),
         "path_smooth": trial.suggest_float("path_smooth", 1e-2, 30.0, log=True),
-        "extra_trees": trial.suggest_categorical("extra_trees", [False, True]),
+        "extra_trees": trial.suggest_categorical("extra_trees", [True, False]),
         "features": {"groups": [group for group in ALL_GROUPS if group not in dropped]},
     }

@@ -26,6 +26,7 @@ from models.reasons import top_reasons
 
 Matrix = npt.NDArray[np.float32]
 
+FEW_ROWS = 100
 FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
 
 
@@ -37,6 +38,7 @@ class GBDTSettings:
         features: which features are built, see `features.tabular.TabularSettings`.
         members: how many boosters are averaged; each leaves out one group of customers.
         later_share: the share of the latest rows that stop the boosting and calibrate.
+        categorical: split codes as sets of values; otherwise by their order, which is by frequency.
         max_trees, patience: rounds of boosting at the most, and without progress on the later rows.
         The rest are LightGBM's own names.
     """
@@ -46,15 +48,16 @@ class GBDTSettings:
     later_share: float = 0.4
     max_trees: int = 1500
     patience: int = 60
-    learning_rate: float = 0.03
-    num_leaves: int = 15
+    categorical: bool = False
+    learning_rate: float = 0.08
+    num_leaves: int = 8
     min_data_in_leaf: int = 40
-    feature_fraction: float = 0.3
+    feature_fraction: float = 0.1
     bagging_fraction: float = 0.8
     lambda_l1: float = 0.0
     lambda_l2: float = 5.0
     path_smooth: float = 0.0
-    extra_trees: bool = False
+    extra_trees: bool = True
     seed: int = 0
 
     def booster_parameters(self, member: int) -> dict[str, Any]:
@@ -97,12 +100,13 @@ class GBDT:
         x = self.features_.transform(snapshots)  # (n, f)
         groups = stable_groups(snapshots.customer_ids, max(self.settings.members, FEWEST_GROUPS), self.settings.seed)
         late = _late(snapshots.cutoff, self.settings.later_share)
+        binned = self._binned(x, y)
         self.boosters_ = []
         margins, seen = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
         for member in range(self.settings.members):
             held_out = groups == member
             check = held_out & late if _both_classes(y[held_out & late]) else held_out
-            booster = self._boost(x, y, ~held_out, check, member)
+            booster = self._boost(binned, ~held_out, check, member)
             margins[check] = _margin(booster, x[check])
             seen |= check
             self.boosters_.append(booster)
@@ -116,8 +120,8 @@ class GBDT:
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
         """SHAP values of the boosters (log-odds, before calibration), summed by subject, the strongest first."""
         x = self.features_.transform(snapshots)
-        shares = np.mean([b.predict(x, pred_contrib=True) for b in self.boosters_], axis=0)[:, :-1]  # (n, f)
-        return top_reasons(x, shares, self.features_.describe(), top)
+        shares = [booster.predict(x, pred_contrib=True, **_threads(x)) for booster in self.boosters_]  # each (n, f + 1)
+        return top_reasons(x, np.mean(shares, axis=0)[:, :-1], self.features_.describe(), top)
 
     def feature_table(self) -> pd.DataFrame:
         """One row a feature: `name, group, meaning, importance` (share of the boosters' total gain)."""
@@ -150,20 +154,22 @@ class GBDT:
         ]
         return model
 
-    def _boost(
-        self, x: Matrix, y: Vector, fit: npt.NDArray[np.bool_], check: npt.NDArray[np.bool_], member: int
-    ) -> Any:
-        names = self.features_.get_feature_names_out()
-        parameters = self.settings.booster_parameters(member)
-        train = lgb.Dataset(
-            x[fit], y[fit], feature_name=names, categorical_feature=self.features_.categorical_features,
-            params=parameters, free_raw_data=True,
-        )  # fmt: skip
+    def _binned(self, x: Matrix, y: Vector) -> Any:
+        """The rows as LightGBM holds them; made once, as every member takes its rows from it."""
+        return lgb.Dataset(
+            x,
+            y,
+            feature_name=self.features_.get_feature_names_out(),
+            categorical_feature=self.features_.categorical_features if self.settings.categorical else [],
+            params=self.settings.booster_parameters(0),
+        ).construct()
+
+    def _boost(self, binned: Any, fit: npt.NDArray[np.bool_], check: npt.NDArray[np.bool_], member: int) -> Any:
         booster = lgb.train(
-            parameters,
-            train,
+            self.settings.booster_parameters(member),
+            binned.subset(np.flatnonzero(fit)),
             num_boost_round=self.settings.max_trees,
-            valid_sets=[train.create_valid(x[check], y[check])],
+            valid_sets=[binned.subset(np.flatnonzero(check))],
             callbacks=[lgb.early_stopping(self.settings.patience, verbose=False)],
         )
         # What stays is what the text file holds: the trees up to the best round, none of the training data.
@@ -178,7 +184,12 @@ class GBDT:
 
 
 def _margin(booster: Any, x: Matrix) -> Vector:
-    return np.asarray(booster.predict(x, raw_score=True), dtype=np.float64)
+    return np.asarray(booster.predict(x, raw_score=True, **_threads(x)), dtype=np.float64)
+
+
+def _threads(x: Matrix) -> dict[str, int]:
+    """One thread for a request: waking the others costs more than they bring."""
+    return {"num_threads": 1} if len(x) <= FEW_ROWS else {}
 
 
 def _late(cutoffs: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:

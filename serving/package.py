@@ -77,13 +77,14 @@ def package(models: Sequence[str | Path], *, name: str = "journeylab", out: Path
     if not models:
         raise PackagingError("No model to package: name at least one, such as churn@champion.")
     found = [_find(model) for model in models]
+    requests = [request for each in found for request in _recorded(each)]
     with tempfile.TemporaryDirectory(prefix="journeylab-package-") as made:
         context = Path(made)
         _stage(context, found)
         tag = _build(context, name, _labels(found))
     path = bento_folder(tag)
     try:
-        differences = _prove(path, found)
+        differences = _prove(path / "src", requests)
         _bring_kernels(path / "src")
         _describe(path, tag)
         if out is not None:
@@ -215,7 +216,11 @@ def _build(context: Path, name: str, labels: dict[str, str]) -> str:
         "description": _readme(labels),
         "include": wanted,
         "python": {"packages": pinned(), "lock_packages": False},
-        "docker": {"distro": "debian", "python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
+        "docker": {
+            "distro": "debian",
+            "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+            "system_packages": ["libgomp1"],  # LightGBM's
+        },
     }
     (context / "bentofile.yaml").write_text(json.dumps(bentofile), encoding="utf-8")  # JSON is YAML
     done = _run([sys.executable, "-m", "bentoml", "build", str(context), "--output", "tag"], context)
@@ -225,31 +230,42 @@ def _build(context: Path, name: str, labels: dict[str, str]) -> str:
     return tag.group()
 
 
-def _prove(bento: Path, found: Sequence[_Found]) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Recorded:
+    """A recorded journey as a request, and the probability that it must get."""
+
+    route: str
+    body: dict[str, Any]
+    probability: float
+
+
+def _recorded(each: _Found) -> list[_Recorded]:
+    events, scores = read_sample(each.folder)
+    bodies = request_bodies(events)
+    return [
+        _Recorded(each.route, bodies[customer], float(probability))
+        for customer, probability in zip(scores["customer_id"], scores["probability"], strict=True)
+    ]
+
+
+def _prove(source: Path, requests: Sequence[_Recorded]) -> dict[str, float]:
     """Champion → largest difference, measured with the code and the files of the bento."""
-    source = bento / "src"
-    requests, recorded, whose = [], [], []
-    for each in found:
-        events, scores = read_sample(each.folder)
-        bodies = request_bodies(events)
-        for customer, probability in zip(scores["customer_id"], scores["probability"], strict=True):
-            requests.append({"route": each.route, "body": bodies[customer]})
-            recorded.append(float(probability))
-            whose.append(each.route)
-    done = _run([sys.executable, "-m", "serving.replay"], source, json.dumps(requests))
+    sent = json.dumps([{"route": request.route, "body": request.body} for request in requests])
+    done = _run([sys.executable, "-m", "serving.replay"], source, sent)
     if done.returncode:
         raise PackagingError(f"The packaged service cannot score recorded journeys: {_last_line(done.stderr)}")
     answer = json.loads(done.stdout)
     if Path(answer["code"]) != source.resolve():
         raise PackagingError(f"The proof ran the code in {answer['code']}, not the bento's: is there a sitecustomize?")
     given = pd.Series(answer["answers"], dtype="float64")
-    away = (given - recorded).abs().fillna(float("inf")).groupby(whose).max()
-    if (worst := float(away.max())) > TOLERANCE:
+    away = (given - [request.probability for request in requests]).abs().fillna(float("inf"))
+    largest = away.groupby([request.route for request in requests]).max()
+    if (worst := float(largest.max())) > TOLERANCE:
         raise PackagingError(
-            f"The bento's probabilities for '{away.idxmax()}' differ by up to {worst:.3g} from those recorded with the "
-            f"model (allowed: {TOLERANCE:g}), so no bento was left. Was the code changed since? Train again."
+            f"The bento's probabilities for '{largest.idxmax()}' differ by up to {worst:.3g} from those recorded with "
+            f"the model (allowed: {TOLERANCE:g}), so no bento was left. Was the code changed since? Train again."
         )
-    return {str(name): float(value) for name, value in away.items()}
+    return {str(name): float(value) for name, value in largest.items()}
 
 
 def _bring_kernels(source: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ from features.simulate import simulate
 from models.gbdt import GBDT, GBDTSettings
 from models.packaged import Scorer, touchpoints_seen
 from models.parity import record_sample
+
+if TYPE_CHECKING:
+    from training.train import TrainResult
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -58,3 +63,73 @@ def scoring_folder(simulated_events: pd.DataFrame, tmp_path_factory: pytest.Temp
     folder = scorer.save(tmp_path_factory.mktemp("scoring") / "demo_churn")
     record_sample(scorer, snapshots, folder, n=20)
     return folder
+
+
+SMALL_EXPERIMENT = """
+name = "small_churn"
+allow_small = true
+[events]
+path = "events.parquet"
+profile = ["country", "plan"]
+[task]
+kind = "churn"
+activity = ["purchase"]
+active_days = 60
+horizon_days = 28
+[task.cutoffs]
+n_train = 6
+[features]
+windows_days = [30]
+groups = ["volume", "recency", "rfm", "profile"]
+[models.settings.gbdt]
+members = 2
+max_trees = 25
+[search]
+trials = 2
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store without runs: building one takes seconds, copying it nothing."""
+    from training.tracking import connect
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        connect()
+    return path
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty MLflow store of the test's own, where `connect` finds it."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return tmp_path / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def small_training(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
+    """A small experiment on simulated journeys, trained: its folder, with store and files, and the result."""
+    from training.experiment import load_experiment
+    from training.train import train
+
+    folder = tmp_path_factory.mktemp("training")
+    simulate(n_customers=500, days=260, seed=3).save(folder)
+    (folder / "experiment.toml").write_text(SMALL_EXPERIMENT)
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        return folder, train(load_experiment(folder / "experiment.toml"), runs=folder / "runs")
+
+
+@pytest.fixture
+def trained(
+    small_training: tuple[Path, TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, TrainResult]:
+    """The small training with a store of the test's own, which it may change."""
+    folder, result = small_training
+    shutil.copy(folder / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return folder, result

@@ -46,7 +46,7 @@ def test_rfm_by_hand() -> None:
             }
         )
     )
-    assert rfm(journeys.at("2024-01-11")).tolist() == [[6.0, 2.0, 15.5, 9.75], [3652.0, 0.0, 0.0, 3652.0]]
+    assert rfm(journeys.at("2024-01-11")).tolist() == [[6.0, 2.0, 3.0, 15.5, 9.75], [3652.0, 0.0, 0.0, 0.0, 3652.0]]
 
 
 def test_a_batch_of_one_equals_a_batch_of_many(rows: Snapshots) -> None:

@@ -223,7 +223,9 @@ def test_every_kind_of_text(kind):
     if kind == "dictionary":
         column = column.dictionary_encode()
     elif kind == "nulls inside":
-        column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3], pa.int8()), pa.array(["view", None, "buy", "view"]))
+        column = pa.DictionaryArray.from_arrays(
+            pa.array([0, 1, 2, 3], pa.int8()), pa.array(["view", None, "buy", "view"])
+        )
     else:
         column = column.cast(kind)
     chunks = pa.chunked_array([column.slice(0, 1), column.slice(1)])

@@ -45,7 +45,7 @@ def log_frame(n, n_customers, n_names=5, n_times=50, seed=0):
 def assert_packed(log, frame):
     """The same journeys, by `np.lexsort` and pandas."""
     ids = list(dict.fromkeys(frame["customer_id"]))
-    code = frame["customer_id"].map({name: k for k, name in enumerate(ids)}).to_numpy()
+    code = frame["customer_id"].map({name: k for k, name in enumerate(ids)}).to_numpy(dtype=np.int64)
     t = frame["timestamp"].to_numpy().astype("datetime64[us]").astype(np.int64)
     order = np.lexsort((t, code))
     assert log.customer_ids.to_pylist() == ids
@@ -239,7 +239,7 @@ def test_every_kind_of_moment(moment, text):
 
 @pytest.mark.parametrize("moment", ["soon", "31/12/2024", None, pd.NaT, ["2024-01-01", None], ["x"], 1.5])
 def test_no_moment_is_an_error(moment):
-    with pytest.raises(DataError, match="no time|cutoff"):
+    with pytest.raises(DataError, match=r"no time|cutoff"):
         microseconds(moment)
 
 
@@ -304,7 +304,7 @@ def test_repeats_are_what_pandas_calls_duplicates(n_times):
     frame["age"] = 1.0
     log = pack(frame, SCHEMA)
     gone = repeated(log)
-    assert gone.sum() == frame.duplicated().sum() > 50
+    assert gone.sum() == frame.duplicated().sum() > 5
     assert_packed(without(log, gone), frame[~frame.duplicated()].reset_index(drop=True))
 
 

@@ -18,7 +18,9 @@ from features.tabular import TabularFeatures
 
 DAY = 86_400_000_000
 WINDOWS = (7, 30, 90)
-TOUCHPOINTS = ("view", "buy", "call START", "call COMPLETE", "call SCHEDULE", "mail:start", "mail:done", "rare", "rarer")
+TOUCHPOINTS = (
+    "view", "buy", "call START", "call COMPLETE", "call SCHEDULE", "mail:start", "mail:done", "rare", "rarer",
+)  # fmt: skip
 T0 = 1_600_000_000_000_000
 
 
@@ -258,7 +260,8 @@ class Reference:
         return out | {
             "returns_share": ratio(back.sum(), self.n), "return_recency_days": last(self.days[back]),
             "returned_value_share": -self.value[back].sum() / bought if bought > 0 else np.nan,
-            "returns_last_visit": (back & (self.visit == self.m - 1)).sum(), "zero_value_events": (self.value == 0).sum(),
+            "returns_last_visit": (back & (self.visit == self.m - 1)).sum(),
+            "zero_value_events": (self.value == 0).sum(),
         }  # fmt: skip
 
     def calendar(self) -> dict[str, float]:
@@ -287,7 +290,7 @@ class Reference:
             out[f"satisfaction_mean_{label}"] = some.mean() if len(some) else np.nan
             out[f"bad_answers_{label}"] = (some <= 2).sum()
         some = answers[has]
-        empty = {name: np.nan for name in ("last", "before_last", "step", "min", "max", "last3", "last3_less_mean")}
+        empty = dict.fromkeys(("last", "before_last", "step", "min", "max", "last3", "last3_less_mean"), np.nan)
         out |= {f"satisfaction_{k}": v for k, v in empty.items()}
         if len(some):
             out |= {
@@ -443,9 +446,10 @@ def slope(values: np.ndarray) -> float:
 
 def gaps_of(prefix: str, gaps: np.ndarray, current: float) -> dict[str, float]:
     names = (
-        "mean", "min", "lower_quartile", "median", "upper_quartile", "max", "last", "before_last", "ewm_fast", "ewm_slow",
-        "last3", "last3_to_mean", "last_to_mean", "current_to_mean", "current_to_median", "current_to_upper",
-        "current_to_max", "current_to_ewm", "share_longer", "std", "variation", "slope", "current_z",
+        "mean", "min", "lower_quartile", "median", "upper_quartile", "max", "last", "before_last", "ewm_fast",
+        "ewm_slow", "last3", "last3_to_mean", "last_to_mean", "current_to_mean", "current_to_median",
+        "current_to_upper", "current_to_max", "current_to_ewm", "share_longer", "std", "variation", "slope",
+        "current_z",
     )  # fmt: skip
     out = {f"{prefix}_current": current} | {f"{prefix}_{name}": np.nan for name in names}
     if len(gaps) == 0:

@@ -168,8 +168,9 @@ def _predicted(model: Path | str, events: pd.DataFrame, folder: Path, *store: st
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     events.to_parquet(folder / "events.parquet")
-    _run(LOAD, str(ROOT), str(model), str(folder / "events.parquet"), str(folder / "out.parquet"), *store, cwd=elsewhere)
-    return pd.read_parquet(folder / "out.parquet")
+    sent, got = folder / "events.parquet", folder / "out.parquet"
+    _run(LOAD, str(ROOT), str(model), str(sent), str(got), *store, cwd=elsewhere)
+    return pd.read_parquet(got)
 
 
 def _run(code: str, *arguments: str, cwd: Path | None = None) -> str:

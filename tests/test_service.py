@@ -23,8 +23,8 @@ from models.parity import read_sample
 from serving.champions import Champions, Origin, route_name
 from serving.openapi import document, example
 from serving.package import request_bodies
+from serving.routes import application
 from serving.schemas import BODY_BYTES, EVENTS, Columns, Decoder, Refused
-from serving.service import application
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"timestamp": "2024-05-01T10:00:00Z", "touchpoint": "visit"}
@@ -145,7 +145,7 @@ BAD = {
     "a truth as number": (_event(value=True), 422, "events[0].value must be a number (it is true)"),
     "a negative duration": (_event(duration_s=-1), 422, "events[0].duration_s must be at least 0"),
     "a profile of the wrong type": (_event(country=["DE"]), 422, "events[0].country must be text in quotes"),
-    "another field": (b'{"events": [], "asof": "2024-05-01"}', 422, "asof is no field of a request"),
+    "another field": (json.dumps({"asof": AS_OF, "events": [GOOD]}).encode(), 422, "asof is no field of a request"),
     "two customers": (
         json.dumps({"customer_id": "a", "events": [GOOD | {"customer_id": "b"}]}).encode(),
         422,

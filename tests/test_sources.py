@@ -144,6 +144,8 @@ def test_a_profile_table_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     twice = write(tmp_path / "twice.csv", "customer_id,plan\n8,gold\n8,silver\n")
     with pytest.raises(DataError, match="several rows for customer 8"):
         read_events(EventSource.model_validate({"path": log, "profile_table": {"path": twice, "columns": ["plan"]}}))
+    with pytest.raises(DataError, match="No such profile table"):
+        load_journeys(EventSource.model_validate({"path": log, "profile_table": {"path": "none", "columns": ["plan"]}}))
     with pytest.raises(DataError, match="no column 'plans'; it has customer_id, plan"):
         read_events(EventSource.model_validate({"path": log, "profile_table": {"path": twice, "columns": ["plans"]}}))
 
@@ -163,6 +165,8 @@ def test_duplicates_are_kept_or_set_aside(tmp_path: Path) -> None:
         ({"adapter": "bpi_2012"}, "no adapter 'bpi_2012'. Did you mean 'bpi2012'"),
         ({"columns": {"time": "when"}}, "columns maps to 'time', which is neither canonical nor declared"),
         ({"adapter": "bpi2012", "columns": {"customer_id": "case"}}, "knows its own"),
+        ({"adapter": "bpi2012", "profile": ["x"]}, "profile is for adapter"),
+        ({"timezone": "Europe/Londn"}, "no time zone 'Europe/Londn'"),
         ({"properties": ["value"]}, "declared twice, or canonical already: value"),
         ({"properties": ["x"], "profile": ["x"]}, "declared twice, or canonical already: x"),
         ({"duplicates": "drop"}, "'keep' or 'quarantine'"),
@@ -171,6 +175,12 @@ def test_duplicates_are_kept_or_set_aside(tmp_path: Path) -> None:
 def test_a_source_refuses_what_it_does_not_know(settings: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         EventSource.model_validate({"path": "log.csv", **settings})
+
+
+def test_a_declared_column_must_be_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", PLAIN.replace("value", "agent_name"))
+    with pytest.raises(DataError, match=r"No column 'agent', which properties declares.*Did you mean 'agent_name'"):
+        load_journeys(EventSource(path=path, properties=("agent",)))
 
 
 # Online Retail
@@ -209,6 +219,18 @@ def test_online_retail(tmp_path: Path) -> None:
     canonical = canonical_events(source, checked.events)
     assert canonical.events.num_rows == 4
     assert pack(canonical.events, source.schema()).fingerprint() == load_journeys(source).fingerprint()
+
+
+@pytest.mark.parametrize("adapter", ["online_retail", "bpi2012"])
+def test_an_adapter_takes_typed_columns(tmp_path: Path, adapter: str) -> None:
+    """The same data set, stored as Parquet by someone who let pandas find the types."""
+    text = {"online_retail": INVOICES.replace("many", "1"), "bpi2012": CASES}[adapter]
+    path = write(tmp_path / "raw.csv", text)
+    pd.read_csv(path).to_parquet(tmp_path / "raw.parquet")
+    source = EventSource(path=path, adapter=adapter)
+    again = load_log(source.with_path(tmp_path / "raw.parquet"))
+    assert again.journeys.fingerprint() == load_journeys(source).fingerprint()
+    assert again.counts == load_log(source).counts
 
 
 def test_an_adapter_reports_bad_values_by_the_row_of_the_file(tmp_path: Path) -> None:

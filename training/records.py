@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.loading import Loaded
 from features.journeys import Journeys
 from features.labels import DAY_US, as_text
+from features.loading import Loaded
 from features.snapshots import Snapshots
 from training.breakdown import BaseRateShift, base_rate_shift
 from training.experiment import Experiment

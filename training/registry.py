@@ -238,11 +238,11 @@ def _move(
 ) -> Decision:
     """Set the alias; where another process has made another champion meanwhile, the comparison does not hold."""
     now = _version_of(client, name, CHAMPION)
-    if decision.alias == CHAMPION and (now.version if now else None) != (champion.version if champion else None):
+    if decision.alias == CHAMPION and (str(now.version) if now else "") != (champion.version if champion else ""):
         decision = Decision(CHALLENGER, "Another champion was made during the comparison: promote again.")
     client.set_registered_model_alias(name, decision.alias, version)
     challenger = _version_of(client, name, CHALLENGER)
-    if decision.alias == CHAMPION and challenger is not None and challenger.version == version:
+    if decision.alias == CHAMPION and challenger is not None and str(challenger.version) == version:
         client.delete_registered_model_alias(name, CHALLENGER)
     return decision
 

@@ -50,8 +50,8 @@ def score_file(
         scored.frame.to_csv(out, index=False)
     else:
         scored.frame.to_parquet(out, index=False)
-    if log.checked.counts:
-        say(progress, f"  {sum(log.checked.counts.values()):,} events set aside, with reasons, in {quarantine}")
+    if log.counts:
+        say(progress, f"  {sum(log.counts.values()):,} events set aside, with reasons, in {quarantine}")
     if scored.unknown:
         say(
             progress,
@@ -67,7 +67,7 @@ def load_scorer(model: str) -> Scorer:
 
 
 def _snapshots(path: Path) -> pd.DataFrame:
-    frame = read_table(path).to_pandas()
+    frame: pd.DataFrame = read_table(path).to_pandas()
     if frame.empty:
         raise DataError(f"{path} has no rows: give a table of customer_id, cutoff with one row a wanted score.")
     return frame

@@ -104,7 +104,9 @@ def quiet() -> Iterator[None]:
         # Label columns are whole numbers without gaps, and the source of a data set is a path: both are meant.
         warnings.filterwarnings("ignore", message=".*integer column.*", category=UserWarning)
         warnings.filterwarnings("ignore", message="(?s).*dataset source.*", category=UserWarning)
+        # MLflow 3.17's own code, on Pydantic 2 and on pandas 3.
         warnings.filterwarnings("ignore", message=".*inferred as AnyType.*", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
@@ -317,5 +319,5 @@ def _milliseconds(moment: datetime | None) -> int:
 
 def _dataset(rows: pd.DataFrame, name: str, fingerprint: str, source: str) -> Any:
     return from_pandas(
-        rows.reset_index(drop=True), source=source or None, targets="label", name=name, digest=fingerprint[:36] or None
+        rows.reset_index(drop=True), source=source, targets="label", name=name, digest=fingerprint[:36] or None
     )

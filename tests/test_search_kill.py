@@ -1,0 +1,16 @@
+"""A search that is killed with -9, again and again, ends as if it had not been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmarks.kill_search import run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_finished_trial_is_lost_and_none_is_there_twice(tmp_path: Path, jobs: int) -> None:
+    figures = run(tmp_path, trials=6, kills=5, jobs=jobs, seed=jobs)
+    assert figures["ok"], figures
