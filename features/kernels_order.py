@@ -4,7 +4,8 @@ Packing is a counting sort in two levels, so that writes stay in the cache howev
 into buckets of neighbouring customers, then inside each bucket. Both are stable; customers whose events do not come
 in time order are sorted (stably) at the end.
 
-All are serial, `nogil` and cached; threads call them side by side on different chunks or buckets.
+All are serial, `nogil` and cached; threads call them side by side on different chunks or buckets. Computed indices are
+unsigned: a signed one is tested for being negative, which costs as much as the rest of these loops.
 """
 
 from __future__ import annotations
@@ -48,16 +49,16 @@ def any_blank_start(offsets, data):  # type: ignore[no-untyped-def]
 def count_buckets(codes, shift, counts):  # type: ignore[no-untyped-def]
     """Count the events of each bucket of 2^shift customers, into `counts`."""
     for code in codes:
-        counts[code >> shift] += 1
+        counts[np.uint64(code >> shift)] += 1
 
 
 @numba.njit(nogil=True, cache=True)
 def to_buckets(codes, shift, starts, source, out):  # type: ignore[no-untyped-def]
     """Write `source` to the places of its buckets, in source order; `starts` (buckets,) is used up."""
     for row in range(len(codes)):
-        bucket = codes[row] >> shift
+        bucket = np.uint64(codes[row] >> shift)
         at = starts[bucket]
-        out[at] = source[row]
+        out[np.uint64(at)] = source[row]
         starts[bucket] = at + 1
 
 
@@ -65,27 +66,26 @@ def to_buckets(codes, shift, starts, source, out):  # type: ignore[no-untyped-de
 def names_to_buckets(codes, shift, starts, source, table, out):  # type: ignore[no-untyped-def]
     """As `to_buckets` for a categorical column: writes `table[source + 1]`."""
     for row in range(len(codes)):
-        bucket = codes[row] >> shift
+        bucket = np.uint64(codes[row] >> shift)
         at = starts[bucket]
-        out[at] = table[np.int64(source[row]) + 1]
+        out[np.uint64(at)] = table[np.uint64(np.int64(source[row]) + 1)]
         starts[bucket] = at + 1
 
 
 @numba.njit(nogil=True, cache=True)
-def _sort_segment(order, t, first, last):  # type: ignore[no-untyped-def]
-    """Sort `order[first:last]` by the times it points to, stably."""
-    if last - first <= FEW:
-        for i in range(first + 1, last):
-            held, k = order[i], i
-            while k > first and t[order[k - 1]] > t[held]:
-                order[k] = order[k - 1]
-                k -= 1
-            order[k] = held
+def _sort_segment(order, t, times, first, last):  # type: ignore[no-untyped-def]
+    """Sort `order[first:last]` by the times it points to, stably; `times[first:last]` follow."""
+    if last - first > FEW:
+        order[first:last] = order[first:last][np.argsort(times[first:last], kind="mergesort")]
+        for i in range(first, last):
+            times[i] = t[order[i]]
         return
-    times = np.empty(last - first, np.int64)
-    for i in range(first, last):
-        times[i - first] = t[order[i]]
-    order[first:last] = order[first:last][np.argsort(times, kind="mergesort")]
+    for i in range(first + 1, last):
+        held, moment, k = order[i], times[i], i
+        while k > first and times[k - 1] > moment:
+            order[k], times[k] = order[k - 1], times[k - 1]
+            k -= 1
+        order[k], times[k] = held, moment
 
 
 @numba.njit(nogil=True, cache=True)
@@ -99,29 +99,28 @@ def _order_bucket(codes, t, first_customer, border, offsets, order, times):  # t
         offsets: (n_customers + 1,) int64 of the whole log; `offsets[first_customer]` is given.
         order, times: scratch of at least m.
     """
-    n, begin = len(codes), offsets[first_customer]
-    offsets[first_customer + 1 : border + 1] = 0
-    place = np.zeros(border - first_customer + 1, np.int64)
+    n_customers, begin = border - first_customer, offsets[first_customer]
+    place = np.zeros(n_customers + 1, np.uint32)
     for code in codes:
-        place[code - first_customer + 1] += 1
-    for k in range(border - first_customer):
+        place[np.uint64(code - first_customer + 1)] += np.uint32(1)
+    for k in range(n_customers):
         place[k + 1] += place[k]
-        offsets[first_customer + k + 1] = begin + place[k + 1]
-    for row in range(n):
-        who = codes[row] - first_customer
-        order[place[who]] = row
-        place[who] += 1
-    last = 0
-    for k in range(border - first_customer):  # place[k] is now where customer k ends
-        first, last = last, place[k]
+        offsets[first_customer + k + 1] = begin + np.int64(place[k + 1])
+    for row in range(len(codes)):
+        who = np.uint64(codes[row] - first_customer)
+        at = np.uint64(place[who])
+        order[at] = row
+        times[at] = t[row]
+        place[who] = np.uint32(at + np.uint64(1))
+    first = 0
+    for k in range(n_customers):  # place[k] is now where customer k ends
+        last = np.int64(place[k])
         for i in range(first + 1, last):
-            if t[order[i]] < t[order[i - 1]]:
-                _sort_segment(order, t, first, last)
+            if times[i] < times[i - 1]:
+                _sort_segment(order, t, times, first, last)
                 break
-    for i in range(n):
-        times[i] = t[order[i]]
-    for i in range(n):
-        t[i], codes[i] = times[i], order[i]
+        first = last
+    t[:], codes[:] = times[: len(t)], order[: len(t)]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -147,9 +146,10 @@ def apply_order(begin, end, borders, order, column):  # type: ignore[no-untyped-
     scratch = np.empty(longest, column.dtype)
     for bucket in range(begin, end):
         first, last = borders[bucket], borders[bucket + 1]
-        for i in range(last - first):
-            scratch[i] = column[first + order[first + i]]
-        column[first:last] = scratch[: last - first]
+        part, places = column[first:last], order[first:last]
+        for i in range(len(places)):
+            scratch[i] = part[np.uint64(places[i])]
+        part[:] = scratch[: len(places)]
 
 
 @numba.njit(nogil=True, cache=True)

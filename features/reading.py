@@ -166,7 +166,7 @@ def _read_row_groups(
     file: Path, metadata: pq.FileMetaData, dictionaries: list[str], groups: list[int], wanted: list[str]
 ) -> pa.Table:
     with pq.ParquetFile(file, metadata=metadata, read_dictionary=dictionaries) as source:
-        return source.read_row_groups(groups, columns=wanted, use_threads=False)
+        return source.read_row_groups(groups, columns=wanted, use_threads=True)
 
 
 def _in_parts(

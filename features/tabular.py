@@ -30,7 +30,7 @@ from features.journeys import Journeys
 from features.kernels_rows import fill_rows
 from features.snapshots import Snapshots
 from features.tabular_catalogue import CANONICAL_CATEGORIES, Feature, Learned, Widths, catalogue
-from features.tabular_learning import NUMBERS, as_readonly, learn
+from features.tabular_learning import FALLBACK_WINDOWS_DAYS, NUMBERS, as_readonly, learn, suitable_windows_days
 
 ALL_GROUPS = slot.GROUP_NAMES
 NEED_TALLY = {"trend", "variety", "touch", "order"}
@@ -45,7 +45,8 @@ class TabularSettings(BaseModel):
     """What to compute. Every field can be set in an experiment's `[features]`.
 
     Attributes:
-        windows_days: nested windows that end at the cutoff; one over all time is added.
+        windows_days: nested windows that end at the cutoff; one over all time is added. None takes some that suit how
+            far back the training snapshots look and how recent their events are.
         value_windows_days: those of them that sums of value by touchpoint, channel, stage and item are taken in.
         trend_window_days: the window that a touchpoint's recent share is taken in; must be one of the windows.
         groups: which groups of features.
@@ -72,7 +73,7 @@ class TabularSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    windows_days: tuple[float, ...] = (7, 30, 90, 180, 365)
+    windows_days: tuple[float, ...] | None = None
     value_windows_days: tuple[float, ...] | None = None
     trend_window_days: float | None = None
     groups: tuple[str, ...] = ALL_GROUPS
@@ -109,6 +110,10 @@ class TabularSettings(BaseModel):
     @model_validator(mode="after")
     def _windows_make_sense(self) -> Self:
         windows = self.windows_days
+        if windows is None:
+            if self.value_windows_days or self.trend_window_days:
+                raise ValueError("value_windows_days and trend_window_days are some of windows_days: give those, too")
+            return self
         if not windows or min(windows) <= 0 or list(windows) != sorted(set(windows)):
             raise ValueError(f"windows_days must be positive and ascending, not {windows}")
         for name, some in (("value_windows_days", self.value_windows_days), ("trend_window_days", None)):
@@ -120,7 +125,7 @@ class TabularSettings(BaseModel):
 
     def widths(self) -> Widths:
         """Those that decide how many features there are, with what is left open filled in."""
-        windows = self.windows_days
+        windows = self.windows_days or FALLBACK_WINDOWS_DAYS
         middle = tuple(dict.fromkeys((windows[min(1, len(windows) - 1)], windows[-2 if len(windows) > 1 else -1])))
         return Widths(
             windows_days=windows,
@@ -137,7 +142,8 @@ class TabularSettings(BaseModel):
 class TabularFeatures:
     """Snapshots in, (n, f) float32 out.
 
-    After `fit`: `learned_` (vocabularies), `features_` (the columns of the matrix), `dropped_` (name -> why).
+    After `fit`: `settings_` (with the windows that were chosen), `learned_` (vocabularies), `features_` (the columns of
+    the matrix), `dropped_` (name -> why).
 
     Args:
         settings: what to compute; the defaults suit most logs.
@@ -147,6 +153,7 @@ class TabularFeatures:
     def __init__(self, settings: TabularSettings | None = None, **overrides: Any) -> None:
         settings = settings or TabularSettings()
         self.settings = TabularSettings(**{**settings.model_dump(), **overrides}) if overrides else settings
+        self.settings_ = self.settings
         self.learned_: Learned | None = None
         self.features_: list[Feature] = []
         self._by_name: dict[str, Feature] = {}
@@ -160,6 +167,9 @@ class TabularFeatures:
             DataError: there is no event to learn from.
         """
         s = self.settings
+        if s.windows_days is None:
+            s = s.model_copy(update={"windows_days": suitable_windows_days(snapshots)})
+        self.settings_ = s
         sizes = {
             "touchpoint": s.top_touchpoints,
             "channel": s.top_channels,
@@ -274,7 +284,7 @@ class TabularFeatures:
     def to_dict(self) -> dict[str, Any]:
         """The fitted state as JSON-ready data."""
         return {
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings_.model_dump(mode="json"),
             "learned": asdict(self._fitted()),
             "names": self.get_feature_names_out(),
             "dropped": self.dropped_,
@@ -306,7 +316,7 @@ class TabularFeatures:
 
     def _plan(self, learned: Learned, names: list[str] | None) -> None:
         """Lay out everything that does not depend on a log, as the kernels want it."""
-        widths, groups = self.settings.widths(), self._groups(learned)
+        widths, groups = self.settings_.widths(), self._groups(learned)
         every = catalogue(learned, widths, groups)
         if names is not None:
             by_name = {feature.name: feature for feature in every}

@@ -23,6 +23,32 @@ ROLES = (
     (2, ("complete", "completed", "end", "ended", "finish", "finished", "done", "closed", "resolved")),
 )
 SEPARATORS = " :_-./|"
+WINDOWS_DAYS = (1 / 24, 0.25, 1, 3, 7, 14, 30, 60, 90, 180, 365, 730)
+FALLBACK_WINDOWS_DAYS = (7.0, 30.0, 90.0)
+MOST_WINDOWS = 5
+LOOK_FURTHER, HAVE_EVENT = 0.1, 0.05  # shares of snapshots that make a window worth having
+DAY_US = 86_400_000_000
+
+
+def suitable_windows_days(snapshots: Snapshots) -> tuple[float, ...]:
+    """At most five windows that tell these snapshots apart, out of a fixed list.
+
+    A window that hardly any history is longer than says what the whole history says; one that hardly anyone has an
+    event in says nothing. What is between is thinned out evenly.
+    """
+    seen = snapshots.take(np.flatnonzero(snapshots.stop > snapshots.start))
+    if len(seen) == 0:
+        return FALLBACK_WINDOWS_DAYS
+    t = seen.journeys.t
+    history = (seen.cutoff - t[seen.start]) / DAY_US
+    recency = (seen.cutoff - t[seen.stop - 1]) / DAY_US
+    fit = [
+        days
+        for days in WINDOWS_DAYS
+        if (history > days).mean() >= LOOK_FURTHER and (recency <= days).mean() >= HAVE_EVENT
+    ]
+    places = np.unique(np.linspace(0, len(fit) - 1, min(MOST_WINDOWS, len(fit))).round().astype(int))
+    return tuple(float(fit[place]) for place in places) or FALLBACK_WINDOWS_DAYS
 
 
 def learn(

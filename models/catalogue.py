@@ -14,9 +14,19 @@ from models.gbdt import GBDT, GBDTSettings
 KINDS: dict[str, type[Model]] = {kind.kind: kind for kind in (GBDT, RFMLogistic, Recency, BaseRate)}
 BASELINES = (RFMLogistic.kind, Recency.kind, BaseRate.kind)
 
-# Groups of features that a trial may leave out; the others carry every task seen so far.
-OPTIONAL_GROUPS = ("calendar", "touch", "order", "properties", "satisfaction", "sessions", "variety")
+# Groups of features that a trial may leave out. Few rows can be worse off with them: on BPI 2012 the few that always
+# stay did better alone than with any one of these (`experiments/LOG.md`, 2026-11-22).
+OPTIONAL_GROUPS = ("trend", "rhythm", "day_rhythm", "sessions", "tenure", "variety", "returns", "calendar",
+                   "touch", "order", "transitions", "open_work", "properties")  # fmt: skip
 
+# Where a search starts: few features, then all of them; the rest is the sampler's.
+_USUAL = {
+    "categorical": False, "num_leaves": 8, "min_data_in_leaf": 40, "feature_fraction": 0.1, "bagging_fraction": 0.8,
+    "lambda_l1": 0.001, "lambda_l2": 5.0, "path_smooth": 0.01, "extra_trees": True,
+}  # fmt: skip
+STARTS: dict[str, list[dict[str, Any]]] = {
+    GBDT.kind: [_USUAL | {f"use_{group}": used for group in OPTIONAL_GROUPS} for used in (False, True)]
+}
 
 # What a trial of a search is made with to be quick; the final model is not.
 LIGHT: dict[str, Settings] = {GBDT.kind: {"members": 2, "patience": 30}}

@@ -1,7 +1,8 @@
 """Gradient-boosted trees (LightGBM) on tabular features: members stopped early on later rows of unseen customers.
 
-The rows that stop a member also calibrate the ensemble: every customer belongs to one member's held-out group, so each
-late row gets a margin from a member that never saw its customer, and the calibration map is learnt on those.
+Every customer belongs to one member's held-out group. The late rows of those groups together say how many trees all
+members get (one small group alone would say so with much noise), and each gets a margin from a member that never saw
+its customer: the calibration map is learnt on those.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from models.contract import Reason, check_labels
 from models.reasons import top_reasons
 
 Matrix = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 FEW_ROWS = 100
 FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
@@ -60,14 +62,14 @@ class GBDTSettings:
     extra_trees: bool = True
     seed: int = 0
 
-    def booster_parameters(self, member: int) -> dict[str, Any]:
-        """LightGBM's parameters for one member; no class weights, as they would bend the probabilities."""
+    def booster_parameters(self) -> dict[str, Any]:
+        """LightGBM's parameters; no class weights, as they would bend the probabilities."""
         turned = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction",
                   "lambda_l1", "lambda_l2", "path_smooth", "extra_trees")  # fmt: skip
         return {
             "objective": "binary",
             "bagging_freq": 1,
-            "seed": self.seed * 1000 + member,
+            "seed": self.seed,
             "deterministic": True,
             "force_col_wise": True,
             "num_threads": int(os.environ.get("OMP_NUM_THREADS", "0")),
@@ -98,18 +100,14 @@ class GBDT:
         y = check_labels(snapshots, labels)
         self.features_ = TabularFeatures(self.settings.features).fit(snapshots)
         x = self.features_.transform(snapshots)  # (n, f)
-        groups = stable_groups(snapshots.customer_ids, max(self.settings.members, FEWEST_GROUPS), self.settings.seed)
+        groups = self._groups(snapshots)  # (members, n)
         late = _late(snapshots.cutoff, self.settings.later_share)
-        binned = self._binned(x, y)
-        self.boosters_ = []
+        checks = [held_out & late if _both_classes(y[held_out & late]) else held_out for held_out in groups]
+        self.boosters_ = self._boost(x, y, [~held_out for held_out in groups], checks)
         margins, seen = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
-        for member in range(self.settings.members):
-            held_out = groups == member
-            check = held_out & late if _both_classes(y[held_out & late]) else held_out
-            booster = self._boost(binned, ~held_out, check, member)
+        for booster, check in zip(self.boosters_, checks, strict=True):
             margins[check] = _margin(booster, x[check])
             seen |= check
-            self.boosters_.append(booster)
         self.calibration_ = BetaCalibration.fit(margins[seen], y[seen])
         return self
 
@@ -154,26 +152,33 @@ class GBDT:
         ]
         return model
 
-    def _binned(self, x: Matrix, y: Vector) -> Any:
-        """The rows as LightGBM holds them; made once, as every member takes its rows from it."""
-        return lgb.Dataset(
+    def _groups(self, snapshots: Snapshots) -> npt.NDArray[np.bool_]:
+        """(members, n) which rows' customers each member leaves out."""
+        members = self.settings.members
+        group = stable_groups(snapshots.customer_ids, max(members, FEWEST_GROUPS), self.settings.seed)
+        return np.asarray(group == np.arange(members)[:, None])
+
+    def _boost(self, x: Matrix, y: Vector, fits: list[Mask], checks: list[Mask]) -> list[Any]:
+        """One booster a member, all with the same number of trees: where their mean loss on the later rows is least."""
+        parameters = self.settings.booster_parameters()
+        data = lgb.Dataset(
             x,
             y,
             feature_name=self.features_.get_feature_names_out(),
             categorical_feature=self.features_.categorical_features if self.settings.categorical else [],
-            params=self.settings.booster_parameters(0),
-        ).construct()
-
-    def _boost(self, binned: Any, fit: npt.NDArray[np.bool_], check: npt.NDArray[np.bool_], member: int) -> Any:
-        booster = lgb.train(
-            self.settings.booster_parameters(member),
-            binned.subset(np.flatnonzero(fit)),
-            num_boost_round=self.settings.max_trees,
-            valid_sets=[binned.subset(np.flatnonzero(check))],
-            callbacks=[lgb.early_stopping(self.settings.patience, verbose=False)],
+            params=parameters,
         )
+        found: Any = lgb.cv(
+            parameters,
+            data,
+            num_boost_round=self.settings.max_trees,
+            folds=[(np.flatnonzero(fit), np.flatnonzero(check)) for fit, check in zip(fits, checks, strict=True)],
+            callbacks=[lgb.early_stopping(self.settings.patience, verbose=False)],
+            return_cvbooster=True,
+        )["cvbooster"]
         # What stays is what the text file holds: the trees up to the best round, none of the training data.
-        return lgb.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+        texts = (booster.model_to_string(num_iteration=found.best_iteration) for booster in found.boosters)
+        return [lgb.Booster(model_str=text) for text in texts]
 
     def _margins(self, x: Matrix) -> Vector:
         """(n,) mean log-odds of the members."""

@@ -154,9 +154,7 @@ def _event_type(columns: Columns) -> Any:
     """The event as a typed dictionary; other fields are let through, to be told as ignored."""
     fields: dict[str, Any] = {"timestamp": Time, "touchpoint": Text, "customer_id": NotRequired[CustomerId | None]}
     fields |= {name: NotRequired[Text | None] for name in columns.categories if name != "touchpoint"}
-    fields |= {
-        name: NotRequired[(Duration if name == "duration_s" else Number) | None] for name in columns.numbers
-    }
+    fields |= {name: NotRequired[(Duration if name == "duration_s" else Number) | None] for name in columns.numbers}
     event = cast(Any, TypedDict("Event", fields))  # type: ignore[operator]
     event.__pydantic_config__ = ConfigDict(extra="allow")
     return event

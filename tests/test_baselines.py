@@ -40,7 +40,9 @@ def test_rfm_by_hand() -> None:
         pd.DataFrame(
             {
                 "customer_id": ["a", "a", "a", "b"],
-                "timestamp": pd.to_datetime(["2024-01-01 06:00", "2024-01-01 18:00", "2024-01-05 00:00", "2024-02-01 00:00"]),
+                "timestamp": pd.to_datetime(
+                    ["2024-01-01 06:00", "2024-01-01 18:00", "2024-01-05 00:00", "2024-02-01 00:00"]
+                ),
                 "touchpoint": ["visit", "buy", "buy", "visit"],
                 "value": [np.nan, 10.0, 5.5, 99.0],
             }

@@ -59,9 +59,7 @@ def test_keeps_the_contract(model: GBDT) -> None:
     assert isinstance(model, HasFeatures)
 
 
-def test_saved_and_loaded_gives_the_same_bits(
-    model: GBDT, rows: tuple[Snapshots, np.ndarray], tmp_path: Path
-) -> None:
+def test_saved_and_loaded_gives_the_same_bits(model: GBDT, rows: tuple[Snapshots, np.ndarray], tmp_path: Path) -> None:
     again = load_model(save_model(model, tmp_path / "m"))
     assert (again.predict(rows[0]) == model.predict(rows[0])).all()
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".txt"}

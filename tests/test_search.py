@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 from features.errors import DataError
 
+STARTS = {}
+
 class Fake:
     def __init__(self, settings):
         self.settings = settings

@@ -71,7 +71,9 @@ class TrialBook:
 
     def __init__(self, folder: Path, job: Job) -> None:
         self._job = job
-        self._space = importlib.import_module(job.catalogue).search_space
+        catalogue = importlib.import_module(job.catalogue)
+        self._space = catalogue.search_space
+        self._starts: list[dict[str, Any]] = catalogue.STARTS.get(job.kind, [])
         self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
         self._study = optuna.create_study(
             storage=self._storage,
@@ -138,6 +140,8 @@ class TrialBook:
         sampler = optuna.samplers.TPESampler if attempt < RANDOM_AFTER else optuna.samplers.RandomSampler
         memory = optuna.create_study(direction="minimize", sampler=sampler(seed=seed))
         memory.add_trials(before)
+        if attempt == 0 and len(before) < len(self._starts):
+            memory.enqueue_trial(self._starts[len(before)])
         live = memory.ask()
         settings = self._space(self._job.kind, _Fixed(live, self._job.fixed))
         return live.params, live.distributions, settings
