@@ -28,9 +28,6 @@ STARTS: dict[str, list[dict[str, Any]]] = {
     GBDT.kind: [_USUAL | {f"use_{group}": used for group in OPTIONAL_GROUPS} for used in (False, True)]
 }
 
-# What a trial of a search is made with to be quick; the final model is not.
-LIGHT: dict[str, Settings] = {GBDT.kind: {"members": 2, "patience": 30}}
-
 
 class Trial(Protocol):
     """The part of an Optuna trial that a search space needs."""

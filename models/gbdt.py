@@ -49,7 +49,7 @@ class GBDTSettings:
     members: int = 5
     later_share: float = 0.4
     max_trees: int = 1500
-    patience: int = 60
+    patience: int = 40
     categorical: bool = False
     learning_rate: float = 0.08
     num_leaves: int = 8

@@ -30,7 +30,7 @@ from rich.console import Console
 import features
 import models
 from features.sources import load_log
-from models.catalogue import BASELINES, LIGHT, make
+from models.catalogue import BASELINES, make
 from models.contract import HasFeatures, Model
 from models.packaged import Scorer, requirements, touchpoints_seen
 from models.parity import record_sample
@@ -169,7 +169,6 @@ class _Training:
         """Search the settings of a kind, then fit it on all training rows."""
         fixed = {"seed": self.experiment.seed, "features": self.experiment.features}
         fixed |= self.experiment.models.settings.get(kind, {})
-        light = {name: value for name, value in LIGHT.get(kind, {}).items() if name not in fixed}
         run_id = self._search_run(kind, fixed)
         logged = self.tracker.logged_trials(run_id)
         folder = self.folder / f"search_{kind}"
@@ -190,7 +189,7 @@ class _Training:
                 seed=self.experiment.search_seed,
                 jobs=options.jobs,
                 timeout_s=options.timeout_s,
-                fixed=fixed | light,
+                fixed=fixed,
                 progress=self.progress,
                 on_trial=log_trial,
             )
@@ -198,8 +197,7 @@ class _Training:
             self.tracker.stop_search(run_id, failed=isinstance(error, Exception))
             raise
         self._finish_search(run_id, kind, found)
-        settings = {name: value for name, value in found.settings.items() if name not in light}
-        return self._fitted(kind, settings, None if light else np.concatenate(found.scores))
+        return self._fitted(kind, found.settings, np.concatenate(found.scores))
 
     def _search_run(self, kind: str, fixed: Settings) -> str:
         said = f"Search for the settings of {kind}; one run a trial below."
