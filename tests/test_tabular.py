@@ -51,7 +51,8 @@ def make_journeys(n_events: int = 3_000, n_customers: int = 60, seed: int = 0, n
 
 
 JOURNEYS = make_journeys()
-TRAINED = TabularFeatures().fit(JOURNEYS.at(END))
+WINDOWS = (7, 30, 90, 180, 365)
+TRAINED = TabularFeatures(windows_days=WINDOWS).fit(JOURNEYS.at(END))
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -202,7 +203,7 @@ def test_extra_columns_are_told_apart_by_whether_they_change() -> None:
 
 
 def test_redundant_columns_are_dropped_and_recorded() -> None:
-    every = TabularFeatures(drop_redundant=False).fit(JOURNEYS.at(END))
+    every = TabularFeatures(windows_days=WINDOWS, drop_redundant=False).fit(JOURNEYS.at(END))
     kept, dropped = set(TRAINED.get_feature_names_out()), TRAINED.dropped_
     assert kept | set(dropped) == set(every.get_feature_names_out())
     assert dropped["cutoff_month"] == "constant in training"
@@ -210,6 +211,22 @@ def test_redundant_columns_are_dropped_and_recorded() -> None:
     x = TRAINED.transform(JOURNEYS.at(END))
     columns = [every.get_feature_names_out().index(name) for name in TRAINED.get_feature_names_out()]
     assert same(x, np.ascontiguousarray(every.transform(JOURNEYS.at(END))[:, columns]))
+
+
+def test_windows_suit_how_far_back_the_snapshots_look() -> None:
+    n, day = 200, np.timedelta64(1, "D")
+    ages = np.tile([1, 3, 7], n)
+    events = pd.DataFrame({
+        "customer_id": np.repeat([f"c{i}" for i in range(len(ages))], 2),
+        "timestamp": np.repeat(np.datetime64("2024-03-01", "us") - ages * day, 2),
+        "touchpoint": "visit",
+    })  # fmt: skip
+    events.loc[1::2, "timestamp"] += np.timedelta64(12, "h")
+    short = TabularFeatures().fit(pack(events).at("2024-03-01"))
+    assert short.settings_.windows_days == (1.0, 3.0)  # nobody had an event in the last 6 hours, hardly 7 days
+    again = TabularFeatures.from_dict(short.to_dict())
+    assert again.get_feature_names_out() == short.get_feature_names_out()
+    assert TabularFeatures().fit(JOURNEYS.at(END)).settings_.windows_days[-1] >= 90
 
 
 def test_some_columns_in_any_order() -> None:
@@ -269,8 +286,9 @@ def test_the_binding_to_a_log_goes_with_the_log() -> None:
         ({"groups": ("volum",)}, "did you mean 'volume'"),
         ({"windows_days": (30, 7)}, "positive and ascending"),
         ({"windows_days": ()}, "positive and ascending"),
-        ({"value_windows_days": (8,)}, "value_windows_days must be some of"),
-        ({"trend_window_days": 8}, "trend_window_days must be one of"),
+        ({"windows_days": (7, 30), "value_windows_days": (8,)}, "value_windows_days must be some of"),
+        ({"windows_days": (7, 30), "trend_window_days": 8}, "trend_window_days must be one of"),
+        ({"trend_window_days": 8}, "give those, too"),
         ({"top_touchpoint": 3}, "Extra inputs are not permitted"),
         ({"min_count": 0}, "greater than or equal to 1"),
     ],
