@@ -1,0 +1,96 @@
+"""The house in order: the README says what is there, the names are ours, nothing unpickles."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from training.experiment import load_experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("features", "models", "training", "serving", "experiments")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def modules() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
+
+
+def tree() -> str:
+    """Every module with the first line of its docstring, as the README carries it."""
+    lines = []
+    for room in ROOMS:
+        lines.append(f"{room + '/':30}{first_line(ROOT / room / '__init__.py')}")
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if path.name != "__init__.py":
+                lines.append(f"  {path.relative_to(ROOT / room).as_posix():28}{first_line(path)}")
+    return "\n".join(lines)
+
+
+def test_the_readme_carries_the_tree() -> None:
+    assert tree() in README
+
+
+def snippet(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def test_the_readme_python_runs() -> None:
+    rows = {
+        "customer_id": ["a", "a", "b"] * 20,
+        "timestamp": pd.date_range("2024-01-01", periods=60, freq="D"),
+        "touchpoint": ["visit", "order", "visit"] * 20,
+    }
+    names: dict[str, object] = {"events": pd.DataFrame(rows)}
+    exec(compile(snippet("python"), "README.md", "exec"), names)
+    assert len(names["x"]) == 2  # type: ignore[arg-type]
+
+
+def test_the_readme_experiment_is_one(tmp_path: Path) -> None:
+    (tmp_path / "my_churn.toml").write_text(snippet("toml"), encoding="utf-8")
+    assert load_experiment(tmp_path / "my_churn.toml").name == "my_churn"
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "experiments").glob("*.toml")))
+def test_the_shipped_experiments_load(file: str) -> None:
+    assert load_experiment(ROOT / "experiments" / file).name
+
+
+def test_no_other_distribution_owns_our_names() -> None:
+    owners = packages_distributions()
+    assert {room: set(owners[room]) for room in ROOMS} == {room: {"journeylab"} for room in ROOMS}
+
+
+def test_nothing_unpickles() -> None:
+    bad = re.compile(r"import pickle|import joblib|import cloudpickle|import dill|allow_pickle=True|torch\.load")
+    assert [path for path in modules() if bad.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert [path for path in modules() if not first_line(path).strip()] == []
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == set(ROOMS)
+    assert {Path(name).suffix for name in names} == {".py", ".toml"}
+    assert "features/tabular.py" in names
+    assert "experiments/demo.toml" in names
