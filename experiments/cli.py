@@ -28,7 +28,7 @@ app = typer.Typer(
     help="From a raw log of customer events to churn and conversion predictions that a service can call.\n\n"
     "Start with `journeylab simulate`, then `journeylab train experiments/demo.toml`.",
 )
-console = Console(stderr=True)
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 SHOWN = ("auroc", "brier", "log_loss")
 
@@ -74,7 +74,7 @@ def simulate(
 @app.command()
 def train(
     experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
-    trials: Annotated[int | None, typer.Option(min=0, help="Trials of the search; overrides the file.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of the search; overrides the file.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),

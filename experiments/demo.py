@@ -23,7 +23,7 @@ What to do next
   experiments/bpi2012_conversion.toml   real journeys: loan applications
 """
 
-console = Console(stderr=True)
+console = Console(stderr=True, soft_wrap=True)
 
 
 def main() -> None:
@@ -53,8 +53,8 @@ def ask_one_customer(bento: str) -> None:
     """Start the bento, send it one customer's events, print the answers, stop it."""
     from serving.serve import running
 
-    events = one_customer()
-    body = json.dumps({"events": events, "reasons": 3}).encode()
+    events, as_of = one_customer()
+    body = json.dumps({"events": events, "as_of": as_of, "reasons": 3}).encode()
     with running(bento) as url:
         for route in ("churn", "conversion"):
             console.rule(f"POST /{route}, {len(events)} events of one customer", align="left", style="dim")
@@ -63,15 +63,18 @@ def ask_one_customer(bento: str) -> None:
                 console.print_json(answer.read().decode())
 
 
-def one_customer() -> list[dict[str, Any]]:
-    """The canonical events of one simulated customer, JSON-ready: the one in the middle of the file."""
+def one_customer() -> tuple[list[dict[str, Any]], str]:
+    """The canonical events of one customer who has not subscribed yet, JSON-ready, and the end of the log."""
     import pandas as pd
 
-    events = pd.read_parquet(EVENTS)
-    customer = events["customer_id"].iloc[len(events) // 2]
-    mine = events[events["customer_id"] == customer].drop(columns="customer_id")
+    log = pd.read_parquet(EVENTS)
+    subscribers = set(log.loc[log["touchpoint"] == "subscribe", "customer_id"])
+    others = log[~log["customer_id"].isin(subscribers)]
+    customer = others["customer_id"].iloc[len(others) // 2]
+    mine = others[others["customer_id"] == customer].drop(columns="customer_id")
     rows = json.loads(mine.to_json(orient="records", date_format="iso"))
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+    events = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return events, log["timestamp"].max().isoformat()
 
 
 if __name__ == "__main__":

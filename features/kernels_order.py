@@ -112,7 +112,7 @@ def _order_bucket(codes, t, first_customer, border, offsets, order, times):  # t
         order[at] = row
         times[at] = t[row]
         place[who] = np.uint32(at + np.uint64(1))
-    first = 0
+    first = np.int64(0)
     for k in range(n_customers):  # place[k] is now where customer k ends
         last = np.int64(place[k])
         for i in range(first + 1, last):

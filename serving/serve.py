@@ -38,9 +38,10 @@ def serve(bento: str | None = None, *, host: str = "127.0.0.1", port: int = 3000
         port: where to listen.
 
     Raises:
-        ConfigError: for a host that others can reach, or a port that is taken.
+        ConfigError: for a host that others can reach, a port that is taken, or a bento that is not there.
     """
     wanted = command(bento or NEWEST, host=host, port=port)
+    _require(bento or NEWEST)
     process = subprocess.Popen(wanted, cwd=tempfile.gettempdir(), env=environment())
     try:
         return process.wait()
@@ -91,6 +92,15 @@ def command(bento: str, *, host: str = "127.0.0.1", port: int = 3000) -> list[st
             raise ConfigError(f"Cannot listen on {host}:{port} ({error}). Choose another port with --port.") from None
     target = str(Path(bento).resolve()) if (Path(bento) / "bento.yaml").is_file() else bento
     return [sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port)]
+
+
+def _require(bento: str) -> None:
+    """Say it in a sentence where there is no such bento."""
+    from serving.package import bento_folder
+
+    tag = bento if ":" in bento else f"{bento}:latest"
+    if not (Path(bento) / "bento.yaml").is_file() and not bento_folder(tag).exists():
+        raise ConfigError(f"There is no bento {bento!r}: `journeylab package NAME@champion` makes one.")
 
 
 def environment() -> dict[str, str]:
