@@ -95,7 +95,7 @@ class TabularSettings(BaseModel):
     properties: tuple[str, ...] | None = None
     profile: tuple[str, ...] | None = None
     drop_redundant: bool = True
-    check_rows: int = Field(50_000, ge=2)
+    check_rows: int = Field(20_000, ge=2)
 
     @field_validator("groups")
     @classmethod
