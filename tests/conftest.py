@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from features.pack import pack
 from features.schema import EventSchema
@@ -19,6 +21,12 @@ from models.parity import record_sample
 
 if TYPE_CHECKING:
     from training.train import TrainResult
+
+# In CI the property tests draw the same examples each time, so that a change is judged by what it changed; elsewhere
+# they go on exploring.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
