@@ -47,6 +47,7 @@ from training.train import train
 train(load_experiment("experiment.toml", sys.argv[1:]), progress=Console())
 """
 GIVE_UP_S = 900.0
+EARLY = 0.3  # share of the kills that need not wait for the search
 
 
 def main() -> None:
@@ -69,7 +70,9 @@ def run(folder: Path, trials: int, kills: int, jobs: int, seed: int) -> dict[str
     simulate(n_customers=600, days=320, seed=1).save(folder)
     (folder / "experiment.toml").write_text(EXPERIMENT)
     chance = random.Random(seed)
-    moments = [_killed(folder, trials, jobs, chance, first=number == 0) for number in range(kills)]
+    # Each kill comes early enough to leave something to do, also for trials that end after one fold.
+    limits = [(number + 1) * trials * 2 // (kills + 2) for number in range(kills)]
+    moments = [_killed(folder, trials, jobs, chance, limit) for limit in limits]
     with _start(folder, trials, jobs) as process:  # the last time nobody kills it
         if process.wait(GIVE_UP_S):
             sys.exit(f"The last run failed:\n{(folder / 'log.txt').read_text()[-3000:]}")
@@ -102,16 +105,17 @@ def check(folder: Path, trials: int) -> dict[str, object]:
     return found | {"ok": ok}
 
 
-def _killed(folder: Path, trials: int, jobs: int, chance: random.Random, *, first: bool) -> int:
-    """Start or resume, kill the whole group at a random moment; how many folds were scored by then."""
-    aim = 0 if first else _scored(folder) + chance.randint(0, 4)
+def _killed(folder: Path, trials: int, jobs: int, chance: random.Random, limit: int) -> int:
+    """Start or resume, kill the whole group: at a random moment of its start, or once `limit` folds are scored."""
     process = _start(folder, trials, jobs)
-    given_up = time.monotonic() + GIVE_UP_S
-    while not first and _scored(folder) < aim and process.poll() is None and time.monotonic() < given_up:
-        time.sleep(0.05)
-    time.sleep(chance.uniform(0.0, 15.0 if first else 2.0))
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    early = chance.random() < EARLY
+    moment = time.monotonic() + (chance.uniform(0.0, 10.0) if early else GIVE_UP_S)
+    while time.monotonic() < moment and _scored(folder) < limit and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.0 if early else chance.uniform(0.0, 0.3))
+    if process.poll() is not None:
+        sys.exit(f"The run ended before it could be killed:\n{(folder / 'log.txt').read_text()[-3000:]}")
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return _scored(folder)
 
