@@ -3,12 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
+PEERS_NEED := experiments/benchmarks/peers/requirements.txt
+PEERS_ARGS ?=
 STAMP := $(VENV)/.installed
 EXPERIMENT ?= experiments/demo.toml
 MODELS ?= demo_churn@champion demo_conversion@champion
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint ui serve package bench clean
+.PHONY: help install demo test test-slow lint ui serve package bench bench-peers clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,6 +53,14 @@ serve: install  ## the newest bento, on loopback
 bench: install  ## every figure of the README, measured here
 	@for script in experiments/benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+bench-peers: install $(PEERS)/.installed  ## pytorch-lifestream, in .venv-peers, beside our encoders: PEERS_ARGS="--test"
+	$(BIN)/python -m experiments.benchmarks.peers.coles $(PEERS_ARGS)
+
+$(PEERS)/.installed: $(PEERS_NEED)
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(PEERS_NEED)
+	@touch $@
+
 clean:  ## what runs left behind; not the environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(PEERS)/*' -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ from typing import Any
 from numba.core import caching, config
 
 HERE = Path(__file__).resolve().parent
+WITH_KERNELS = (HERE, HERE.parent / "models")
 BROUGHT = HERE.parent / "kernels"
 NUMBAS_OWN = "UserProvidedCacheLocator,InTreeCacheLocator,UserWideCacheLocator,IPythonCacheLocator,ZipCacheLocator"
 
@@ -37,8 +38,8 @@ class SharedLocator(_Locator):  # type: ignore[misc]
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
-        """A locator for a function of this folder; None for those of others."""
-        return super().from_function(py_func, py_file) if Path(py_file).resolve().parent == HERE else None
+        """A locator for a function of our folders; None for those of others."""
+        return super().from_function(py_func, py_file) if Path(py_file).resolve().parent in WITH_KERNELS else None
 
 
 def entry(source: Path) -> str:

@@ -79,9 +79,9 @@ def learn(
         raise DataError("no event lies before any training cutoff: features have nothing to learn from; check cutoffs")
     properties, profile = _extras(journeys, visible, properties, profile)
     columns = [c for c in CANONICAL_CATEGORIES if c in journeys.categories]
-    vocabularies = {c: _vocabulary(journeys.categories[c], visible, sizes[c], min_count) for c in columns}
-    vocabularies |= {c: _vocabulary(journeys.categories[c], visible, sizes["property"], min_count) for c in properties}
-    vocabularies |= {c: _vocabulary(journeys.categories[c], visible, sizes["profile"], min_count) for c in profile}
+    vocabularies = {c: vocabulary(journeys.categories[c], visible, sizes[c], min_count) for c in columns}
+    vocabularies |= {c: vocabulary(journeys.categories[c], visible, sizes["property"], min_count) for c in properties}
+    vocabularies |= {c: vocabulary(journeys.categories[c], visible, sizes["profile"], min_count) for c in profile}
     counts = _counts(journeys.categories["touchpoint"], visible)
     names = journeys.categories["touchpoint"].names
     work, units = units_of_work({name: int(n) for name, n in zip(names, counts[1:], strict=True) if n}, max_units)
@@ -119,9 +119,8 @@ def _counts(category: Category, visible: npt.NDArray[np.bool_] | None) -> npt.ND
     return np.bincount(codes + 1, minlength=len(category.names) + 1)
 
 
-def _vocabulary(
-    category: Category, visible: npt.NDArray[np.bool_] | None, size: int, min_count: int
-) -> tuple[str, ...]:
+def vocabulary(category: Category, visible: npt.NDArray[np.bool_] | None, size: int, min_count: int) -> tuple[str, ...]:
+    """At most `size` values that `min_count` visible events have, the most frequent first, ties by name."""
     counts = _counts(category, visible)[1:]
     candidates = np.flatnonzero(counts >= min_count)
     if len(candidates) > 4 * size:  # a full sort of a long tail is not needed

@@ -1,18 +1,153 @@
-"""The kinds of model there are, what a search may turn in each, and how one is made from settings."""
+"""The kinds of model there are, what a search may turn in each, how one is made, and what stands beside it.
+
+Training, tracking and serving know of kinds only what is said here. A search turns the kinds in `SPACES`; from the
+settings that it finds, `companions` names the models that run beside them (twins and probes that show what a model is
+worth, further models that take their settings over), and `combinations` makes blends of what was fitted.
+"""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any, Protocol
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from features.errors import ConfigError
 from features.tabular import ALL_GROUPS
 from models.baselines import BaseRate, Recency, RFMLogistic
-from models.contract import Model, Settings
+from models.blend import Blend, cross_fitted
+from models.contract import Model, Settings, Vector
 from models.gbdt import GBDT, GBDTSettings
+from models.sequence_settings import EncoderSettings, Network, ProbeSettings, SequenceModelSettings
 
-KINDS: dict[str, type[Model]] = {kind.kind: kind for kind in (GBDT, RFMLogistic, Recency, BaseRate)}
+Ints = npt.NDArray[np.int64]
+Role = Literal["model", "twin", "probe", "baseline"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of model is come by.
+
+    Attributes:
+        found: its class. Called only when the kind is wanted, so that what a class imports (PyTorch) is needed only
+            by those who use it.
+        made: an unfitted model from settings.
+    """
+
+    found: Callable[[], type[Model]]
+    made: Callable[[Settings], Model]
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A model that a training fits as it stands, without a search.
+
+    Attributes:
+        name: of its run; no other model of the training has it.
+        kind: in `KINDS`.
+        settings: as `make` takes them.
+        role: "model" (could be promoted, may be the best), "twin" (a model robbed of something it may see), "probe"
+            (a simple model on an embedding) or "baseline".
+        said: a sentence for the reviewer.
+        of: names of the models that this one is held against: "twin of `gru`".
+    """
+
+    name: str
+    kind: str
+    settings: Settings
+    role: Role
+    said: str
+    of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A model made of fitted ones.
+
+    Attributes:
+        name: of its run.
+        model: fitted.
+        validation: (k,) its probabilities for the validation rows, none from a model that has seen the row.
+        said: a sentence for the reviewer.
+        settings: to record; what was learnt when it was combined.
+        of: names of the models that it is held against: its members.
+    """
+
+    name: str
+    model: Model
+    validation: Vector
+    said: str
+    settings: Settings = field(default_factory=dict)
+    of: tuple[str, ...] = ()
+
+
+def _no_settings(kind: type[Model]) -> Kind:
+    return Kind(lambda: kind, lambda settings: kind())
+
+
+def _blend(settings: Settings) -> Model:
+    """`members`: name → `kind` and `settings`; `seed`."""
+    members = {name: make(each["kind"], each.get("settings", {})) for name, each in settings["members"].items()}
+    return Blend(members, seed=settings.get("seed", 0))
+
+
+def _embedding_gbdt(settings: Settings) -> Model:
+    from models.embedding_gbdt import EmbeddingGBDT, EmbeddingGBDTSettings
+
+    return EmbeddingGBDT(EmbeddingGBDTSettings.from_dict(settings))
+
+
+def _found(module: str, name: str) -> Callable[[], type[Model]]:
+    """A class by its module, imported when it is wanted."""
+
+    def found() -> type[Model]:
+        kind: type[Model] = getattr(importlib.import_module(module), name)
+        return kind
+
+    return found
+
+
+def _sequence_model(settings: Settings, name: str, network: Network) -> Model:
+    kind: Any = _found("models.sequence_model", name)()
+    return cast(Model, kind(SequenceModelSettings.from_dict(_own(settings) | {"network": network})))
+
+
+def _probe(settings: Settings) -> Model:
+    from models.probe import Probe
+
+    return Probe(ProbeSettings.from_dict(_own(settings)))
+
+
+def _own(settings: Settings) -> Settings:
+    """What concerns a model without tabular features."""
+    return {name: value for name, value in settings.items() if name != "features"}
+
+
+KINDS: dict[str, Kind] = {
+    GBDT.kind: Kind(lambda: GBDT, lambda settings: GBDT(GBDTSettings.from_dict(settings))),
+    "gru": Kind(
+        _found("models.sequence_model", "GRUModel"), lambda settings: _sequence_model(settings, "GRUModel", "gru")
+    ),
+    "transformer": Kind(
+        _found("models.sequence_model", "TransformerModel"),
+        lambda settings: _sequence_model(settings, "TransformerModel", "transformer"),
+    ),
+    "probe": Kind(_found("models.probe", "Probe"), _probe),
+    "embedding_gbdt": Kind(_found("models.embedding_gbdt", "EmbeddingGBDT"), _embedding_gbdt),
+    Blend.kind: Kind(lambda: Blend, _blend),
+    RFMLogistic.kind: _no_settings(RFMLogistic),
+    Recency.kind: _no_settings(Recency),
+    BaseRate.kind: _no_settings(BaseRate),
+}
+NETWORKS = ("gru", "transformer")
+SEQUENCES = ("probe", *NETWORKS)  # kinds that read journeys step by step
+ENCODER = tuple(setting.name for setting in fields(EncoderSettings))
 BASELINES = (RFMLogistic.kind, Recency.kind, BaseRate.kind)
+FEWEST_MEMBERS = 2  # a blend of one is that one
 
 # Groups of features that a trial may leave out. Few rows can be worse off with them: on BPI 2012 the few that always
 # stay did better alone than with any one of these (`experiments/LOG.md`, 2026-11-22).
@@ -24,8 +159,15 @@ _USUAL = {
     "categorical": False, "num_leaves": 8, "min_data_in_leaf": 40, "feature_fraction": 0.1, "bagging_fraction": 0.8,
     "lambda_l1": 0.001, "lambda_l2": 5.0, "path_smooth": 0.01, "extra_trees": True,
 }  # fmt: skip
+_ENCODERS = [
+    {"hidden": 128, "objective": objective, "pretraining_epochs": 10, "dropout": 0.1} for objective in ("next", "both")
+]
+_TUNED = {"epochs": 6, "learning_rate": 2e-3, "weight_decay": 0.01, "head": 64, "head_dropout": 0.5}
 STARTS: dict[str, list[dict[str, Any]]] = {
-    GBDT.kind: [_USUAL | {f"use_{group}": used for group in OPTIONAL_GROUPS} for used in (False, True)]
+    GBDT.kind: [_USUAL | {f"use_{group}": used for group in OPTIONAL_GROUPS} for used in (False, True)],
+    "probe": _ENCODERS,
+    "gru": [_TUNED | encoder for encoder in _ENCODERS],
+    "transformer": [_TUNED | encoder for encoder in _ENCODERS],
 }
 
 
@@ -51,14 +193,89 @@ def make(kind: str, settings: Settings) -> Model:
         near = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"There is no model of kind {kind!r}; there are {', '.join(KINDS)}.{hint}")
-    if kind == GBDT.kind:
-        return GBDT(GBDTSettings.from_dict(settings))
-    return KINDS[kind]()
+    return KINDS[kind].made(settings)
 
 
 def search_space(kind: str, trial: Trial) -> Settings:
     """Suggest settings for one trial of a search; empty for a kind with nothing to turn."""
-    return _gbdt_space(trial) if kind == GBDT.kind else {}
+    return SPACES[kind](trial) if kind in SPACES else {}
+
+
+def companions(found: Mapping[str, Settings]) -> list[Companion]:
+    """What runs beside the searched kinds.
+
+    Args:
+        found: kind → the settings that its search ended with.
+    """
+    read = [kind for kind in SEQUENCES if kind in found]
+    beside = [twin for kind in read for twin in _twins(kind, found[kind])]
+    if read:
+        beside.append(_untrained(read[0], found[read[0]]))
+    if read and GBDT.kind in found:
+        encoder = {name: value for name, value in _own(found[read[0]]).items() if name in ENCODER}
+        encoder |= {"network": _network(read[0], found[read[0]])}
+        said = f"LightGBM with its best settings, on the tabular features and on an embedding as of `{read[0]}`."
+        settings = {**found[GBDT.kind], "encoder": encoder}
+        beside.append(Companion("embedding_gbdt", "embedding_gbdt", settings, "model", said, (GBDT.kind,)))
+    return beside
+
+
+def _twins(kind: str, settings: Settings) -> list[Companion]:
+    """What the order and the times were worth to a sequence model: the same model without the one or the other."""
+    robbed = {
+        "shuffled": ({"order": "shuffled"}, "the contents of each journey's steps shuffled, their times left in place"),
+        "without_time": ({"time": False}, "the order of the steps kept, and nothing of when they were"),
+    }
+    return [
+        Companion(
+            name=f"{kind}_{name}",
+            kind=kind,
+            settings=settings | {"sequences": settings.get("sequences", {}) | change},
+            role="twin",
+            said=f"A twin of `{kind}` with the same settings, {said}: what it loses is what that was worth.",
+            of=(kind,),
+        )
+        for name, (change, said) in robbed.items()
+    ]
+
+
+def _untrained(kind: str, settings: Settings) -> Companion:
+    """A linear probe of the encoder as it was drawn."""
+    encoder = {name: value for name, value in _own(settings).items() if name in ENCODER}
+    encoder |= {"network": _network(kind, settings), "objective": "none"}
+    said = (
+        f"A linear probe on the encoder of `{kind}` as it was drawn, without any training: what training has to beat."
+    )
+    return Companion("untrained_probe", "probe", encoder, "probe", said, (kind,))
+
+
+def _network(kind: str, settings: Settings) -> str:
+    return kind if kind in NETWORKS else str(settings.get("network", EncoderSettings.network))
+
+
+def combinations(
+    members: Mapping[str, Model], validation: Mapping[str, Vector], y: npt.ArrayLike, folds: Ints
+) -> list[Combined]:
+    """Blends of fitted models.
+
+    Args:
+        members: name → a model of role "model", fitted on all training rows.
+        validation: name → (k,) probabilities for the check rows, from models of the folds.
+        y: (k,) labels of the check rows.
+        folds: (k,) the fold in which each row was checked.
+    """
+    if len(members) < FEWEST_MEMBERS:
+        return []
+    blend = Blend.of(members, validation, y)
+    scores = cross_fitted(tuple(members), validation, y, folds)
+    weights = {name: round(weight, 4) for name, weight in blend.weights_.items()}
+    told = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+    said = (
+        f"A calibrated average of the log-odds of fitted models, with weights learnt on the validation rows ({told}); "
+        "the validation figures are of weights learnt on the other folds."
+    )
+    settings = {"weights": weights, "bias": round(blend.bias_, 4)}
+    return [Combined(Blend.kind, blend, scores, said, settings, tuple(members))]
 
 
 def _gbdt_space(trial: Trial) -> Settings:
@@ -75,3 +292,31 @@ def _gbdt_space(trial: Trial) -> Settings:
         "extra_trees": trial.suggest_categorical("extra_trees", [True, False]),
         "features": {"groups": [group for group in ALL_GROUPS if group not in dropped]},
     }
+
+
+def _encoder_space(trial: Trial) -> Settings:
+    return {
+        "hidden": trial.suggest_categorical("hidden", [64, 128, 256]),
+        "objective": trial.suggest_categorical("objective", ["next", "both", "coles", "none"]),
+        "pretraining_epochs": trial.suggest_int("pretraining_epochs", 4, 24, log=True),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.4),
+    }
+
+
+def _sequence_space(trial: Trial) -> Settings:
+    return _encoder_space(trial) | {
+        "epochs": trial.suggest_int("epochs", 2, 12, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 2e-4, 5e-3, log=True),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-3, 1.0, log=True),
+        "head": trial.suggest_categorical("head", [0, 64]),
+        "head_dropout": trial.suggest_float("head_dropout", 0.1, 0.7),
+    }
+
+
+# The kinds that a search may turn.
+SPACES: dict[str, Callable[[Trial], Settings]] = {
+    GBDT.kind: _gbdt_space,
+    "gru": _sequence_space,
+    "transformer": _sequence_space,
+    "probe": _encoder_space,
+}

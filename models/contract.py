@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
@@ -13,6 +14,7 @@ import pandas as pd
 from features.snapshots import Snapshots
 
 Vector = npt.NDArray[np.float64]
+Report = Callable[[int, float], bool]  # (epoch from 0, check loss) -> True: stop, it is not worth another epoch
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,64 @@ class HasFeatures(Protocol):
 
     def feature_table(self) -> pd.DataFrame:
         """One row a feature: `name, group, meaning, importance` (share of the total gain)."""
+        ...
+
+
+class Pruned(Exception):
+    """A fit was stopped by whoever watched its curve; the model is not fitted."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A model that is fitted in epochs and lets others look on."""
+
+    def watch(self, report: Report | None) -> None:
+        """Call `report` after each epoch of the (first member's) fit; where it says True, `fit` raises `Pruned`.
+
+        A fit that goes on from what an earlier process left may report epochs again, with the same losses.
+        """
+        ...
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A model whose fit takes so long that a killed one should go on where it was."""
+
+    def resume_in(self, folder: Path) -> None:
+        """Keep the state of the next `fit` in `folder` (made where missing) and go on from what lies there."""
+        ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A fitted model that remembers how it got there."""
+
+    def history(self) -> pd.DataFrame:
+        """Long: `part` ("pretraining", "member 1"), `epoch`, `name` ("train_loss", "check_loss", …), `value`."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A fitted model that turns a journey into a vector; vectors of two versions must never mix."""
+
+    @property
+    def version(self) -> str:
+        """SHA-256 of the encoder's weights and settings, the first 12 hexadecimal digits."""
+        ...
+
+    def embed(self, snapshots: Snapshots) -> npt.NDArray[np.float32]:
+        """(n, d) vectors."""
+        ...
+
+
+@runtime_checkable
+class Needs(Protocol):
+    """A model that cannot be loaded and asked with what every model needs (`models.packaged.NEEDED`) alone."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Names of further distributions; a class attribute will do."""
         ...
 
 

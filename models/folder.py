@@ -35,4 +35,4 @@ def load_model(folder: Path) -> Model:
             f"The model in {folder} is of kind {found.get('kind')!r}, format {found.get('format')!r}; "
             f"this version reads format {FORMAT} of {', '.join(KINDS)}. Install the version that saved it."
         )
-    return KINDS[found["kind"]].load(folder)
+    return KINDS[found["kind"]].found().load(folder)

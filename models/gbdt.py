@@ -11,19 +11,20 @@ import json
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.slices import moment_for_share, stable_groups
+from features.slices import stable_groups
 from features.snapshots import Snapshots
 from features.tabular import TabularFeatures, TabularSettings
 from models.calibration import BetaCalibration, Vector
 from models.contract import Reason, check_labels
 from models.reasons import top_reasons
+from models.slices import both_classes, late_rows
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -87,10 +88,23 @@ class GBDTSettings:
         return cls(**data | {"features": TabularSettings.model_validate(data.get("features", {}))})
 
 
+class Features(Protocol):
+    """A matrix of snapshots, and what its columns mean."""
+
+    def fit(self, snapshots: Snapshots) -> Self: ...  # noqa: D102
+    def transform(self, snapshots: Snapshots) -> Matrix: ...  # noqa: D102
+    def get_feature_names_out(self) -> list[str]: ...  # noqa: D102
+    def describe(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
+    def categorical_features(self) -> list[str]: ...  # noqa: D102
+
+
 class GBDT:
     """LightGBM behind the contract of `models.contract.Model`."""
 
     kind = "gbdt"
+
+    features_: Features
 
     def __init__(self, settings: GBDTSettings | None = None) -> None:
         self.settings = settings or GBDTSettings()
@@ -98,11 +112,11 @@ class GBDT:
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
         """Learn features, boosters and calibration from (n,) snapshots and (n,) 0/1 labels."""
         y = check_labels(snapshots, labels)
-        self.features_ = TabularFeatures(self.settings.features).fit(snapshots)
+        self.features_ = self._new_features().fit(snapshots)
         x = self.features_.transform(snapshots)  # (n, f)
         groups = self._groups(snapshots)  # (members, n)
-        late = _late(snapshots.cutoff, self.settings.later_share)
-        checks = [held_out & late if _both_classes(y[held_out & late]) else held_out for held_out in groups]
+        late = late_rows(snapshots.cutoff, self.settings.later_share)
+        checks = [held_out & late if both_classes(y[held_out & late]) else held_out for held_out in groups]
         self.boosters_ = self._boost(x, y, [~held_out for held_out in groups], checks)
         margins, seen = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
         for booster, check in zip(self.boosters_, checks, strict=True):
@@ -130,11 +144,8 @@ class GBDT:
         """Write `features.json`, `booster_*.txt`, `calibration.json` and `settings.json`."""
         for number, booster in enumerate(self.boosters_):
             booster.save_model(folder / f"booster_{number}.txt")
-        for name, data in (
-            ("features", self.features_.to_dict()),
-            ("calibration", self.calibration_.to_dict()),
-            ("settings", self.settings.to_dict()),
-        ):
+        self._save_features(folder)
+        for name, data in (("calibration", self.calibration_.to_dict()), ("settings", self.settings.to_dict())):
             (folder / f"{name}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
@@ -142,15 +153,33 @@ class GBDT:
         """Read what `save` wrote."""
         data = {
             name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("features", "calibration", "settings")
+            for name in ("calibration", "settings")
         }
-        model = cls(GBDTSettings.from_dict(data["settings"]))
-        model.features_ = TabularFeatures.from_dict(data["features"])
+        model = cls(cls.settings_from(data["settings"]))
+        model._load_features(folder)
         model.calibration_ = BetaCalibration(**data["calibration"])
         model.boosters_ = [
             lgb.Booster(model_file=folder / f"booster_{number}.txt") for number in range(model.settings.members)
         ]
         return model
+
+    @staticmethod
+    def settings_from(data: dict[str, Any]) -> GBDTSettings:
+        """Settings of this kind of model from JSON-ready data."""
+        return GBDTSettings.from_dict(data)
+
+    def _new_features(self) -> Features:
+        """What is learnt from, not fitted yet."""
+        return TabularFeatures(self.settings.features)
+
+    def _save_features(self, folder: Path) -> None:
+        assert isinstance(self.features_, TabularFeatures)
+        text = json.dumps(self.features_.to_dict(), indent=1, ensure_ascii=False)
+        (folder / "features.json").write_text(text, encoding="utf-8")
+
+    def _load_features(self, folder: Path) -> None:
+        data = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+        self.features_ = TabularFeatures.from_dict(data)
 
     def _groups(self, snapshots: Snapshots) -> npt.NDArray[np.bool_]:
         """(members, n) which rows' customers each member leaves out."""
@@ -195,14 +224,3 @@ def _margin(booster: Any, x: Matrix) -> Vector:
 def _threads(x: Matrix) -> dict[str, int]:
     """One thread for a request: waking the others costs more than they bring."""
     return {"num_threads": 1} if len(x) <= FEW_ROWS else {}
-
-
-def _late(cutoffs: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.bool_]:
-    """(n,) which rows are among the latest; all of them where there is one cutoff only."""
-    if cutoffs.min() == cutoffs.max():
-        return np.ones(len(cutoffs), dtype=bool)
-    return np.asarray(cutoffs >= moment_for_share(cutoffs, share))
-
-
-def _both_classes(y: Vector) -> bool:
-    return len(y) > 0 and bool(y.min() != y.max())

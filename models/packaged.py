@@ -32,7 +32,7 @@ from features.pack import pack, pack_columns
 from features.schema import EventSchema
 from features.snapshots import Snapshots
 from features.stages import stage_of, with_stages
-from models.contract import Explains, Model, Reason, Vector
+from models.contract import Explains, Model, Needs, Reason, Vector
 from models.folder import load_model, save_model
 
 FORMAT = 1
@@ -289,9 +289,19 @@ def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, i
     return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
 
 
-def requirements() -> tuple[str, ...]:
-    """What scoring needs, pinned to what is installed: for the MLflow model, the bento and `about`."""
-    return tuple(f"{name}=={version(name)}" for name in NEEDED)
+def needed(model: Model | None = None) -> tuple[str, ...]:
+    """The distributions that scoring with `model` needs, by name, what they need themselves left out."""
+    return (*NEEDED, *(model.packages if isinstance(model, Needs) else ()))
+
+
+def requirements(model: Model | None = None) -> tuple[str, ...]:
+    """`needed`, pinned to what is installed: for the MLflow model and `about`."""
+    return tuple(pinned(name) for name in needed(model))
+
+
+def pinned(name: str) -> str:
+    """`name==version` of what is installed, without the label of a local build (`2.13.0+cpu`), which no index knows."""
+    return f"{name}=={version(name).partition('+')[0]}"
 
 
 def _one_cutoff(journeys: Journeys, as_of: Any) -> int:

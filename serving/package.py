@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ import pandas as pd
 from packaging.requirements import Requirement
 
 from features.errors import JourneyLabError
-from models.packaged import NEEDED, read_task
+from models.packaged import NEEDED, needed, read_task
+from models.packaged import pinned as pin
 from models.parity import FOLDER as SAMPLE
 from models.parity import TOLERANCE, read_sample
 from serving.champions import Champions, Origin, route_name
@@ -123,7 +124,7 @@ def pinned(names: Sequence[str] = (*NEEDED, "bentoml")) -> list[str]:
         if name in found:
             continue
         try:
-            found[name] = f"{name}=={version(name)}"
+            found[name] = pin(name)
         except PackageNotFoundError:
             continue
         needed = [Requirement(text) for text in requires(name) or []]
@@ -215,7 +216,7 @@ def _build(context: Path, name: str, labels: dict[str, str]) -> str:
         "labels": labels,
         "description": _readme(labels),
         "include": wanted,
-        "python": {"packages": pinned(), "lock_packages": False},
+        "python": {"packages": pinned(_needed(context)), "lock_packages": False},
         "docker": {
             "distro": "debian",
             "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -228,6 +229,12 @@ def _build(context: Path, name: str, labels: dict[str, str]) -> str:
     if done.returncode or not tag:
         raise PackagingError(f"bentoml build failed: {_last_line(done.stderr or done.stdout)}")
     return tag.group()
+
+
+def _needed(context: Path) -> tuple[str, ...]:
+    """What the champions of a staged bento need together, BentoML included."""
+    scorers = Champions(context / "champions").scorers.values()
+    return tuple(sorted({name for scorer in scorers for name in needed(scorer.model)} | {"bentoml"}))
 
 
 @dataclass(frozen=True)

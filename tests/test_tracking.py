@@ -110,7 +110,7 @@ def test_a_run_that_was_begun_by_a_dead_process_is_completed(tracker: Tracker) -
 def test_half_a_final_run_is_deleted_and_the_trials_stay(tracker: Tracker) -> None:
     parent = search_run(tracker)
     trial = tracker.log_trial(parent, a_trial(), {}, {"train_id": "t-1", "kind": "fake"})
-    own = {"role": "model", "kind": "fake", "train_id": "t-1"}
+    own = {"role": "model", "name": "fake", "kind": "fake", "train_id": "t-1"}
     half = tracker.client.create_run(tracker.experiment_id, tags=own).info.run_id
     assert tracker.final_run("t-1", "fake") is None
     assert tracker.client.get_run(half).info.lifecycle_stage == "deleted"

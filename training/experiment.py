@@ -51,7 +51,7 @@ class Models(Section):
     """Which models are searched; the baselines run in every experiment.
 
     Attributes:
-        which: kinds in the catalogue, such as "gbdt".
+        which: kinds that a search may turn, such as "gbdt"; what else runs beside them, the catalogue says.
         settings: kind → settings that stay fixed instead of being searched.
     """
 
@@ -61,14 +61,13 @@ class Models(Section):
     @field_validator("which")
     @classmethod
     def _known_models(cls, which: tuple[str, ...]) -> tuple[str, ...]:
-        from models.catalogue import BASELINES, KINDS  # not before a file is read: it takes LightGBM along
+        from models.catalogue import BASELINES, SPACES  # not before a file is read: it takes LightGBM along
 
-        known = [kind for kind in KINDS if kind not in BASELINES]
         for kind in which:
             if kind in BASELINES:
                 raise ValueError(f"'{kind}' is a baseline and runs in every experiment: leave it out")
-            if kind not in KINDS:
-                raise ValueError(f"no model '{kind}'; there are {', '.join(known)}")
+            if kind not in SPACES:
+                raise ValueError(f"no model '{kind}' to search; there are {', '.join(SPACES)}")
         if not which or len(set(which)) < len(which):
             raise ValueError("name at least one model, and each once")
         return which

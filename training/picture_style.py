@@ -56,6 +56,18 @@ def two_papers(title: str, said: str) -> tuple[Figure, Axes, Axes]:
     return figure, above, below
 
 
+def papers(title: str, said: str, count: int) -> tuple[Figure, list[Axes]]:
+    """`count` pairs of axes below each other, each with an axis of its own, under one title."""
+    figure = Figure(figsize=(7.2, 2.0 + 3.0 * count), dpi=150, facecolor=PAPER, layout="constrained")
+    every = [figure.add_subplot(count, 1, place + 1) for place in range(count)]
+    for axes in every:
+        _dress(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    _head(every[0], title, said)
+    return figure, every
+
+
 def _dress(axes: Axes) -> None:
     axes.set_facecolor(PAPER)
     axes.grid(True, color="#E3E3E3", linewidth=0.8)

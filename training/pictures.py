@@ -35,6 +35,7 @@ from training.picture_style import (
     label_ends,
     line,
     paper,
+    papers,
     percent,
     save,
     two_papers,
@@ -43,6 +44,7 @@ from training.picture_style import (
 )
 
 MOST_FEATURES = 20
+MOST_MODELS = len(COLOURS)  # in one picture
 BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": INK}
 
 
@@ -90,8 +92,8 @@ def draw_all(evaluations: Sequence[Scored], folder: Path, *, earlier: Sequence[S
         ConfigError: no model, or more than six.
         DataError: as `evaluate`.
     """
-    if not 1 <= len(evaluations) <= len(COLOURS):
-        raise ConfigError(f"{len(evaluations)} models in one picture: give 1 to {len(COLOURS)}")
+    if not 1 <= len(evaluations) <= MOST_MODELS:
+        raise ConfigError(f"{len(evaluations)} models in one picture: give 1 to {MOST_MODELS}")
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "roc": roc(evaluations),
@@ -294,6 +296,51 @@ def _over_time(above: Axes, below: Axes, scored: Scored, place: int, hollow: boo
         )
         below.plot(when, table["mean_prediction"].to_numpy(), **style)
     return table
+
+
+def draw_learning(name: str, history: pd.DataFrame, folder: Path) -> Path:
+    """Draw learning.png: the losses by epoch, see `learning`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return save(learning(name, history), folder / "learning.png")
+
+
+def learning(name: str, history: pd.DataFrame) -> Figure:
+    """Losses by epoch, a panel for each stage of learning ("pretraining", "member 1" with "member 2"), the best marked.
+
+    Args:
+        name: of the model.
+        history: `part, epoch, name, value`, see `models.contract.Learns`; names that end in "loss" are drawn.
+
+    Raises:
+        ConfigError: there is no loss in it.
+    """
+    losses = history[history["name"].astype(str).str.endswith("loss")]
+    if losses.empty:
+        raise ConfigError(f"The history of {name} holds no loss: give rows named train_loss or check_loss")
+    stages = losses["part"].astype(str).str.replace(r"[\s_]*\d+$", "", regex=True)
+    epochs = int(losses.groupby("part")["epoch"].nunique().max())
+    figure, every = papers(f"How {name} learnt", f"losses by epoch, at most {epochs:,} epochs", stages.nunique())
+    for axes, (stage, rows) in zip(every, losses.groupby(stages, sort=False), strict=True):
+        _stage(axes, str(stage), rows)
+    return figure
+
+
+def _stage(axes: Axes, stage: str, losses: pd.DataFrame) -> None:
+    """Colour says which part, dash which loss; a dot marks the least check loss of each part."""
+    names = sorted(losses["name"].unique(), key=lambda name: (name != "check_loss", name))
+    parts = list(losses["part"].unique())
+    for (part, name), rows in losses.groupby(["part", "name"], sort=False):
+        place = parts.index(part) % len(COLOURS)
+        epoch, value = rows["epoch"].to_numpy(), rows["value"].to_numpy(np.float64)
+        dash = DASHES[names.index(name) % len(DASHES)]
+        axes.plot(epoch, value, color=COLOURS[place], linestyle=dash, linewidth=1.8)
+        if name == "check_loss" and np.isfinite(value).any():
+            best = int(np.nanargmin(value))
+            axes.plot(epoch[best], value[best], "o", color=COLOURS[place], markersize=6, zorder=5)
+    axes.set(xlabel="Epoch", ylabel=f"Loss, {stage}")
+    lines = [(str(name), {"color": INK, "linestyle": DASHES[names.index(name) % len(DASHES)]}) for name in names]
+    lines += [(str(part), {"color": COLOURS[at], "linewidth": 2.4}) for at, part in enumerate(parts[: len(COLOURS)])]
+    write_key(axes, "Dots: the best epoch", lines, right=True, top=True)
 
 
 def _key(

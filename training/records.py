@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,18 @@ class TaskData:
         """`customer_id, cutoff, label` of "train" or "test"."""
         snapshots, y = (self.train, self.y_train) if split == "train" else (self.test, self.y_test)
         return snapshots.frame().assign(label=y)
+
+    def scored(self, split: str) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.object_], npt.NDArray[np.int64]]:
+        """Labels, customers and cutoffs of "validation" (the check rows, fold by fold) or "test" (held-out rows)."""
+        if split == "test":
+            return self.y_test, self.test.customer_ids, self.test.cutoff
+        rows = np.concatenate([fold.check for fold in self.folds])
+        return self.y_train[rows], self.train.customer_ids[rows], self.train.cutoff[rows]
+
+    @property
+    def fold_of_checks(self) -> npt.NDArray[np.int64]:
+        """(k,) the fold of each validation row, in the order of `scored`."""
+        return np.repeat(np.arange(len(self.folds)), [len(fold.check) for fold in self.folds])
 
 
 def task_data(experiment: Experiment, journeys: Journeys, build: LabelBuild, log: Loaded) -> TaskData:
@@ -207,6 +220,13 @@ def note(
     if uri:
         lines += ["### Use", f"```python\nmlflow.pyfunc.load_model({uri!r}).predict(events)\n```"]
     return "\n\n".join(line for line in lines if line).replace("\n\n- ", "\n- ")
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _table(metrics: Mapping[str, float]) -> str:

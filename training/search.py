@@ -7,7 +7,8 @@
 A trial is judged by its log loss over the check rows of all folds. Log loss is proper (it is least for the true
 probabilities), so it pays for both order and calibration, which are what a champion is judged by; and it adds up over
 rows, so the figure after each fold is the figure of the rows so far, and a trial that falls behind the median of the
-others can be pruned there. AUROC does neither.
+others can be pruned there. AUROC does neither. A model that is fitted in epochs can be pruned after any epoch, too, by
+the curve of its check loss (`training.trials`).
 
 The parent process alone asks, prunes and writes the study; workers (`training.search_worker`) only fit and score. So
 there is no second writer and no lock that a dead process could leave behind, and whoever is killed with -9, nothing
@@ -20,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -38,7 +40,8 @@ from rich.console import Console
 from features.errors import ConfigError, JourneyLabError
 from features.snapshots import Snapshots
 from training.progress import Advance, bar, say
-from training.search_folder import Job, Scores, Settings, held, merged, prepare, read_scores, scores_path
+from training.search_folder import Job, Scores, Settings, held, merged, prepare, read_scores, scores_path, state_path
+from training.search_worker import GO, STOP
 from training.splits import Fold
 from training.trials import Trial, TrialBook
 
@@ -57,6 +60,7 @@ class SearchResult:
         best: the best trial.
         trials: one row a trial: `number, state, log_loss, seconds`, the parameters as `param_<name>`, `error`.
         scores: per fold, the best trial's predictions for the check rows.
+        curves: of models that are fitted in epochs: `number, fold, epoch, check_loss`.
         folder: where all of it lies.
     """
 
@@ -64,6 +68,7 @@ class SearchResult:
     best: Trial
     trials: pd.DataFrame
     scores: tuple[Scores, ...]
+    curves: pd.DataFrame
     folder: Path
 
 
@@ -173,7 +178,10 @@ class _Search:
                 trial = left.pop(0) if left else None if late and self._any_finished() else self._ask()
                 if trial is None:
                     break
-                self._idle_worker().begin(trial, deaths=0)
+                if self.book.is_stopped(trial):  # a process that died had found so
+                    self._end(self.book.prune(trial), advance)
+                else:
+                    self._idle_worker().begin(trial, deaths=0)
             if not busy and not any(worker.trial for worker in self.workers):
                 return
             self._handle(advance)
@@ -207,7 +215,9 @@ class _Search:
         if answer is None:
             self.workers.remove(worker)
             worker.stop()
-            if trial is not None:
+            if trial is not None and self.book.is_stopped(trial):
+                self._end(self.book.prune(trial), advance)
+            elif trial is not None:
                 self._revive(trial, worker)
         elif trial is not None:
             self._judge(worker, trial, answer, advance)
@@ -223,10 +233,19 @@ class _Search:
         self._idle_worker().begin(trial, deaths=dead.deaths + 1, fold=dead.fold, total=dead.total, n_rows=dead.n_rows)
 
     def _judge(self, worker: _Worker, trial: Trial, answer: dict[str, Any], advance: Advance) -> None:
-        """A fold is done: is the trial, too?"""
+        """An epoch or a fold is done: is the trial, too?"""
         if "error" in answer:
             worker.trial = None
             self._failed(trial, answer["error"], answer["mendable"])
+            return
+        if "step" in answer:
+            stop = self.book.report_epoch(trial, answer["fold"], answer["step"], answer["loss"])
+            worker.say(STOP if stop else GO)
+            return
+        if "pruned" in answer:
+            worker.trial = None
+            self.book.note_seconds(trial, answer["fold"], answer["seconds"])
+            self._end(self.book.prune(trial), advance)
             return
         loss = worker.add(answer)
         prune = self.book.report(trial, answer["fold"], loss, answer["seconds"])
@@ -235,11 +254,17 @@ class _Search:
             return
         worker.trial = None
         done = self.book.prune(trial) if worker.fold < len(self.job.folds) else self.book.complete(trial, loss)
+        self._end(done, advance)
+
+    def _end(self, done: Trial, advance: Advance) -> None:
+        """A trial is finished."""
         self.failures = 0
+        for fold in range(len(self.job.folds)):  # what a worker that died left of a stopped fit
+            shutil.rmtree(state_path(self.folder, done.number, fold), ignore_errors=True)
         self.on_trial(done)
         best = min((t.log_loss for t in self.book.trials() if t.log_loss is not None), default=float("nan"))
-        note = "pruned at" if done.state == "pruned" else "log loss"
-        advance(f"trial {done.number} {note} {loss:.4f}, best {best:.4f}, {sum(done.seconds):.1f} s")
+        note = f"log loss {done.log_loss:.4f}" if done.log_loss is not None else _pruned(done)
+        advance(f"trial {done.number} {note}, best {best:.4f}, {sum(done.seconds):.1f} s")
 
     def _failed(self, trial: Trial, error: str, mendable: bool) -> None:
         self.book.fail(trial, error)
@@ -279,10 +304,13 @@ class _Worker:
     def send(self) -> None:
         """Order the next fold."""
         assert self.trial is not None
+        self.say(json.dumps({"trial": self.trial.number, "fold": self.fold, "settings": self.trial.settings}))
+
+    def say(self, line: str) -> None:
+        """Write one line to the worker."""
         assert self.process.stdin is not None
-        task = {"trial": self.trial.number, "fold": self.fold, "settings": self.trial.settings}
         with contextlib.suppress(BrokenPipeError):  # it is dead: its closed output says so to the loop
-            self.process.stdin.write(json.dumps(task) + "\n")
+            self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
 
     def add(self, answer: dict[str, Any]) -> float:
@@ -310,6 +338,13 @@ class _Worker:
         answers.put((self, None))
 
 
+def _pruned(trial: Trial) -> str:
+    if trial.stopped is not None:
+        fold, epoch = trial.stopped
+        return f"pruned in fold {fold} after epoch {epoch}, check loss {trial.curves[fold][epoch]:.4f}"
+    return f"pruned at {trial.losses[-1]:.4f}"
+
+
 def _result(book: TrialBook, job: Job, folder: Path) -> SearchResult:
     trials = book.trials()
     complete = [trial for trial in trials if trial.log_loss is not None]
@@ -322,4 +357,11 @@ def _result(book: TrialBook, job: Job, folder: Path) -> SearchResult:
         for t in trials
     ]
     scores = tuple(read_scores(scores_path(folder, best.number, fold)) for fold in range(len(job.folds)))
-    return SearchResult(merged(job.fixed, best.settings), best, pd.DataFrame(rows), scores, folder)
+    epochs = [
+        (t.number, fold, epoch, loss)
+        for t in trials
+        for fold, curve in t.curves.items()
+        for epoch, loss in curve.items()
+    ]
+    curves = pd.DataFrame(epochs, columns=["number", "fold", "epoch", "check_loss"])
+    return SearchResult(merged(job.fixed, best.settings), best, pd.DataFrame(rows), scores, curves, folder)

@@ -5,6 +5,7 @@ journeys/ snapshot_*.npy        the rows, without pickle
 labels.npy fold_0_fit.npy …     their labels, and which rows each fold fits on and checks on
 optuna.db                       the trials, written by the parent process alone
 scores/trial_0007_fold_1.npy    predictions for the check rows of that fold; a fold scored once is never scored again
+state/trial_0007_fold_1/        where a long fit keeps what it has learnt so far, until the fold is scored
 worker_0.log                    what the libraries in that worker had to say
 """
 
@@ -150,6 +151,11 @@ def merged(fixed: Mapping[str, Any], turned: Mapping[str, Any]) -> Settings:
 def scores_path(folder: Path, trial: int, fold: int) -> Path:
     """Where the predictions of a trial for the check rows of a fold lie."""
     return folder / "scores" / f"trial_{trial:04d}_fold_{fold}.npy"
+
+
+def state_path(folder: Path, trial: int, fold: int) -> Path:
+    """Where the fit of a trial on a fold may keep its state while it lasts."""
+    return folder / "state" / f"trial_{trial:04d}_fold_{fold}"
 
 
 def write_scores(path: Path, scores: Scores) -> None:

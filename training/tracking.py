@@ -21,7 +21,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,9 +43,12 @@ from training.trials import Trial
 SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"
 LONGEST_VALUE = 5_000  # characters; MLflow refuses a little more than that
+MOST_METRICS, MOST_PARAMS = 1_000, 100  # in one call of MLflow's
 GUIDE = """One experiment a task. Choose what to compare by the tag `role`:
 
 - `tags.role = 'model' or tags.role = 'baseline'`: what could be promoted, and what it must be better than
+- `tags.role = 'twin' or tags.role = 'probe'`: what a model is worth: itself without something it sees, or something
+  simple on its embedding; `comparisons.csv` has the differences
 - `tags.role = 'search'`: searches, their trials below them
 
 `validation_…` is measured on folds inside train (other customers, later cutoffs), `test_…` on rows that were scored
@@ -121,9 +124,10 @@ class FinalRun:
     """What the run of a final model or a baseline records.
 
     Attributes:
-        train_id: of the training it belongs to; with `kind` it says which run this is.
-        kind: of model; also the run's name.
-        role: "model" or "baseline".
+        train_id: of the training it belongs to; with `name` it says which run this is.
+        name: of the model in this training; also the run's name.
+        kind: of model.
+        role: "model", "baseline", "twin" or "probe".
         params: settings, flat.
         metrics: with the prefix `validation_` or `test_`.
         tags: task, data fingerprint, commit and so on.
@@ -132,9 +136,11 @@ class FinalRun:
         datasets: context ("train", "test") → its rows with `label`.
         fingerprint: of the data, at most 36 characters.
         source: the path of the events.
+        curves: metrics with a value an epoch: `metric, epoch, value`.
     """
 
     train_id: str
+    name: str
     kind: str
     role: str
     params: Mapping[str, Any]
@@ -145,6 +151,7 @@ class FinalRun:
     datasets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     fingerprint: str = ""
     source: str = ""
+    curves: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,10 @@ class Tracker:
         ended = _milliseconds(trial.finished)
         self._log(run_id, metrics, trial.params, ended)
         losses = [Metric("fold_log_loss", loss, ended, step) for step, loss in enumerate(trial.losses)]
-        self.client.log_batch(run_id, metrics=losses)
+        for fold, curve in trial.curves.items():
+            name = f"curve/fold_{fold}/check_loss"
+            losses += [Metric(name, loss, ended, step) for step, loss in curve.items() if math.isfinite(loss)]
+        self._log_metrics(run_id, losses)
         self.client.set_terminated(run_id, "FINISHED", ended)
         return run_id
 
@@ -207,10 +217,10 @@ class Tracker:
         """The search ended before its time; `search_run` takes it up again."""
         self.client.set_terminated(run_id, "FAILED" if failed else "KILLED")
 
-    def final_run(self, train_id: str, kind: str) -> Run | None:
+    def final_run(self, train_id: str, name: str) -> Run | None:
         """The whole run of a final model, None where there is none; what a dead process left of one is deleted."""
         whole = None
-        wanted = f"tags.train_id = '{train_id}' and tags.kind = '{kind}'"
+        wanted = f"tags.train_id = '{train_id}' and tags.name = '{name}'"
         for run in self._runs(f"{wanted} and tags.role != 'search' and tags.role != 'trial'"):
             if run.info.status == "FINISHED" and "model_uri" in run.data.tags:
                 whole = run
@@ -220,17 +230,20 @@ class Tracker:
 
     def log_final(self, record: FinalRun, model: PyfuncModel) -> Run:
         """Log a final model: the run counts as whole only when all of it is there."""
-        own = {"role": record.role, "kind": record.kind, "train_id": record.train_id, NOTE: record.note}
-        made = self.client.create_run(self.experiment_id, run_name=record.kind, tags={**own, **record.tags})
+        own = {"name": record.name, "role": record.role, "kind": record.kind, "train_id": record.train_id}
+        own[NOTE] = record.note
+        made = self.client.create_run(self.experiment_id, run_name=record.name, tags={**own, **record.tags})
         run_id = made.info.run_id
         with quiet(), mlflow.start_run(run_id=run_id):
             self._log(run_id, {}, record.params)
+            if record.curves is not None:
+                self._log_metrics(run_id, _steps(record.curves))
             self.client.log_artifacts(run_id, str(record.artifacts))
             for context, rows in record.datasets.items():
                 name = f"{self.name} {context}"
                 mlflow.log_input(_dataset(rows, name, record.fingerprint, record.source), context=context)
             info = mlflow.pyfunc.log_model(
-                name=record.kind,
+                name=record.name,
                 loader_module=model.loader_module,
                 data_path=str(model.folder),
                 code_paths=[str(path) for path in model.code_paths],
@@ -277,11 +290,14 @@ class Tracker:
 
     def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any], at: int | None = None) -> None:
         at = int(time.time() * 1000) if at is None else at
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(key, value, at, 0) for key, value in _finite(metrics).items()],
-            params=[Param(key, _text(value)) for key, value in flat(params).items()],
-        )
+        self._log_metrics(run_id, [Metric(key, value, at, 0) for key, value in _finite(metrics).items()])
+        told = [Param(key, _text(value)) for key, value in flat(params).items()]
+        for first in range(0, len(told), MOST_PARAMS):
+            self.client.log_batch(run_id, params=told[first : first + MOST_PARAMS])
+
+    def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        for first in range(0, len(metrics), MOST_METRICS):
+            self.client.log_batch(run_id, metrics=metrics[first : first + MOST_METRICS])
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
@@ -311,6 +327,12 @@ def _text(value: Any) -> str:
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """Without what the rows do not define: stores disagree about NaN."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _steps(curves: pd.DataFrame) -> list[Metric]:
+    now = int(time.time() * 1000)
+    rows = zip(curves["metric"], curves["epoch"].astype(int), curves["value"].astype(float), strict=True)
+    return [Metric(str(name), value, now, epoch) for name, epoch, value in rows if math.isfinite(value)]
 
 
 def _milliseconds(moment: datetime | None) -> int:

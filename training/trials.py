@@ -8,13 +8,17 @@ or a whole one, and with one worker a resumed search asks for the very settings 
 
 A trial that a dead process left running is not failed and tried again under a new number: it goes on, with its number,
 its settings and the folds it had done. The study therefore ends with exactly as many trials as were asked for.
+
+Models that are fitted in epochs are also judged within a fold, by the curve of their check loss. These losses are of
+other rows than the fold's, so they are kept apart from the log loss of folds: as an attribute of the trial, compared
+with the curves that other trials showed on the same fold. That a trial is to stop is written before it is told so.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,10 @@ STUDY = "search"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 STARTUP_TRIALS = 5  # complete trials that the pruner compares with; TPE itself starts after ten
 RANDOM_AFTER, EXHAUSTED_AFTER = 20, 200  # attempts to find settings that no trial had
+WARM_UP_EPOCHS = 2  # in which no curve is judged: the learning rate is still rising
+FEWEST_CURVES = 3  # that reach an epoch, to judge another by them
+
+Curves = Mapping[int, Mapping[int, float]]  # fold -> epoch -> check loss
 
 
 @dataclass(frozen=True)
@@ -40,11 +48,13 @@ class Trial:
 
     Attributes:
         number: from 0.
-        state: "running", "complete", "pruned" (finished after fewer folds than the others) or "failed".
+        state: "running", "complete", "pruned" (finished after fewer folds, or in the middle of one) or "failed".
         params: what Optuna turned, by the names of the search space.
         settings: what the model is made with.
         losses: log loss over the rows of folds 0 … k, for each k that was done.
         log_loss: over all folds; None unless complete.
+        curves: fold → epoch → check loss, of models that are fitted in epochs.
+        stopped: the fold and the epoch after which its curve stopped it.
         seconds: by fold.
         error: why it failed.
     """
@@ -59,6 +69,8 @@ class Trial:
     started: datetime | None
     finished: datetime | None
     error: str | None
+    curves: Curves = field(default_factory=dict)
+    stopped: tuple[int, int] | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -83,6 +95,10 @@ class TrialBook:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
         )
         self._study_id = self._storage.get_study_id_from_name(STUDY)
+        self._curve_pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARM_UP_EPOCHS, n_min_trials=FEWEST_CURVES
+        )
+        self._curves: tuple[tuple[int, int], list[FrozenTrial]] = ((-1, -1), [])
 
     def trials(self) -> list[Trial]:
         """All trials, by number."""
@@ -111,19 +127,61 @@ class TrialBook:
     def report(self, trial: Trial, step: int, loss: float, seconds: float) -> bool:
         """Note the log loss up to fold `step`; true where the trial is not worth another fold."""
         live = self._live(trial)
-        frozen = self._storage.get_trial(live._trial_id)
-        if step not in frozen.intermediate_values:
-            live.set_user_attr("seconds", [*frozen.user_attrs.get("seconds", [])[:step], round(seconds, 3)])
+        if step not in self._storage.get_trial(self._id(trial)).intermediate_values:
+            self.note_seconds(trial, step, seconds)
             live.report(loss, step)
         return live.should_prune()
+
+    def report_epoch(self, trial: Trial, fold: int, step: int, loss: float) -> bool:
+        """Note the check loss after an epoch of a fold; true where the trial is not worth another epoch.
+
+        An epoch that is reported again takes the place of what was noted of it and of later ones.
+        """
+        trial_id = self._id(trial)
+        noted = self._storage.get_trial(trial_id).user_attrs.get("curves", {})
+        curve = {int(at): value for at, value in noted.get(str(fold), {}).items() if int(at) < step} | {step: loss}
+        curves = noted | {str(fold): {str(at): value for at, value in curve.items()}}
+        self._storage.set_trial_user_attr(trial_id, "curves", curves)
+        if not self._falls_behind(trial.number, fold, curve):
+            return False
+        self._storage.set_trial_user_attr(trial_id, "stopped", [fold, step])
+        return True
+
+    def _falls_behind(self, number: int, fold: int, curve: Mapping[int, float]) -> bool:
+        """Is this curve's best above the median of the others that were seen to the end of this fold?"""
+        if max(curve) < WARM_UP_EPOCHS:
+            return False
+        memory = optuna.create_study(direction="minimize")
+        memory.add_trials(self._whole_curves(number, fold))
+        memory.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, intermediate_values=dict(curve)))
+        return self._curve_pruner.prune(memory, memory.get_trials(deepcopy=False)[-1])
+
+    def _whole_curves(self, number: int, fold: int) -> list[FrozenTrial]:
+        """Curves of other trials on this fold, those known when the first epoch asked; reading the study is slow."""
+        if self._curves[0] != (number, fold):
+            others = [trial for trial in self.trials() if trial.number != number and len(trial.losses) > fold]
+            curves = [dict(other.curves[fold]) for other in others if fold in other.curves]
+            whole = [optuna.trial.create_trial(value=0.0, intermediate_values=curve) for curve in curves]
+            self._curves = ((number, fold), whole)
+        return self._curves[1]
+
+    def note_seconds(self, trial: Trial, fold: int, seconds: float) -> None:
+        """How long a fold took, whatever came of it."""
+        trial_id = self._id(trial)
+        noted = self._storage.get_trial(trial_id).user_attrs.get("seconds", [])
+        self._storage.set_trial_user_attr(trial_id, "seconds", [*noted[:fold], round(seconds, 3)])
 
     def complete(self, trial: Trial, loss: float) -> Trial:
         """The trial is done."""
         self._study.tell(trial.number, loss)
         return self.trials()[trial.number]
 
+    def is_stopped(self, trial: Trial) -> bool:
+        """Whether a curve has stopped it, whoever it was reported by."""
+        return "stopped" in self._storage.get_trial(self._id(trial)).user_attrs
+
     def prune(self, trial: Trial) -> Trial:
-        """The trial is done, without its last folds."""
+        """The trial is done, without its last folds or epochs."""
         self._study.tell(trial.number, state=TrialState.PRUNED)
         return self.trials()[trial.number]
 
@@ -148,8 +206,10 @@ class TrialBook:
 
     def _live(self, trial: Trial) -> optuna.Trial:
         """Optuna's handle on a running trial, whoever began it."""
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
-        return optuna.Trial(self._study, trial_id)
+        return optuna.Trial(self._study, self._id(trial))
+
+    def _id(self, trial: Trial) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
 
 
 class _Fixed:
@@ -178,4 +238,9 @@ def _trial(frozen: FrozenTrial) -> Trial:
         started=frozen.datetime_start,
         finished=frozen.datetime_complete,
         error=frozen.user_attrs.get("error"),
+        curves={
+            int(fold): {int(step): loss for step, loss in curve.items()}
+            for fold, curve in frozen.user_attrs.get("curves", {}).items()
+        },
+        stopped=(stopped[0], stopped[1]) if (stopped := frozen.user_attrs.get("stopped")) else None,
     )

@@ -1,0 +1,197 @@
+"""CoLES of pytorch-lifestream beside our encoders: events a second, time to quality, the worth of the embedding.
+
+    make bench-peers                                   # its environment, then this
+    .venv/bin/python -m experiments.benchmarks.peers.coles [--test] [--only EXPERIMENT] [--python PATH] [--folder PATH]
+
+Three tables: training throughput at two widths on invoice lines; the seconds of its finished training and what a probe
+of its embedding gets on validation folds inside train, with our time to the same figure; and with `--test` the test
+rows, scored once. Settings were chosen on the validation folds. `--reuse` takes the finished trainings that an earlier
+run left in the folder, where settings and data are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from experiments.benchmarks.peers import ours
+from experiments.benchmarks.peers.exchange import (
+    ColesSettings,
+    Matrix,
+    PeerReport,
+    read_outputs,
+    run_peer,
+    write_inputs,
+)
+from experiments.benchmarks.peers.probe import HEADS, held_out, linear, validate
+from features.snapshots import Snapshots
+from features.sources import load_log
+from training.experiment import load_experiment
+from training.records import TaskData, task_data
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS = {
+    "online_retail_churn": ColesSettings(shortest=15, longest=150),
+    "bpi2012_conversion": ColesSettings(shortest=5, longest=40),
+}
+SPEED_TASK = "online_retail_churn"
+SPEED_WIDTHS, SPEED_STEPS = (128, 256), 40
+OURS = ("torch", "lightning", "numpy", "lightgbm", "scikit-learn")
+
+Measured = TypeVar("Measured")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=SETTINGS)
+    parser.add_argument("--test", action="store_true", help="score the test rows, once, with settings that are final")
+    parser.add_argument("--reuse", action="store_true", help="finished trainings of an earlier run, if still the same")
+    parser.add_argument("--skip-speed", action="store_true", help="no throughput")
+    parser.add_argument("--python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "peers")
+    asked = parser.parse_args()
+    begun = time.perf_counter()
+    tasks = {name: read_task(name) for name in SETTINGS if asked.only in (None, name)}
+    show_machine()
+    if SPEED_TASK in tasks and not asked.skip_speed:
+        speed(tasks[SPEED_TASK], asked.python, asked.folder)
+    for name, data in tasks.items():
+        quality(name, data, asked)
+    print(f"\n{time.perf_counter() - begun:.0f} s in all")
+
+
+def read_task(name: str) -> TaskData:
+    experiment = load_experiment(ROOT / "experiments" / f"{name}.toml")
+    log = load_log(experiment.events)
+    return task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
+
+
+def trained_until(data: TaskData) -> int:
+    """µs since 1970 UTC; both sides train on events before the last training cutoff."""
+    return int(data.train.cutoff.max())
+
+
+def show_machine() -> None:
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    print(f"{platform.machine()}, {cores} cores, load {load:.1f} at the start; python {platform.python_version()}")
+    print("ours:", ", ".join(f"{name} {version(name)}" for name in OURS))
+
+
+def speed(data: TaskData, python: Path, folder: Path) -> None:
+    """Real events a second of CoLES training on invoice lines."""
+    print(f"\nCoLES training on {SPEED_TASK}, real events/s, batch 64, 2 threads: in steps (and with making batches)")
+    for hidden in SPEED_WIDTHS:
+        settings = replace(SETTINGS[SPEED_TASK], hidden=hidden, max_steps=SPEED_STEPS)
+        inputs, outputs = folder / f"speed_{hidden}" / "inputs", folder / f"speed_{hidden}" / "outputs"
+        write_inputs(inputs, data.journeys, trained_until(data), settings)
+        theirs, _ = run_peer(python, inputs, outputs)
+        told = f"  hidden {hidden}: ptls {theirs.events_per_s_in_steps:,.0f} ({theirs.events_per_s:,.0f})"
+        mine = attempt(lambda s=settings: ours.ours_throughput(data.journeys, trained_until(data), s))  # type: ignore[misc]
+        if mine is not None:
+            ratios = (
+                mine.events_per_s_in_steps / theirs.events_per_s_in_steps,
+                mine.events_per_s / theirs.events_per_s,
+            )
+            told += f"; ours {mine.events_per_s_in_steps:,.0f} ({mine.events_per_s:,.0f})"
+            told += f"; {ratios[0]:.2f} × ({ratios[1]:.2f} ×); bar ≥ 2 ×"
+        print(told, flush=True)
+    print("  ptls:", ", ".join(f"{name} {found}" for name, found in theirs.versions.items()))
+
+
+def quality(name: str, data: TaskData, asked: argparse.Namespace) -> None:
+    """The finished training, the probe on validation folds, our time to the same; the test rows where asked for."""
+    settings = SETTINGS[name]
+    snapshots = both(data) if asked.test else data.train
+    report, embeddings = finished(name, data, snapshots, settings, asked)
+    train, test = embeddings[: len(data.train)], embeddings[len(data.train) :]
+    print(f"\n{name}: ptls trained {report.steps} steps ({settings.epochs} epochs) in {report.fit_s:.0f} s,", end=" ")
+    print(f"{report.events_per_s:,.0f} events/s; {len(snapshots):,} snapshots embedded in {report.embed_s:.1f} s")
+    target = show_validation("ptls", train, data)
+    reached = attempt(lambda: ours.ours_time_to_quality(data, trained_until(data), target, settings))
+    if reached is not None:
+        ratio = reached.seconds / report.fit_s
+        told = f"reaches {target:.4f}" if reached.reached else f"does not reach {target:.4f}"
+        print(f"  ours {told} ({reached.auroc:.4f}) after {reached.seconds:.1f} s: {ratio:.2f} of ptls; bar ≤ .25")
+        print(f"  ({reached.said})")
+    mine = attempt(lambda: ours.ours_embeddings(data, trained_until(data), settings))
+    if mine is not None:
+        show_validation("ours", mine[0], data)
+    if asked.test:
+        show_test("ptls", train, test, data)
+        if mine is not None:
+            show_test("ours", *mine, data)
+
+
+def both(data: TaskData) -> Snapshots:
+    """Training rows, then test rows."""
+    a, b = data.train, data.test
+    parts = ((a.customer, b.customer), (a.start, b.start), (a.stop, b.stop), (a.cutoff, b.cutoff))
+    return Snapshots(data.journeys, *(np.concatenate(pair) for pair in parts))
+
+
+def finished(
+    name: str, data: TaskData, snapshots: Snapshots, settings: ColesSettings, asked: argparse.Namespace
+) -> tuple[PeerReport, Matrix]:
+    """The peer's finished training and its embeddings, from the folder where it is the same already."""
+    folder = asked.folder / name
+    key = fingerprint(data, snapshots, settings)
+    mark = folder / "finished.json"
+    if asked.reuse and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == key:
+        report, embeddings = read_outputs(folder / "outputs")
+    else:
+        mark.unlink(missing_ok=True)
+        write_inputs(folder / "inputs", data.journeys, trained_until(data), settings, snapshots)
+        report, embeddings = run_peer(asked.python, folder / "inputs", folder / "outputs")
+        mark.write_text(json.dumps(key), encoding="utf-8")
+    assert embeddings is not None, "snapshots were given"
+    return report, embeddings
+
+
+def fingerprint(data: TaskData, snapshots: Snapshots, settings: ColesSettings) -> str:
+    """SHA-256 of the log, the rows, the settings and the scripts that turn them into embeddings."""
+    digest = hashlib.sha256(data.fingerprint.encode())
+    digest.update(snapshots.customer.tobytes() + snapshots.cutoff.tobytes())
+    digest.update(json.dumps(asdict(settings)).encode())
+    for script in ("ptls_coles.py", "exchange.py"):
+        digest.update(Path(__file__).with_name(script).read_bytes())
+    return digest.hexdigest()
+
+
+def show_validation(whose: str, train: Matrix, data: TaskData) -> float:
+    """Print each head's validation AUROC; the linear probe's mean over the folds."""
+    found = {name: validate(head, train, data) for name, head in HEADS.items()}
+    for name, auroc in found.items():
+        folds = ", ".join(f"{one:.3f}" for one in auroc.by_fold)
+        print(f"  {whose}, {name}: validation AUROC {auroc.mean:.4f} (folds {folds})", flush=True)
+    return next(auroc.mean for name, auroc in found.items() if HEADS[name] is linear)
+
+
+def show_test(whose: str, train: Matrix, test: Matrix, data: TaskData) -> None:
+    for name, head in HEADS.items():
+        auroc = roc_auc_score(data.y_test, held_out(head, train, test, data))
+        print(f"  {whose}, {name}: test AUROC {auroc:.4f}", flush=True)
+
+
+def attempt(measure: Callable[[], Measured]) -> Measured | None:
+    """A measurement of ours, or None where it is not written yet."""
+    try:
+        return measure()
+    except NotImplementedError as missing:
+        print(f"  (not measured yet: {missing})")
+        return None
+
+
+if __name__ == "__main__":
+    main()
