@@ -91,8 +91,8 @@ def train(
     from training.experiment import load_experiment
     from training.train import train as run
 
-    overrides = [*(settings or []), *([f"search.trials={trials}"] if trials is not None else [])]
-    result = run(load_experiment(experiment, overrides), progress=console)
+    lengths = [] if trials is None else [f"search.trials={trials}", "search.trials_of={}"]
+    result = run(load_experiment(experiment, [*(settings or []), *lengths]), progress=console)
     _show(result.models)
     note = f"Best on validation: {result.best}. Next: journeylab promote {result.model_uri}"
     _finish(as_json, note, result.to_dict(), "model_uri")

@@ -1,4 +1,4 @@
-"""Sequence models behind the contract of every model: fit, several tasks, save, watch, go on, and serve without PyTorch."""
+"""Sequence models behind the contract of every model: fitted, saved, watched, cut off, and served without PyTorch."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ SHORT: dict[str, Any] = {
     "sequences": SEQUENCES, "hidden": 8, "heads": 2, "layers": 1, "objective": "next", "pretraining_epochs": 1,
     "members": 2, "epochs": 2, "head": 8,
 }  # fmt: skip
+LEARNS = SHORT | {"epochs": 8, "learning_rate": 0.02, "head_dropout": 0.1}  # long enough to have learnt something
 ROOT = Path(__file__).resolve().parents[1]
 Rows = tuple[Snapshots, np.ndarray]
 
@@ -51,8 +52,7 @@ def rows() -> Rows:
 
 @pytest.fixture(scope="module")
 def model(rows: Rows) -> SequenceModel:
-    """Long enough to have learnt something."""
-    found = make("gru", SHORT | {"epochs": 8, "learning_rate": 0.02, "head_dropout": 0.1}).fit(*rows)
+    found = make("gru", LEARNS).fit(*rows)
     assert isinstance(found, GRUModel)
     return found
 
@@ -102,7 +102,9 @@ def test_members_leave_customers_out_and_are_checked_on_their_late_rows(model: S
 
 
 @pytest.mark.parametrize("which", ["model", "transformer"])
-def test_saved_and_loaded_gives_the_same(which: str, rows: Rows, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_saved_and_loaded_gives_the_same(
+    which: str, rows: Rows, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     model: SequenceModel = request.getfixturevalue(which)
     again = load_model(save_model(model, tmp_path / "m"))
     assert isinstance(again, SequenceModel)
@@ -201,7 +203,8 @@ def test_a_second_fit_has_its_own_version_and_numbers(rows: Rows) -> None:
 def test_tasks_share_an_encoder_and_are_saved_alone(rows: Rows, tmp_path: Path) -> None:
     snapshots, y = rows
     few = np.where(np.arange(len(y)) % 3 == 0, np.nan, 1 - y)  # the other way round, and not known for all
-    both = GRUModel(SequenceModelSettings.from_dict(SHORT)).fit_tasks(snapshots, {"stays": y, "leaves": few})
+    options = SequenceModelSettings.from_dict(LEARNS | {"objective": "none"})
+    both = GRUModel(options).fit_tasks(snapshots, {"stays": y, "leaves": few})
     stays, leaves = both.task("stays"), both.task("leaves")
     assert (stays.version, stays.chosen) == (leaves.version, "stays")
     np.testing.assert_array_equal(stays.embed(snapshots), leaves.embed(snapshots))
@@ -343,13 +346,14 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from features.journeys import pack
 from models.folder import load_model
+UNWANTED = ("torch", "lightning", "optuna", "mlflow")
 for folder in sys.argv[2:]:
     model = load_model(Path(folder))
     snapshots = pack(pd.read_parquet(sys.argv[1])).at("2024-03-20")
     p = model.predict(snapshots)
     assert ((p > 0) & (p < 1)).all()
     model.embed(snapshots), model.version, model.reasons(snapshots.take(np.arange(2)))
-    print(folder.rsplit("/", 1)[-1], *(name for name in ("torch", "lightning", "optuna", "mlflow") if name in sys.modules))
+    print(folder.rsplit("/", 1)[-1], *(name for name in UNWANTED if name in sys.modules))
 """
 
 

@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import pandas as pd
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -35,13 +35,15 @@ class Search(Section):
     """How the settings are searched.
 
     Attributes:
-        trials: how many finished trials the search has in the end, those of earlier runs included.
+        trials: how many finished trials each search has in the end, those of earlier runs included.
+        trials_of: kind → its own number of trials, where it differs.
         seed: of the search; the experiment's seed where not given.
         jobs: processes at a time.
         timeout_s: stop after this long, whatever is finished.
     """
 
     trials: int = Field(default=30, ge=1)
+    trials_of: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     seed: int | None = None
     jobs: int = Field(default=1, ge=1)
     timeout_s: float | None = Field(default=None, gt=0)
@@ -127,6 +129,13 @@ class Experiment(Section):
         except ValidationError as error:
             raise ValueError(f"settings of the tabular features:\n{explain(error)}") from error
         return features
+
+    @model_validator(mode="after")
+    def _trials_of_models(self) -> Self:
+        for kind in self.search.trials_of:
+            if kind not in self.models.which:
+                raise ValueError(f"trials_of '{kind}', which is not among the models: {', '.join(self.models.which)}")
+        return self
 
     @property
     def file(self) -> Path | None:

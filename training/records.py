@@ -120,7 +120,7 @@ def labels_fingerprint(table: pd.DataFrame) -> str:
 
 def configuration_fingerprint(experiment: Experiment, data: TaskData) -> str:
     """SHA-256 of all that decides the outcome; how long to search and on how many processes does not."""
-    settings = experiment.model_dump(mode="json", exclude={"search": {"trials", "jobs", "timeout_s"}})
+    settings = experiment.model_dump(mode="json", exclude={"search": {"trials", "trials_of", "jobs", "timeout_s"}})
     parts = (json.dumps(settings, sort_keys=True), data.fingerprint, data.labels_fingerprint)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

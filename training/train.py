@@ -196,7 +196,7 @@ class _Training:
                 self.data.train,
                 self.data.y_train,
                 self.data.folds,
-                trials=options.trials,
+                trials=options.trials_of.get(kind, options.trials),
                 folder=folder,
                 seed=self.experiment.search_seed,
                 jobs=options.jobs,

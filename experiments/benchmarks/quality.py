@@ -31,7 +31,7 @@ def main(
     for name, (auroc, brier) in BARS.items():
         if only not in (None, name):
             continue
-        overrides = [] if trials is None else [f"search.trials={trials}"]
+        overrides = [] if trials is None else [f"search.trials={trials}", "search.trials_of={}"]
         result = train(load_experiment(EXPERIMENTS / f"{name}.toml", overrides), progress=console)
         print(f"\n{name}: bars AUROC >= {auroc}, Brier <= {brier}")
         for kind, model in result.models.items():
