@@ -5,11 +5,16 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from features.journeys import Journeys
 from features.labels import churn_labels, conversion_labels
+from features.sequences import SequenceFeatures
 from features.simulate import LABELS, simulate
 from features.sources import EventSource, load_journeys
 from features.tabular import TabularFeatures
+from models.runtime import CompiledGRU
 
 
 def main() -> None:
@@ -24,6 +29,24 @@ def main() -> None:
             conversion_labels(log, cutoffs="2024-05-01", **LABELS["conversion"])
             features = TabularFeatures().fit(log.at("2024-05-01"))
             features.transform(log.at("2024-05-01", [0]))
+            sequences = SequenceFeatures().fit(log.at("2024-05-01"))
+            CompiledGRU(blank_weights(sequences, hidden=8)).pooled(sequences.batch(log.at("2024-05-01")))
+
+
+def blank_weights(sequences: SequenceFeatures, hidden: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Zeros in the shapes of a GRU encoder's weights, so that its kernel can run without PyTorch."""
+    shapes = {
+        **{f"tables.{place}.weight": (size, hidden) for place, size in enumerate(sequences.sizes.values())},
+        "numbers.weight": (hidden, sequences.n_numbers),
+        "numbers.bias": (hidden,),
+        "network.inputs.weight": (3 * hidden, hidden),
+        "network.inputs.bias": (3 * hidden,),
+        "network.weight": (hidden, 3 * hidden),
+        "network.bias": (3 * hidden,),
+        "network.log_rate": (hidden,),
+        "log_rate": (hidden,),
+    }
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ def examine_order(simulation: Simulation) -> None:
     train, test = label_table(simulation, "order", TRAIN_DAYS), label_table(simulation, "order", TEST_DAYS)
     truth = simulation.truth(test, "order")["probability_observed"].to_numpy()
     best = measured(test, truth)
-    print(f"order: {len(train):,} training and {len(test):,} held-out rows, truth AUROC {best['auroc']:.4f}", flush=True)
+    print(
+        f"order: {len(train):,} training and {len(test):,} held-out rows, truth AUROC {best['auroc']:.4f}", flush=True
+    )
     lift = best["auroc"] - 0.5
     found = {}
     for name, (kind, settings) in KINDS.items():
@@ -54,7 +56,9 @@ def examine_order(simulation: Simulation) -> None:
         print(f"  {name:22} {share:6.1%} of the lift ({low:.1%} to {high:.1%}), {seconds:.0f} s", flush=True)
     share = (found["GRU"]["auroc"] - 0.5) / lift
     apart = all(found["GRU"]["auroc_low"] > found[name]["auroc_high"] for name in KINDS if name != "GRU")
-    print(f"  bars: lift ≥ 97 % {'met' if share >= LIFT_AT_LEAST else 'MISSED'}, intervals apart {'met' if apart else 'MISSED'}")
+    print(
+        f"  bars: lift ≥ 97 % {'met' if share >= LIFT_AT_LEAST else 'MISSED'}, intervals apart {'met' if apart else 'MISSED'}"
+    )
 
 
 def examine_pretraining(simulation: Simulation) -> None:
