@@ -5,12 +5,13 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit
 
 from features.errors import ConfigError
 from training.picture_style import save, spread
-from training.pictures import Scored, draw_all, importance, roc, score_over_time
+from training.pictures import Scored, draw_all, draw_learning, importance, learning, roc, score_over_time
 
 DAY = 86_400_000_000
 ALWAYS = ["roc.png", "pr.png", "calibration.png", "lift.png", "scores.png"]
@@ -61,3 +62,29 @@ def test_labels_keep_their_distance() -> None:
     assert np.diff(places).min() >= 0.1 - 1e-9
     assert places[:3] == pytest.approx([0.4033, 0.5033, 0.6033], abs=1e-3)
     assert spread([1.0, 2.0], gap=0.5) == [1.0, 2.0]
+
+
+def a_history() -> pd.DataFrame:
+    rows = [("pretraining", epoch, "train_loss", 4 / (1 + epoch)) for epoch in range(8)]
+    for member in range(1, 9):
+        for epoch in range(5 + member % 3):
+            rows.append((f"member {member}", epoch, "train_loss", 0.7 / (1 + epoch)))
+            rows.append((f"member {member}", epoch, "check_loss", 0.5 + (epoch - 3) ** 2 / 100))
+            rows.append((f"member {member}", epoch, "learning_rate", 0.002))
+    return pd.DataFrame(rows, columns=["part", "epoch", "name", "value"])
+
+
+def test_how_a_model_learnt_is_one_panel_a_stage(tmp_path: Path) -> None:
+    path = draw_learning("gru", a_history(), tmp_path / "new")
+    assert path.name == "learning.png"
+    assert path.read_bytes() == save(learning("gru", a_history()), tmp_path / "again.png").read_bytes()
+    pretraining, members = learning("gru", a_history()).axes
+    assert (pretraining.get_ylabel(), members.get_ylabel()) == ("Loss, pretraining", "Loss, member")
+    assert len(members.lines) == 8 * 3, "two losses and the best epoch of each member"
+    lines = [line for line in members.lines if line.get_marker() == "o"]
+    assert {float(np.asarray(line.get_xdata()).item()) for line in lines} == {3.0}
+    nothing = pd.DataFrame({"part": ["fit"], "epoch": [0], "name": ["seconds"], "value": [np.nan]})
+    with pytest.raises(ConfigError, match="holds no loss"):
+        learning("gru", nothing)
+    one_bad = pd.DataFrame({"part": ["fit"], "epoch": [0], "name": ["check_loss"], "value": [np.nan]})
+    assert len(learning("gru", one_bad).axes) == 1

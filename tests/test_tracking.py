@@ -9,9 +9,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from training.tracking import Tracker, connect, flat, tracking_uri
+from training.tracking import Tracker, _steps, connect, flat, tracking_uri
 from training.trials import Trial
 
 MOMENT = datetime(2024, 1, 2, tzinfo=UTC)
@@ -124,3 +125,22 @@ def test_settings_of_any_depth_are_parameters_and_long_ones_are_cut(tracker: Tra
     assert params["features.groups"] == '["rfm"]'
     assert params["features.text"] == "a" * 4999 + "…"
     assert flat({"a": {"b": {"c": 1}}, "d": []}) == {"a.b.c": 1, "d": []}
+
+
+def test_curves_of_a_trial_are_metrics_and_one_that_was_stopped_has_no_fold(tracker: Tracker) -> None:
+    parent = search_run(tracker)
+    curves = {0: {0: 0.9, 1: 0.8, 2: float("nan")}}
+    stopped = Trial(4, "pruned", {}, {}, (), None, (1.0,), MOMENT, MOMENT, None, curves, (0, 2))
+    run_id = tracker.log_trial(parent, stopped, {"n_folds": 0.0}, {})
+    history = tracker.client.get_metric_history(run_id, "curve/fold_0/check_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(0, 0.9), (1, 0.8)]
+    assert tracker.client.get_run(run_id).data.metrics.keys() == {"n_folds", "curve/fold_0/check_loss"}
+
+
+def test_more_figures_than_one_call_takes_are_logged_in_several(tracker: Tracker) -> None:
+    run_id = search_run(tracker)
+    curve = pd.DataFrame({"metric": "curve/member_1/train_loss", "epoch": range(1500), "value": 0.5})
+    tracker._log_metrics(run_id, _steps(curve))
+    tracker._log(run_id, {}, {f"p{i}": i for i in range(150)})
+    assert len(tracker.client.get_metric_history(run_id, "curve/member_1/train_loss")) == 1500
+    assert len(tracker.client.get_run(run_id).data.params) == 151

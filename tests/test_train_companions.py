@@ -22,6 +22,7 @@ from models.parity import largest_difference
 from models.pyfunc import EventModel
 from training.experiment import load_experiment
 from training.finals import Finals
+from training.pictures import MOST_MODELS
 from training.registry import promote, resolve
 from training.tracking import NOTE, Tracker
 from training.train import TrainResult, train
@@ -106,6 +107,13 @@ def run(folder: Path, runs: Path) -> TrainResult:
     return train(load_experiment(folder / "experiment.toml"), runs=runs, catalogue="beside_catalogue")
 
 
+def draw_little(evaluations: Any, folder: Path, **_: Any) -> None:
+    """In place of pictures that other tests look at and that take long."""
+    assert 1 <= len(evaluations) <= MOST_MODELS
+    folder.mkdir()
+    (folder / "roc.png").touch()
+
+
 @pytest.fixture(scope="module")
 def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The training in a folder of its own, with its store; the fake kinds are known as long as the module runs."""
@@ -119,6 +127,7 @@ def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder / "path")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setattr("training.final_files.draw_all", draw_little)
         importlib.import_module("beside_catalogue")
         yield folder, run(folder, folder / "runs")
     for dictionary, before in ((KINDS, known), (SPACES, spaces)):

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from simulated_exam import DAYS, TEST_DAYS, TRAIN_DAYS, label_table
-
+from experiments.benchmarks.simulated_exam import DAYS, TEST_DAYS, TRAIN_DAYS, label_table
 from features.simulate import Simulation, simulate
 from models.catalogue import make
 from training.evaluation import evaluate, paired_bootstrap
@@ -56,9 +55,8 @@ def examine_order(simulation: Simulation) -> None:
         print(f"  {name:22} {share:6.1%} of the lift ({low:.1%} to {high:.1%}), {seconds:.0f} s", flush=True)
     share = (found["GRU"]["auroc"] - 0.5) / lift
     apart = all(found["GRU"]["auroc_low"] > found[name]["auroc_high"] for name in KINDS if name != "GRU")
-    print(
-        f"  bars: lift ≥ 97 % {'met' if share >= LIFT_AT_LEAST else 'MISSED'}, intervals apart {'met' if apart else 'MISSED'}"
-    )
+    met = {True: "met", False: "MISSED"}
+    print(f"  bars: lift ≥ 97 % {met[share >= LIFT_AT_LEAST]}, intervals apart {met[apart]}")
 
 
 def examine_pretraining(simulation: Simulation) -> None:
@@ -67,7 +65,9 @@ def examine_pretraining(simulation: Simulation) -> None:
     scores = {name: fitted(simulation, "probe", settings, train, test) for name, settings in PROBES.items()}
     for name, p in scores.items():
         print(f"churn, {name:20} AUROC {measured(test, p)['auroc']:.4f}", flush=True)
-    paired = paired_bootstrap(test["label"].to_numpy(), *scores.values(), test["customer_id"].to_numpy(), n_boot=1000)
+    pretrained, drawn = scores.values()
+    y, customers = test["label"].to_numpy(), test["customer_id"].to_numpy()
+    paired = paired_bootstrap(y, pretrained, drawn, customers, n_boot=1000)
     low, high = paired["auroc_difference_low"], paired["auroc_difference_high"]
     met = "met" if low > 0 else "MISSED"
     print(f"  difference {paired['auroc_difference']:+.4f} ({low:+.4f} to {high:+.4f}); bar: surely above 0 {met}")
