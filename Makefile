@@ -30,7 +30,7 @@ demo: install  ## simulated journeys -> features -> tuned models -> MLflow -> ch
 
 test: install  ## lint, types, import layers, unit and property tests, doctests, the end-to-end path
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: install  ## killed searches, served bentos, load
 	$(BIN)/python -m pytest -m slow

@@ -59,7 +59,7 @@ class SequenceSettings(Section):
         categories: which categorical columns beside the touchpoint; None takes all that the log has.
         time: whether a step knows when it was. Without, only the order is left.
         order: "shuffled" exchanges the contents of a row's steps and leaves the moments where they are: what a model
-            loses by it is what the order was worth.
+            loses by it is what the order was worth. What came again goes with its step, so a little is left to it.
     """
 
     max_steps: int = Field(default=256, ge=1)

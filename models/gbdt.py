@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.errors import ConfigError
+from features.settings import unknown_key
 from features.slices import stable_groups
 from features.snapshots import Snapshots
 from features.tabular import TabularFeatures, TabularSettings
@@ -84,7 +86,15 @@ class GBDTSettings:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`; what is missing takes its default."""
+        """The inverse of `to_dict`; what is missing takes its default.
+
+        Raises:
+            ConfigError: a key that does not exist.
+        """
+        known = [setting.name for setting in fields(cls)]
+        for key in data:
+            if key not in known:
+                raise ConfigError(unknown_key(key, known))
         return cls(**data | {"features": TabularSettings.model_validate(data.get("features", {}))})
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -46,7 +47,7 @@ class SequenceModel:
     network: ClassVar[Network]
 
     def __init__(self, settings: SequenceModelSettings | None = None) -> None:
-        self.settings = settings or SequenceModelSettings(network=self.network)
+        self.settings = replace(settings or SequenceModelSettings(), network=self.network)
         self.chosen = ONLY_TASK
         self._folder: Path | None = None
         self._report: Report | None = None

@@ -6,7 +6,6 @@ They are flat, so that an experiment file and a search name each setting once: `
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from features.errors import ConfigError
 from features.sequences import SequenceSettings
-from features.settings import explain
+from features.settings import explain, unknown_key
 
 Network = Literal["gru", "transformer"]
 Objective = Literal["none", "next", "coles", "both"]
@@ -82,9 +81,7 @@ class EncoderSettings:
         known = [setting.name for setting in fields(cls)]
         for key in data:
             if key not in known:
-                near = get_close_matches(key, known, 1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"There is no setting {key!r} of {cls.__name__}; there are {', '.join(known)}.{hint}")
+                raise ConfigError(unknown_key(key, known))
         given = dict(data)
         if isinstance(given.get("sequences"), dict):
             try:
