@@ -8,7 +8,6 @@ worth, further models that take their settings over), and `combinations` makes b
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, cast
@@ -101,19 +100,19 @@ def _embedding_gbdt(settings: Settings) -> Model:
     return EmbeddingGBDT(EmbeddingGBDTSettings.from_dict(settings))
 
 
-def _found(module: str, name: str) -> Callable[[], type[Model]]:
-    """A class by its module, imported when it is wanted."""
+def _found(kind: str) -> type[Model]:
+    """A class that is imported when it is wanted; by a statement, which is how packaging knows what a bento needs."""
+    from models.embedding_gbdt import EmbeddingGBDT
+    from models.probe import Probe
+    from models.sequence_model import GRUModel, TransformerModel
 
-    def found() -> type[Model]:
-        kind: type[Model] = getattr(importlib.import_module(module), name)
-        return kind
-
-    return found
+    classes: tuple[type[Model], ...] = (GRUModel, TransformerModel, Probe, EmbeddingGBDT)
+    return next(each for each in classes if each.kind == kind)
 
 
-def _sequence_model(settings: Settings, name: str, network: Network) -> Model:
-    kind: Any = _found("models.sequence_model", name)()
-    return cast(Model, kind(SequenceModelSettings.from_dict(_own(settings) | {"network": network})))
+def _sequence_model(settings: Settings, network: Network) -> Model:
+    made: Any = _found(network)
+    return cast(Model, made(SequenceModelSettings.from_dict(_own(settings) | {"network": network})))
 
 
 def _probe(settings: Settings) -> Model:
@@ -129,15 +128,10 @@ def _own(settings: Settings) -> Settings:
 
 KINDS: dict[str, Kind] = {
     GBDT.kind: Kind(lambda: GBDT, lambda settings: GBDT(GBDTSettings.from_dict(settings))),
-    "gru": Kind(
-        _found("models.sequence_model", "GRUModel"), lambda settings: _sequence_model(settings, "GRUModel", "gru")
-    ),
-    "transformer": Kind(
-        _found("models.sequence_model", "TransformerModel"),
-        lambda settings: _sequence_model(settings, "TransformerModel", "transformer"),
-    ),
-    "probe": Kind(_found("models.probe", "Probe"), _probe),
-    "embedding_gbdt": Kind(_found("models.embedding_gbdt", "EmbeddingGBDT"), _embedding_gbdt),
+    "gru": Kind(lambda: _found("gru"), lambda settings: _sequence_model(settings, "gru")),
+    "transformer": Kind(lambda: _found("transformer"), lambda settings: _sequence_model(settings, "transformer")),
+    "probe": Kind(lambda: _found("probe"), _probe),
+    "embedding_gbdt": Kind(lambda: _found("embedding_gbdt"), _embedding_gbdt),
     Blend.kind: Kind(lambda: Blend, _blend),
     RFMLogistic.kind: _no_settings(RFMLogistic),
     Recency.kind: _no_settings(Recency),

@@ -14,7 +14,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 
 from features.slices import stable_groups
 from features.snapshots import Snapshots
@@ -133,6 +132,8 @@ class Probe:
 
 def _fitted(x: npt.NDArray[np.float64], y: Vector, strength: float) -> tuple[Vector, float]:
     """(d,) coefficients and the intercept of ridge logistic regression."""
+    from sklearn.linear_model import LogisticRegression  # which only a fit needs
+
     found = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(x, y)
     return np.asarray(found.coef_[0], np.float64), float(found.intercept_[0])
 

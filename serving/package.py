@@ -279,7 +279,7 @@ def _bring_kernels(source: Path) -> None:
     """The kernels that the proof compiled, or found compiled: the service starts with them."""
     from features.kernel_cache import cache_folder, entry
 
-    for module in (source / "features").glob("kernels_*.py"):
+    for module in source.glob("*/kernels_*.py"):
         compiled = cache_folder() / entry(module)
         if compiled.is_dir():
             shutil.copytree(compiled, source / "kernels" / compiled.name)

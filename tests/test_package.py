@@ -16,9 +16,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from features.errors import ConfigError
+from features.pack import pack
+from features.simulate import simulate
+from models.blend import Blend
+from models.catalogue import KINDS, make
+from models.packaged import NEEDED, Scorer, needed
 from models.parity import read_sample
 from serving import package as packaging
 from serving.champions import Champions, Origin
@@ -131,17 +137,52 @@ def test_every_package_is_pinned() -> None:
     assert not names & {"mlflow", "optuna", "torch", "matplotlib", "bentoml", "scikit-learn"}
 
 
-def test_what_the_packed_modules_import_at_the_top_is_pinned() -> None:
-    pins = {pin.split("==")[0] for pin in pinned()} | {"bentoml"}
+def _at_the_top(module: str) -> list[str]:
+    """What importing one of our modules imports, itself included; what only a call imports is left out."""
+    wanted, found = [module], dict[str, None]()
+    while wanted:
+        name = wanted.pop()
+        path = packaging._file_of(name)
+        if path is None or name in found:
+            continue
+        found[name] = None
+        for node in ast.parse((ROOT / path).read_text()).body:
+            if isinstance(node, ast.Import):
+                wanted += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                wanted += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return list(found)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "blend"])
+def test_what_a_packed_kind_imports_is_packed_and_pinned(kind: str) -> None:
+    pins = {pin.split("==")[0] for pin in pinned((*needed(make(kind, {})), "bentoml"))} | {"bentoml"}
     ours = {*packaging.PACKAGES, *sys.stdlib_module_names}
+    packed = {path.as_posix() for path in modules()}
     distributions = packages_distributions()
-    for path in modules():
+    imported = {name for entry in (*packaging.ENTRY, KINDS[kind].found().__module__) for name in _at_the_top(entry)}
+    for module in sorted(imported):
+        path = packaging._file_of(module)
+        assert path is not None
+        assert path.as_posix() in packed
         for node in ast.parse((ROOT / path).read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             for top in {name.partition(".")[0] for name in names} - ours:
                 from_ = {name.replace("_", "-").lower() for name in distributions[top]}
-                assert from_ & pins, f"{path} imports {top}, which no bento has"
+                assert from_ & pins, f"{path} imports {top}, which no bento of {kind} has"
+
+
+def test_a_bento_pins_what_its_champions_need_and_no_more(tmp_path: Path, scoring_folder: Path) -> None:
+    journeys = simulate(n_customers=40, days=120, seed=1)
+    snapshots = pack(journeys.events).at(str(journeys.events["timestamp"].max()))
+    labels = np.arange(len(snapshots)) % 2
+    scorer = Scorer.load(scoring_folder)
+    rfm = make("rfm", {}).fit(snapshots, labels)
+    blend = Blend({"rfm": rfm, "gbdt": scorer.model})._weighted([0.5, 0.5], 0.0)
+    blended = Scorer(blend, scorer.task | {"name": "blended"}, scorer.schema, scorer.source)
+    blended.save(tmp_path / "champions" / "blended")
+    assert packaging._needed(tmp_path) == tuple(sorted((*NEEDED, "bentoml")))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])

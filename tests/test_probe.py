@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,10 @@ def test_an_embedder_is_saved_by_itself_and_fitted_anew(rows: Rows, tmp_path: Pa
     embedder.fit(early)  # the vocabularies and scales differ
     assert embedder.version != again.version
     assert (embedder.embed(some) != before).any()
+
+
+def test_a_service_needs_no_scikit_learn() -> None:
+    blocked = (
+        "import sys; sys.modules['sklearn'] = None; import models.probe, models.sequence_model, models.embedding_gbdt"
+    )
+    subprocess.run([sys.executable, "-c", blocked], check=True)

@@ -203,6 +203,7 @@ def test_a_worker_that_dies_in_an_epoch_is_followed_by_one_that_goes_on(
     same(died, whole[0])
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_if_it_had_not_been(
     catalogue: Path, whole: tuple[SearchResult, str], rows: Rows, tmp_path: Path
 ) -> None:

@@ -340,7 +340,7 @@ def _stage(axes: Axes, stage: str, losses: pd.DataFrame) -> None:
     axes.set(xlabel="Epoch", ylabel=f"Loss, {stage}")
     lines = [(str(name), {"color": INK, "linestyle": DASHES[names.index(name) % len(DASHES)]}) for name in names]
     lines += [(str(part), {"color": COLOURS[at], "linewidth": 2.4}) for at, part in enumerate(parts[: len(COLOURS)])]
-    write_key(axes, "Dots: the best epoch", lines, right=True, top=True)
+    write_key(axes, "Dots: the best epoch" if "check_loss" in names else "Losses", lines, right=True, top=True)
 
 
 def _key(
