@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
 from experiments.benchmarks.simulated_exam import DAYS, TEST_DAYS, TRAIN_DAYS, label_table
 from features.simulate import Simulation, simulate
 from models.catalogue import make
