@@ -54,7 +54,8 @@ class DecayGRU(nn.Module):
             sizes: (T,) rows that have a step s, falling.
         """
         decay = torch.exp(-gap_days[:, None] * self.log_rate.exp())  # (E, H)
-        states: Tensor = Recurrence.apply(self.inputs(x), decay, self.weight, self.bias, sizes)  # type: ignore[no-untyped-call]
+        gates = self.inputs(x).to(decay.dtype)  # with mixed precision the recurrence itself stays in float32
+        states: Tensor = Recurrence.apply(gates, decay, self.weight, self.bias, sizes)  # type: ignore[no-untyped-call]
         return states
 
 
@@ -68,18 +69,17 @@ class Recurrence(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor, decay: Tensor, weight: Tensor, bias: Tensor, sizes: Sequence[int]) -> Tensor:
         """(E, 3H) inputs' share of the gates, (E, H) decay, (H, 3H) U, (3H,) b → (E, H)."""
         steps, hidden = decay.shape
-        states, kept, new, looked_at = (gates.new_empty(steps, hidden) for _ in range(4))
-        doors = gates.new_empty(steps, 2 * hidden)  # r and z
+        states, kept, new = (gates.new_empty(steps, hidden) for _ in range(3))
+        doors, recalled = gates.new_empty(steps, 2 * hidden), torch.empty_like(gates)  # r and z; k U + b
         state = gates.new_zeros(sizes[0] if len(sizes) else 0, hidden)
         for begin, end in _slices(sizes):
             now, rows = slice(begin, end), end - begin
             k = torch.mul(state[:rows], decay[now], out=kept[now])
-            recalled = torch.addmm(bias, k, weight)  # (rows, 3H)
-            rz = torch.add(gates[now, : 2 * hidden], recalled[:, : 2 * hidden], out=doors[now]).sigmoid_()
-            u = looked_at[now].copy_(recalled[:, 2 * hidden :])
-            n = torch.addcmul(gates[now, 2 * hidden :], rz[:, :hidden], u, out=new[now]).tanh_()
+            u = torch.addmm(bias, k, weight, out=recalled[now])  # (rows, 3H)
+            rz = torch.add(gates[now, : 2 * hidden], u[:, : 2 * hidden], out=doors[now]).sigmoid_()
+            n = torch.addcmul(gates[now, 2 * hidden :], rz[:, :hidden], u[:, 2 * hidden :], out=new[now]).tanh_()
             state = torch.lerp(n, k, rz[:, hidden:], out=states[now])
-        ctx.save_for_backward(decay, weight, states, kept, doors, new, looked_at)
+        ctx.save_for_backward(decay, weight, states, kept, doors, new, recalled)
         ctx.sizes = sizes
         return states
 
@@ -87,14 +87,14 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         """Gradients of gates, decay, U and b."""
         (d_states,) = grads
-        decay, weight, states, kept, doors, new, looked_at = ctx.saved_tensors
+        decay, weight, states, kept, doors, new, recalled = ctx.saved_tensors
         hidden = states.shape[1]
         r, z = doors[:, :hidden], doors[:, hidden:]
         # By h, as far as it does not depend on the steps after: d_n before tanh, d_z before σ; by d_n: d_r before σ.
         by_n = (1 - z).mul_(1 - new * new)
         by_z = (kept - new).mul_(z).mul_(1 - z)
-        by_r = looked_at.mul(r).mul_(1 - r)
-        d_gates, d_recalled, d_kept = (torch.empty_like(part) for part in (torch.cat([doors, new], 1),) * 2 + (kept,))
+        by_r = recalled[:, 2 * hidden :].mul(r).mul_(1 - r)
+        d_gates, d_recalled, d_kept = torch.empty_like(recalled), torch.empty_like(recalled), torch.empty_like(kept)
         transposed = weight.t().contiguous()
         later = states.new_zeros(ctx.sizes[0] if len(ctx.sizes) else 0, hidden)  # d_h from the step after
         for begin, end in reversed(_slices(ctx.sizes)):

@@ -23,7 +23,8 @@ from models.sequence_settings import EncoderSettings
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Floats]
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE, FEWEST_ROWS = 256, 16  # of a block
+BLOCKS = 8  # at least, where there are rows enough: the first ones have the longest journeys
 SERIAL_EVENTS = 2_000  # below this many events a thread costs more than it brings
 
 
@@ -72,7 +73,10 @@ class CompiledGRU:
 
 
 def over_blocks(
-    sequences: SequenceFeatures, snapshots: Snapshots, work: Callable[[SequenceBatch], npt.NDArray[Any]]
+    sequences: SequenceFeatures,
+    snapshots: Snapshots,
+    work: Callable[[SequenceBatch], npt.NDArray[Any]],
+    workers: int | None = None,
 ) -> npt.NDArray[Any]:
     """(n, …) what `work` makes of the steps of (n,) snapshots, in their order.
 
@@ -83,6 +87,7 @@ def over_blocks(
         sequences: fitted.
         snapshots: (n,).
         work: a batch → (B, …) by rank.
+        workers: blocks that run side by side; by default as many as this process has cores.
     """
     events = snapshots.stop - snapshots.start
     if len(snapshots) <= ROWS_AT_ONCE and int(events.sum()) <= SERIAL_EVENTS:
@@ -92,13 +97,14 @@ def over_blocks(
         out[batch.rows] = found
         return out
     order = np.argsort(-events, kind="stable")
-    blocks = [order[at : at + ROWS_AT_ONCE] for at in range(0, len(order), ROWS_AT_ONCE)]
+    size = min(ROWS_AT_ONCE, max(FEWEST_ROWS, -(-len(order) // BLOCKS)))  # whatever the cores: the same bits anywhere
+    blocks = [order[at : at + size] for at in range(0, len(order), size)]
 
     def one(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
         batch = sequences.batch(snapshots.take(rows))
         return rows[batch.rows], work(batch)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
         done = list(pool.map(one, blocks))
     out = np.empty((len(snapshots), *done[0][1].shape[1:]), done[0][1].dtype)
     for rows, found in done:

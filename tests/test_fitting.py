@@ -340,7 +340,17 @@ def test_the_bar_is_shown_on_a_terminal(capsys: pytest.CaptureFixture[str], monk
     assert "check_loss=0." in "".join(capsys.readouterr())
 
 
-def test_ctrl_c_arrives_and_the_fit_can_be_gone_on_with(tmp_path: Path, whole: tuple[Reader, pd.DataFrame]) -> None:
+@pytest.fixture
+def own_sigint() -> Iterator[None]:
+    """Python's own answer to Ctrl-C: a shell ignores it in the processes that it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_arrives_and_the_fit_can_be_gone_on_with(
+    tmp_path: Path, whole: tuple[Reader, pd.DataFrame], own_sigint: None
+) -> None:
     def press() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -307,10 +307,10 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_weights(kind: str, rows: Row
 @pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
-        ("gru", {"hiden": 8}, "'hiden'.*Did you mean 'hidden'"),
-        ("transformer", {"head_droput": 0.1}, "Did you mean 'head_dropout'"),
-        ("probe", {"pretraning_epochs": 1}, "Did you mean 'pretraining_epochs'"),
-        ("embedding_gbdt", {"encoder": {"objectiv": "next"}}, "Did you mean 'objective'"),
+        ("gru", {"hiden": 8}, "'hiden'.*did you mean 'hidden'"),
+        ("transformer", {"head_droput": 0.1}, "did you mean 'head_dropout'"),
+        ("probe", {"pretraning_epochs": 1}, "did you mean 'pretraining_epochs'"),
+        ("embedding_gbdt", {"encoder": {"objectiv": "next"}}, "did you mean 'objective'"),
         ("gru", {"sequences": {"max_step": 5}}, "(?s)sequences.*did you mean 'max_steps'"),
         ("gru", {"sequences": {"order": "random"}}, "(?s)sequences.*order.*'kept' or 'shuffled'"),
         ("probe", {"network": "lstm"}, "network is 'lstm'; it can be gru, transformer"),
