@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "benchmarks" / "s
 
 @pytest.mark.slow
 def test_it_runs_and_prints_its_table(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--quick", "--out", str(tmp_path)]
+    command = [sys.executable, str(SCRIPT), "--quick", "--threads", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     for said in ("steps a second", "end to end", "members: 4", "PyTorch eager", "nn.GRU packed", "fine-tuning", "bars"):

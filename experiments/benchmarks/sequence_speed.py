@@ -60,15 +60,15 @@ def measured(quick: bool, with_compiler: bool, threads: int) -> tuple[dict[str, 
     report["one journey of 100 events to its probability, ms"], more = one_journey(widths[0], 5 if quick else 300)
     bars += more
     report["runtimes side by side"] = side_by_side(widths[0], 8 if quick else 256, rounds, threads, with_compiler)
-    rows = simulated(60 if quick else 2_000)
-    sizes = (16,) if quick else (64, 320)
+    rows = simulated(12 if quick else 2_000)
+    sizes = (8,) if quick else (64, 320)
     report["forward and backward, real steps a second"] = throughput(rows, sizes, widths, rounds, 2 if quick else 6)
     worlds = {"simulated": rows}
     if not quick:
         worlds |= {name: found for name in REAL if (found := real_training_rows(name)) is not None}
     for name, found in worlds.items():
         title = f"batches of 64 and training steps, hidden 128, {name}"
-        report[title], more = waiting(name, found, 2 if quick else 16, rounds)
+        report[title], more = waiting(name, found, 1 if quick else 16, rounds)
         bars += more
     return report, bars
 
