@@ -126,16 +126,16 @@ def score(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score customers: one row out for each row in, in the same order, with `probability` or a `reason` why not.
+    """Score customers: a row out for each row in, in their order: `probability` or `segment`, or a `reason` why not.
 
     Example: `journeylab score models:/demo_churn@champion --events runs/demo/events.parquet --out scores.csv`
     """
     from training.scoring import score_file
 
     frame = score_file(model, events, snapshots, out, progress=console).frame
-    without = int(frame["probability"].isna().sum())
-    note = f"{len(frame):,} rows" + (f", {without:,} without a probability: see their reason" if without else "")
-    _finish(as_json, note, {"out": str(out), "rows": len(frame), "without_probability": without}, "out")
+    without = int(frame["reason"].notna().sum())
+    note = f"{len(frame):,} rows" + (f", {without:,} without an answer: see their reason" if without else "")
+    _finish(as_json, note, {"out": str(out), "rows": len(frame), "without_answer": without}, "out")
 
 
 @app.command()

@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -141,7 +141,7 @@ class Blend:
 
         data = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
         names = [member["name"] for member in data["members"]]
-        members = {name: load_model(folder / f"member_{number}") for number, name in enumerate(names)}
+        members = {name: cast(Model, load_model(folder / f"member_{number}")) for number, name in enumerate(names)}
         return cls(members, seed=data["seed"])._weighted([data["weights"][name] for name in names], data["bias"])
 
     def _weighted(self, weights: npt.ArrayLike, bias: float) -> Self:

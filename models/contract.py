@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +36,24 @@ class Reason:
     contribution: float
 
 
-@runtime_checkable
-class Model(Protocol):
-    """A model takes snapshots, never matrices; its features travel inside it."""
+class Saved(Protocol):
+    """What lies in a folder: see `models.folder`."""
 
     kind: str
+
+    def save(self, folder: Path) -> None:
+        """Write it as data (JSON, LightGBM text, safetensors) into `folder`."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; runs no code from the folder."""
+        ...
+
+
+@runtime_checkable
+class Model(Saved, Protocol):
+    """A model takes snapshots, never matrices; its features travel inside it."""
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
         """Learn from (n,) snapshots and their (n,) 0/1 labels, and from nothing else."""
@@ -48,15 +61,6 @@ class Model(Protocol):
 
     def predict(self, snapshots: Snapshots) -> Vector:
         """(n,) calibrated probabilities in (0, 1)."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write the model as data (JSON, LightGBM text, safetensors) into `folder`; see `models.folder`."""
-        ...
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; runs no code from the folder."""
         ...
 
 
@@ -76,6 +80,23 @@ class HasFeatures(Protocol):
     def feature_table(self) -> pd.DataFrame:
         """One row a feature: `name, group, meaning, importance` (share of the total gain)."""
         ...
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """A model that answers with something else than one probability, such as the segments that a customer is in."""
+
+    @property
+    def answer_columns(self) -> dict[str, str]:
+        """Name → "double" or "string", in the order of `answers`."""
+        ...
+
+    def answers(self, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
+        """Name → (n,) values, None or NaN where there is nothing to say."""
+        ...
+
+
+PROBABILITY = {"probability": "double"}  # what every other model answers
 
 
 class Pruned(Exception):
@@ -134,6 +155,18 @@ class Needs(Protocol):
     def packages(self) -> tuple[str, ...]:
         """Names of further distributions; a class attribute will do."""
         ...
+
+
+def answer_columns(model: Saved) -> dict[str, str]:
+    """What a model's answers are called and of which type they are, as `Answers.answer_columns`."""
+    return model.answer_columns if isinstance(model, Answers) else PROBABILITY
+
+
+def answers(model: Saved, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
+    """Name → (n,) of what a model says about each snapshot."""
+    if isinstance(model, Answers):
+        return model.answers(snapshots)
+    return {"probability": cast(Model, model).predict(snapshots)}
 
 
 def check_labels(snapshots: Snapshots, labels: npt.ArrayLike) -> Vector:

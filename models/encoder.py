@@ -97,18 +97,18 @@ class Encoder(nn.Module):
     def __init__(self, settings: EncoderSettings, sequences: SequenceFeatures) -> None:
         super().__init__()
         self.settings = settings
-        hidden = settings.hidden
-        self.tables = nn.ModuleList([nn.Embedding(size, hidden) for size in sequences.sizes.values()])
+        hidden, inputs = settings.hidden, settings.inputs or settings.hidden
+        self.tables = nn.ModuleList([nn.Embedding(size, inputs) for size in sequences.sizes.values()])
         self.touchpoints = next(iter(sequences.sizes.values()))  # codes of the first category
         for table in self.tables:
             nn.init.normal_(table.weight, std=EMBEDDING_SPREAD)  # type: ignore[arg-type]
-        self.numbers = nn.Linear(sequences.n_numbers, hidden)
+        self.numbers = nn.Linear(sequences.n_numbers, inputs)
         self.dropout = nn.Dropout(settings.dropout)
         self.network: DecayGRU | CausalTransformer
         if settings.network == "gru":
-            self.network = DecayGRU(hidden, hidden)
+            self.network = DecayGRU(inputs, hidden)
         else:
-            self.network = CausalTransformer(hidden, hidden, settings.layers, settings.heads, settings.dropout)
+            self.network = CausalTransformer(inputs, hidden, settings.layers, settings.heads, settings.dropout)
         self.log_rate = nn.Parameter(log_rates(hidden))  # a day, at which the pools forget
         self.dim = len(POOLS) * hidden + sequences.n_context
 
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
 
     def states(self, steps: Steps) -> Tensor:
         """(E, H) what the network knows after each step."""
-        x = self.numbers(steps.numbers)  # (E, H)
+        x = self.numbers(steps.numbers)  # (E, D)
         for table, codes in zip(self.tables, steps.codes, strict=True):
             x = x + table(codes)
         x = self.dropout(x)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from features.errors import DataError
 from models.catalogue import KINDS
-from models.contract import Model
+from models.contract import Saved
 
 FORMAT = 1
+SEGMENTS = "segments"  # `models.segment_book.SegmentBook`, which is no model that a search makes
 
 
-def save_model(model: Model, folder: Path) -> Path:
+def save_model(model: Saved, folder: Path) -> Path:
     """Write `model` into `folder` (made where missing) and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)
@@ -20,7 +21,7 @@ def save_model(model: Model, folder: Path) -> Path:
     return folder
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: Path) -> Saved:
     """Read a model that `save_model` wrote.
 
     Raises:
@@ -30,9 +31,17 @@ def load_model(folder: Path) -> Model:
     if not about.is_file():
         raise DataError(f"No model in {folder}: it has no model.json. Give the folder that a training run saved.")
     found = json.loads(about.read_text(encoding="utf-8"))
-    if found.get("format") != FORMAT or found.get("kind") not in KINDS:
+    if found.get("format") != FORMAT or found.get("kind") not in (*KINDS, SEGMENTS):
         raise DataError(
-            f"The model in {folder} is of kind {found.get('kind')!r}, format {found.get('format')!r}; "
-            f"this version reads format {FORMAT} of {', '.join(KINDS)}. Install the version that saved it."
+            f"The model in {folder} is of kind {found.get('kind')!r}, format {found.get('format')!r}; this version "
+            f"reads format {FORMAT} of {', '.join((*KINDS, SEGMENTS))}. Install the version that saved it."
         )
-    return KINDS[found["kind"]].found().load(folder)
+    return _class(found["kind"]).load(folder)
+
+
+def _class(kind: str) -> type[Saved]:
+    if kind == SEGMENTS:
+        from models.segment_book import SegmentBook
+
+        return SegmentBook
+    return KINDS[kind].found()

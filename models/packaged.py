@@ -1,5 +1,7 @@
 """A scoring folder: a model with all that is needed to score raw events, and the one code that does it.
 
+A model of churn or conversion answers with a `probability`; another kind says what its answers are called
+(`models.contract.Answers`): the columns of a scored frame and the fields of the service's answer follow from that.
 `journeylab score`, the MLflow model (`models.pyfunc`) and the service (`serving.service`) all call `Scorer`; there is
 no second way to a probability. A folder holds what `models.folder` saved, `task.json` and, once a run has recorded
 one, a sample of journeys with their probabilities (`models.parity`).
@@ -32,7 +34,7 @@ from features.pack import pack, pack_columns
 from features.schema import EventSchema
 from features.snapshots import Snapshots
 from features.stages import stage_of, with_stages
-from models.contract import Explains, Model, Needs, Reason, Vector
+from models.contract import Explains, Needs, Reason, Saved, Vector, answer_columns, answers
 from models.folder import load_model, save_model
 
 FORMAT = 1
@@ -52,8 +54,8 @@ class Scored:
     """What came of scoring a batch.
 
     Attributes:
-        frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), `probability` (NaN where none can be
-            given) and `reason` (why none; missing where there is one).
+        frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), the model's answers, such as
+            `probability` (NaN where none can be given), and `reason` (why none; missing where there is one).
         why: for each row what moved the probability; empty lists where there is none or nobody asked.
         unknown: touchpoint never seen in training → events of it.
         quarantined: reason → events set aside by the checks.
@@ -74,7 +76,7 @@ class Scorer:
     """A fitted model, its task, and the events it understands.
 
     Attributes:
-        model: gives calibrated probabilities for snapshots.
+        model: gives calibrated probabilities for snapshots, or other answers (`models.contract.Answers`).
         task: at least `name`, `kind` ("churn", "conversion", "labels") and `horizon_days`.
         source: how the training log was read, as `features.sources.EventSource` dumps it.
         schema: the columns beyond the canonical ones.
@@ -82,7 +84,7 @@ class Scorer:
         about: data fingerprint, training window, base rate, versions: for people and labels.
     """
 
-    model: Model
+    model: Saved
     task: dict[str, Any]
     schema: EventSchema = field(default_factory=EventSchema)
     source: dict[str, Any] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Scorer:
             "source": self.source,
             "schema": self.schema.to_dict(),
             "touchpoints": list(self.touchpoints),
+            "answers": self.answer_columns,
             "about": self.about,
         }
         text = json.dumps(data, indent=1, ensure_ascii=False, default=str)
@@ -168,25 +171,38 @@ class Scorer:
         snapshots = journeys.at(cutoff, journeys.index_of(ids))
         why_not = _why_not(snapshots, ids)
         usable = np.flatnonzero([reason is None for reason in why_not])
-        probability = np.full(len(snapshots), np.nan)
-        probability[usable] = self.probabilities(snapshots.take(usable))
+        given = self.answers(snapshots.take(usable))
         stamps = np.where(cutoff == NOT_A_TIME, np.datetime64("NaT", "us"), cutoff.view("datetime64[us]"))
-        columns = {"customer_id": ids, "cutoff": stamps, "probability": probability, "reason": why_not}
+        answered = {name: _spread(values, usable, len(snapshots)) for name, values in given.items()}
         return Scored(
-            pd.DataFrame(columns),
+            pd.DataFrame({"customer_id": ids, "cutoff": stamps, **answered, "reason": why_not}),
             self._why(snapshots, usable, reasons),
             unknown_touchpoints(journeys, self.touchpoints),
         )
 
     def probabilities(self, snapshots: Snapshots) -> Vector:
-        """(n,) probabilities, block by block, so that the features of a large log need not fit in memory."""
-        if len(snapshots) <= ROWS_AT_ONCE:
-            return self.model.predict(snapshots) if len(snapshots) else np.zeros(0)
-        blocks = np.array_split(np.arange(len(snapshots)), -(-len(snapshots) // ROWS_AT_ONCE))
-        return np.concatenate([self.model.predict(snapshots.take(rows)) for rows in blocks])
+        """(n,) probabilities of a model that gives them."""
+        return self.answers(snapshots)["probability"]
 
-    def score_one(self, journey: Journeys, as_of: int, *, reasons: int = 0) -> tuple[float | None, list[Reason]]:
-        """Probability and reasons for a log of one customer, as `journey` makes it; None without an event before.
+    def answers(self, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
+        """Name → (n,) answers, block by block, so that the features of a large log need not fit in memory."""
+        if len(snapshots) == 0:
+            return {name: np.zeros(0, _dtype(kind)) for name, kind in self.answer_columns.items()}
+        if len(snapshots) <= ROWS_AT_ONCE:
+            return answers(self.model, snapshots)
+        blocks = np.array_split(np.arange(len(snapshots)), -(-len(snapshots) // ROWS_AT_ONCE))
+        given = [answers(self.model, snapshots.take(rows)) for rows in blocks]
+        return {name: np.concatenate([block[name] for block in given]) for name in given[0]}
+
+    @property
+    def answer_columns(self) -> dict[str, str]:
+        """Name → "double" or "string" of what the model answers."""
+        return answer_columns(self.model)
+
+    def score_one(
+        self, journey: Journeys, as_of: int, *, reasons: int = 0
+    ) -> tuple[dict[str, Any] | None, list[Reason]]:
+        """Answers and reasons for a log of one customer, as `journey` makes it; None without an event before.
 
         Args:
             journey: one customer's events.
@@ -196,9 +212,10 @@ class Scorer:
         snapshot = journey.at(as_of)
         if snapshot.stop[0] == 0:
             return None, []
-        probability = float(self.model.predict(snapshot)[0])
+        given = {name: values[0] for name, values in answers(self.model, snapshot).items()}
+        told = {name: float(value) if isinstance(value, np.floating) else value for name, value in given.items()}
         wanted = reasons > 0 and isinstance(self.model, Explains)
-        return probability, self.model.reasons(snapshot, reasons)[0] if wanted else []  # type: ignore[attr-defined]
+        return told, self.model.reasons(snapshot, reasons)[0] if wanted else []  # type: ignore[attr-defined]
 
     def journey(
         self, t: Ints, categories: Mapping[str, Sequence[str | None]], numbers: Mapping[str, Sequence[float | None]]
@@ -242,6 +259,17 @@ class Scorer:
             for row, found in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
                 why[row] = found
         return why
+
+
+def _spread(values: npt.NDArray[Any], rows: Ints, n: int) -> npt.NDArray[Any]:
+    """(n,) with `values` at `rows`, and NaN or None elsewhere."""
+    out = np.full(n, np.nan) if values.dtype.kind == "f" else np.full(n, None, dtype=object)
+    out[rows] = values
+    return out
+
+
+def _dtype(kind: str) -> Any:
+    return np.float64 if kind == "double" else object
 
 
 def read_task(folder: Path) -> dict[str, Any]:
@@ -289,12 +317,12 @@ def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, i
     return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
 
 
-def needed(model: Model | None = None) -> tuple[str, ...]:
+def needed(model: Saved | None = None) -> tuple[str, ...]:
     """The distributions that scoring with `model` needs, by name, what they need themselves left out."""
     return (*NEEDED, *(model.packages if isinstance(model, Needs) else ()))
 
 
-def requirements(model: Model | None = None) -> tuple[str, ...]:
+def requirements(model: Saved | None = None) -> tuple[str, ...]:
     """`needed`, pinned to what is installed: for the MLflow model and `about`."""
     return tuple(pinned(name) for name in needed(model))
 

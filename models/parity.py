@@ -1,4 +1,4 @@
-"""A sample of raw journeys with the probabilities that a run recorded: proof that a model stays the same.
+"""A sample of raw journeys with the answers that a run recorded: proof that a model stays the same.
 
 A run records it beside the model; the packaged service and the tests replay it. Customers get invented names, and
 each journey keeps some events after its cutoff, so that a replay that looked ahead would show.
@@ -7,8 +7,9 @@ each journey keeps some events after its cutoff, so that a replay that looked ah
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ Predict = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def record_sample(scorer: Scorer, snapshots: Snapshots, folder: Path, *, n: int = 50) -> Path:
-    """Write about `n` journeys, spread over the range of probabilities, and what the model gives them.
+    """Write about `n` journeys, spread over the range of answers, and what the model gives them.
 
     Args:
         scorer: with the model as trained.
@@ -45,18 +46,18 @@ def record_sample(scorer: Scorer, snapshots: Snapshots, folder: Path, *, n: int 
     sample = folder / FOLDER
     sample.mkdir(parents=True, exist_ok=True)
     pq.write_table(_raw_events(chosen, names), sample / "events.parquet")
+    given = scorer.answers(chosen)
+    cutoffs = chosen.cutoff.view("datetime64[us]")
     scores = [
-        {"customer_id": name, "cutoff": str(cutoff), "probability": float(p)}
-        for name, cutoff, p in zip(
-            names, chosen.cutoff.view("datetime64[us]"), scorer.probabilities(chosen), strict=True
-        )
+        {"customer_id": name, "cutoff": str(cutoff)} | {key: _plain(values[row]) for key, values in given.items()}
+        for row, (name, cutoff) in enumerate(zip(names, cutoffs, strict=True))
     ]
     (sample / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
     return sample
 
 
 def read_sample(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The events (canonical rows with `cutoff`) and the scores (`customer_id, cutoff, probability`) of a folder.
+    """The events (canonical rows with `cutoff`) and the recorded answers (`customer_id, cutoff, …`) of a folder.
 
     Raises:
         DataError: when the folder has no sample.
@@ -70,25 +71,51 @@ def read_sample(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def largest_difference(folder: Path, predict: Predict) -> float:
-    """The largest difference between the recorded probabilities and those of `predict` on the same events.
+    """The largest difference between the recorded answers and those of `predict` on the same events.
 
     Args:
         folder: a scoring folder with a sample.
-        predict: canonical rows with `cutoff` → `customer_id, probability`, one row a customer.
+        predict: canonical rows with `cutoff` → `customer_id` and the answers, one row a customer.
     """
     events, scores = read_sample(folder)
-    given = predict(events).set_index("customer_id")["probability"].reindex(scores["customer_id"]).to_numpy(np.float64)
-    difference = np.abs(given - scores["probability"].to_numpy(np.float64))
-    return float("inf") if np.isnan(difference).any() else float(difference.max(initial=0.0))
+    given = predict(events).set_index("customer_id").reindex(scores["customer_id"])
+    names = [name for name in scores.columns if name not in ("customer_id", "cutoff")]
+    return max(difference(recorded, given[name].tolist()) for name in names for recorded in [scores[name].tolist()])
+
+
+def difference(recorded: Sequence[Any], given: Sequence[Any]) -> float:
+    """The largest distance of two answers; infinite where one is missing or two texts differ.
+
+    >>> difference([0.5, "s01"], [0.25, "s01"]), difference([0.5], [None]), difference([None], [None])
+    (0.25, inf, 0.0)
+    """
+    return max((_distance(old, new) for old, new in zip(recorded, given, strict=True)), default=0.0)
+
+
+def _distance(old: Any, new: Any) -> float:
+    old, new = (None if value is None or value != value else value for value in (old, new))
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(float(old) - float(new))
+    return 0.0 if old == new else float("inf")
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it; a missing number is null."""
+    if isinstance(value, float | np.floating):
+        return None if value != value else float(value)
+    return value
 
 
 def _spread(scorer: Scorer, snapshots: Snapshots, n: int) -> npt.NDArray[np.int64]:
-    """Rows with events, evenly over the order of probabilities."""
+    """Rows with events, evenly over the order of the first answer."""
     seen = snapshots.stop - snapshots.start
     rows = np.flatnonzero((seen > 0) & (seen <= LONGEST))
     if len(rows) == 0:
         raise DataError(f"No snapshot has between 1 and {LONGEST:,} events before its cutoff: nothing to record.")
-    order = np.argsort(scorer.probabilities(snapshots.take(rows)), kind="stable")
+    first = next(iter(scorer.answers(snapshots.take(rows)).values()))
+    if first.dtype.kind != "f":
+        first = np.unique(np.array([str(value) for value in first]), return_inverse=True)[1]
+    order = np.argsort(first, kind="stable")
     return np.asarray(rows[order[np.unique(np.linspace(0, len(rows) - 1, n).round().astype(np.int64))]])
 
 

@@ -5,13 +5,15 @@
     model.predict(events, params={"as_of": "2011-09-10"})       # one cutoff for all
     model.predict(events.merge(snapshots, on="customer_id"))    # a column `cutoff`: one row for each customer, cutoff
 
-Canonical event rows go in; `customer_id, cutoff, probability, reason` come out. With a column `cutoff`, the rows of
-one customer and cutoff are one journey; events at or after the cutoff may be among them and are not looked at.
+Canonical event rows go in; `customer_id, cutoff, probability, reason` come out, or what else the model answers. With a
+column `cutoff`, the rows of one customer and cutoff are one journey; events at or after the cutoff may be among them
+and are not looked at.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,9 @@ from features.errors import DataError
 from features.event_columns import text_column
 from features.events import as_table
 from features.schema import REQUIRED, EventSchema
+from models.contract import PROBABILITY
 from models.packaged import Scored, Scorer
 
-OUTPUT = ["customer_id", "cutoff", "probability", "reason"]
 logger = logging.getLogger(__name__)
 
 
@@ -35,15 +37,15 @@ class EventModel:
         self.scorer = scorer
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Probabilities for canonical event rows.
+        """Probabilities, or what else the model answers, for canonical event rows.
 
         Args:
             model_input: the events; an optional column `cutoff` says what to predict at.
             params: `as_of`: one cutoff for all customers, ISO 8601.
 
         Returns:
-            `customer_id, cutoff` (UTC, naive), `probability`, `reason` (why there is no probability, else
-            missing), in order of first appearance.
+            `customer_id, cutoff` (UTC, naive), `probability`, `reason` (why there is no answer, else missing), in
+            order of first appearance.
 
         Raises:
             DataError: no event log at all, or both a column `cutoff` and `as_of`.
@@ -80,11 +82,15 @@ def _load_pyfunc(path: str) -> EventModel:
     return EventModel(Scorer.load(Path(path)))
 
 
-def signature(schema: EventSchema | None = None) -> Any:
+def signature(schema: EventSchema | None = None, answered: Mapping[str, str] = PROBABILITY) -> Any:
     """The `mlflow.models.ModelSignature`: names and which are required.
 
     The types are left open: MLflow would refuse whole-number money, numeric identifiers, times with a zone and
     pandas categories, all of which the checks of `features.events` read.
+
+    Args:
+        schema: the columns of the events beyond the canonical ones.
+        answered: name → type of the model's answers, see `models.contract.answer_columns`.
     """
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema
@@ -96,7 +102,7 @@ def signature(schema: EventSchema | None = None) -> Any:
     outputs: list[Any] = [
         ColSpec("string", "customer_id"),
         ColSpec("datetime", "cutoff"),
-        ColSpec("double", "probability"),
+        *(ColSpec(kind, name, required=name in PROBABILITY) for name, kind in answered.items()),
         ColSpec("string", "reason", required=False),
     ]
     params = ParamSchema([ParamSpec("as_of", "string", "")])
@@ -131,4 +137,4 @@ def _answer(scored: Scored, frame: pd.DataFrame) -> pd.DataFrame:
         logger.warning("events set aside: %s", scored.quarantined)
     if scored.unknown:
         logger.warning("events of touchpoints never seen in training: %d", sum(scored.unknown.values()))
-    return frame[OUTPUT]
+    return frame

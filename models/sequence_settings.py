@@ -17,7 +17,7 @@ from features.settings import explain, unknown_key
 
 Network = Literal["gru", "transformer"]
 Objective = Literal["none", "next", "coles", "both"]
-MAY_BE_ZERO = ("seed", "head")  # of the whole numbers among the settings
+MAY_BE_ZERO = ("seed", "head", "inputs")  # of the whole numbers among the settings
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class EncoderSettings:
         network: "gru" (`models.gru`) or "transformer" (`models.transformer`).
         sequences: what a step carries, see `features.sequences.SequenceSettings`.
         hidden: H, units.
+        inputs: D, width of the vector that a step's categories and numbers are summed to; 0: as wide as `hidden`.
         layers, heads: of a Transformer.
         dropout: of what a step carries, and inside a Transformer.
         objective: of pretraining (`models.pretraining`): "next" (touchpoint and time of the next step), "coles" (which
@@ -43,6 +44,7 @@ class EncoderSettings:
     network: Network = "gru"
     sequences: SequenceSettings = field(default_factory=SequenceSettings)
     hidden: int = 128
+    inputs: int = 0
     layers: int = 2
     heads: int = 4
     dropout: float = 0.1

@@ -115,6 +115,7 @@ class Champions:
                 | {
                     "task": self.tasks[name]["task"],
                     "routes": [f"/{route}" for route, of in self.names.items() if of == name],
+                    "answers": self.tasks[name]["answers"],
                     "columns": EventSchema.from_dict(self.tasks[name]["schema"]).to_dict(),
                     "about": self.tasks[name]["about"],
                 }
@@ -152,11 +153,11 @@ class Champions:
     def _score(self, name: str, question: Question, request_id: str) -> dict[str, Any]:
         scorer, origin = self.scorers[name], self.origins[name]
         journey, repeated = scorer.journey(question.t, question.categories, question.numbers)
-        probability, why = scorer.score_one(journey, question.as_of, reasons=question.reasons)
-        if probability is None:
+        given, why = scorer.score_one(journey, question.as_of, reasons=question.reasons)
+        if given is None:
             raise Refused(422, f"No event lies before as_of, {as_text(question.as_of)}: nothing to predict from.")
         answer: dict[str, Any] = {
-            "probability": probability,
+            **given,
             "as_of": as_text(question.as_of),
             "model": {"name": origin.name, "version": origin.version},
             "unknown": _unknown(journey.categories["touchpoint"].names, scorer, question.categories["touchpoint"]),

@@ -24,11 +24,12 @@ REASON = {
         "value": {"type": ["number", "null"]},
     },
 }
-ANSWER = {
+PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1, "description": "Calibrated."}
+TYPES = {"double": {"type": ["number", "null"]}, "string": {"type": ["string", "null"]}}
+ANSWER: dict[str, Any] = {
     "type": "object",
-    "required": ["probability", "as_of", "model", "unknown", "request_id"],
+    "required": ["as_of", "model", "unknown", "request_id"],
     "properties": {
-        "probability": {"type": "number", "minimum": 0, "maximum": 1, "description": "Calibrated."},
         "as_of": {"type": "string", "format": "date-time", "description": "Events at or after it were not looked at."},
         "model": {
             "type": "object",
@@ -87,7 +88,8 @@ def document(champions: Champions, version: str = "0") -> dict[str, Any]:
     paths["/model"] = {"get": _get("What is packaged: names, versions, aliases, columns, training window.", "model")}
     for path, words in PROBES.items():
         paths[f"/{path}"] = {"get": _get(words, path, "text/plain")}
-    schemas = {"Event": event, "Request": request, "Answer": ANSWER, "Reason": REASON, "Error": ERROR}
+    schemas = {"Event": event, "Request": request, "Reason": REASON, "Error": ERROR}
+    schemas |= {_answer_name(task["answers"]): _answer(task["answers"]) for task in champions.tasks.values()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -118,11 +120,14 @@ def _task(route: str, champions: Champions) -> dict[str, Any]:
         code: {"description": words, "content": _json({"$ref": "#/components/schemas/Error"})}
         for code, words in PROBLEMS.items()
     }
-    answer = {"description": "The probability.", "content": _json({"$ref": "#/components/schemas/Answer"})}
+    answered = champions.tasks[name]["answers"]
+    words = " and ".join(column.replace("_", " ") for column in answered)
+    schema = {"$ref": f"#/components/schemas/{_answer_name(answered)}"}
+    answer = {"description": f"{words.capitalize()}.", "content": _json(schema)}
     return {
         "post": {
             "operationId": route,
-            "summary": f"Probability of {task.get('kind', 'the event')}{horizon}",
+            "summary": f"{next(iter(answered)).capitalize()} of {task.get('kind', 'the event')}{horizon}",
             "description": f"Model {origin.name}, version {origin.version}. as_of defaults to now and is echoed; "
             "events at or after it are not looked at. Times without a zone are UTC.",
             "requestBody": {
@@ -132,6 +137,16 @@ def _task(route: str, champions: Champions) -> dict[str, Any]:
             "responses": {"200": answer} | failed,
         }
     }
+
+
+def _answer_name(answered: dict[str, str]) -> str:
+    """The name of a schema for what a task answers: "ProbabilityAnswer", "SegmentAnswer"."""
+    return f"{next(iter(answered)).title().replace('_', '')}Answer"
+
+
+def _answer(answered: dict[str, str]) -> dict[str, Any]:
+    given = {name: PROBABILITY if name == "probability" else TYPES[kind] for name, kind in answered.items()}
+    return ANSWER | {"required": [*given, *ANSWER["required"]], "properties": given | ANSWER["properties"]}
 
 
 def _get(words: str, name: str, media: str = "application/json") -> dict[str, Any]:

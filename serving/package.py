@@ -30,7 +30,7 @@ from features.errors import JourneyLabError
 from models.packaged import NEEDED, needed, read_task
 from models.packaged import pinned as pin
 from models.parity import FOLDER as SAMPLE
-from models.parity import TOLERANCE, read_sample
+from models.parity import TOLERANCE, difference, read_sample
 from serving.champions import Champions, Origin, route_name
 from serving.openapi import document
 from serving.schemas import as_text
@@ -52,7 +52,7 @@ class Packaged:
 
     Attributes:
         tag: name:version in BentoML's store. path: its folder.
-        differences: champion → the largest difference between the recorded and the bento's probabilities.
+        differences: champion → the largest difference between the recorded and the bento's answers.
     """
 
     tag: str
@@ -72,7 +72,7 @@ def package(models: Sequence[str | Path], *, name: str = "journeylab", out: Path
         out: also leave a copy of the finished bento in this folder.
 
     Raises:
-        PackagingError: no model, a build that failed, or probabilities that differ; then no bento is left.
+        PackagingError: no model, a build that failed, or answers that differ; then no bento is left.
         JourneyLabError: a model that cannot be found, or two that cannot live in one bento.
     """
     if not models:
@@ -239,19 +239,20 @@ def _needed(context: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A recorded journey as a request, and the probability that it must get."""
+    """A recorded journey as a request, and the answers that it must get."""
 
     route: str
     body: dict[str, Any]
-    probability: float
+    answers: dict[str, Any]
 
 
 def _recorded(each: _Found) -> list[_Recorded]:
     events, scores = read_sample(each.folder)
     bodies = request_bodies(events)
+    told = scores.drop(columns=["customer_id", "cutoff"]).to_dict("records")
     return [
-        _Recorded(each.route, bodies[customer], float(probability))
-        for customer, probability in zip(scores["customer_id"], scores["probability"], strict=True)
+        _Recorded(each.route, bodies[customer], {str(name): value for name, value in answers.items()})
+        for customer, answers in zip(scores["customer_id"], told, strict=True)
     ]
 
 
@@ -264,12 +265,14 @@ def _prove(source: Path, requests: Sequence[_Recorded]) -> dict[str, float]:
     answer = json.loads(done.stdout)
     if Path(answer["code"]) != source.resolve():
         raise PackagingError(f"The proof ran the code in {answer['code']}, not the bento's: is there a sitecustomize?")
-    given = pd.Series(answer["answers"], dtype="float64")
-    away = (given - [request.probability for request in requests]).abs().fillna(float("inf"))
-    largest = away.groupby([request.route for request in requests]).max()
+    away = [
+        difference(list(request.answers.values()), [(given or {}).get(name) for name in request.answers])
+        for request, given in zip(requests, answer["answers"], strict=True)
+    ]
+    largest = pd.Series(away, dtype="float64").groupby([request.route for request in requests]).max()
     if (worst := float(largest.max())) > TOLERANCE:
         raise PackagingError(
-            f"The bento's probabilities for '{largest.idxmax()}' differ by up to {worst:.3g} from those recorded with "
+            f"The bento's answers for '{largest.idxmax()}' differ by up to {worst:.3g} from those recorded with "
             f"the model (allowed: {TOLERANCE:g}), so no bento was left. Was the code changed since? Train again."
         )
     return {str(name): float(value) for name, value in largest.items()}

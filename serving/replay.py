@@ -2,7 +2,7 @@
 
     cd BENTO/src && python -m serving.replay < requests.json > answers.json
 
-In: a JSON list of `{"route": …, "body": {…}}`. Out: `{"code": folder, "answers": [probability or null, …]}`.
+In: a JSON list of `{"route": …, "body": {…}}`. Out: `{"code": folder, "answers": [{answer: value, …} or null, …]}`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 EVER = datetime(2099, 12, 30, tzinfo=UTC)  # recorded journeys may lie ahead of this machine's clock
 
 
-def replay(requests: list[dict[str, Any]]) -> list[float | None]:
-    """The probability for each request; None where it was refused."""
+def replay(requests: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """The whole answer to each request; None where it was refused."""
     from serving.champions import Champions
     from serving.schemas import Refused
 
     champions = Champions(Path("champions"))
     champions.warm_up()
-    answers: list[float | None] = []
+    answers: list[dict[str, Any] | None] = []
     for request in requests:
         body = json.dumps(request["body"]).encode()
         try:
-            answers.append(champions.answer(request["route"], body, "", EVER)["probability"])
+            answers.append(champions.answer(request["route"], body, "", EVER))
         except Refused:
             answers.append(None)
     return answers

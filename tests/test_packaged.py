@@ -125,7 +125,8 @@ def test_a_request_gives_the_same_bits_as_a_batch(
         numbers = {name: [None if value != value else value for value in own[name].tolist()] for name in NUMBERS}
         t = own["timestamp"].to_numpy("datetime64[us]").astype(np.int64)
         journey, _ = scorer.journey(t, _some(texts), _some(numbers))
-        probability, _ = scorer.score_one(journey, int(cutoff.value // 1000))
+        answers, _ = scorer.score_one(journey, int(cutoff.value // 1000))
+        probability = answers["probability"] if answers else None
         assert (np.nan if probability is None else probability) == pytest.approx(row["probability"], abs=0, nan_ok=True)
 
 

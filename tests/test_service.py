@@ -233,7 +233,7 @@ def test_the_openapi_document_has_examples_that_work(client: Client, champions: 
         answer = client.post(route, json=shown)
         assert answer.status_code == 200
         assert answer.json()["unknown"] == {}
-        declared = spec["components"]["schemas"]["Answer"]["properties"]
+        declared = spec["components"]["schemas"]["ProbabilityAnswer"]["properties"]
         assert set(answer.json()) <= set(declared)
     fields = spec["components"]["schemas"]["Event"]["properties"]
     assert {"timestamp", "touchpoint", "value", "country", "plan"} <= set(fields)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ class Final:
     @cached_property
     def model(self) -> Model:
         """The fitted model."""
-        return Scorer.load(self.folder / "scoring").model
+        return cast(Model, Scorer.load(self.folder / "scoring").model)
 
     @property
     def history(self) -> pd.DataFrame | None:

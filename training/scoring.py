@@ -29,7 +29,7 @@ def score_file(
         model: an MLflow model URI as `training.registry.resolve` takes it, or a scoring folder.
         events: a file or folder, raw as the model was trained on or canonical; read through the model's own adapter.
         snapshots: a table of `customer_id, cutoff`; by default every customer, just after the last event.
-        out: where to write `customer_id, cutoff, probability, reason`; `.csv` or `.parquet`.
+        out: where to write `customer_id, cutoff`, the answers, `reason`; `.csv` or `.parquet`.
         progress: where to show what is going on.
 
     Raises:

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,8 @@ from experiments.benchmarks.sequences.scoring import one_journey, thousands
 from experiments.benchmarks.sequences.training import throughput, waiting
 from experiments.benchmarks.sequences.worlds import REAL, Bar, real_training_rows, simulated
 
+Part = tuple[str, dict[str, Any], list[Bar]]  # a title, figures, bars
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,8 +39,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     hold_to(options.threads)
-    report, bars = measured(options.quick, options.compile, options.threads)
-    show(report, bars)
+    report: dict[str, Any] = {"surroundings": surroundings(options.threads)}
+    bars: list[Bar] = []
+    show("surroundings", report["surroundings"], [])
+    for title, found, more in measured(options.quick, options.compile, options.threads):
+        report[title] = found
+        bars += more
+        show(title, found, more)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "sequence_speed.json"
     path.write_text(json.dumps(report | {"bars": [asdict(bar) | {"met": bar.met} for bar in bars]}, indent=2))
@@ -50,27 +58,24 @@ def hold_to(threads: int) -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-def measured(quick: bool, with_compiler: bool, threads: int) -> tuple[dict[str, Any], list[Bar]]:
-    """Everything, one part after the other."""
+def measured(quick: bool, with_compiler: bool, threads: int) -> Iterator[Part]:
+    """Everything, one part after the other: its title, its figures, its bars."""
     widths = (16,) if quick else (128, 256)
-    rounds, journeys = (1, 24) if quick else (7, 3_072)
-    report: dict[str, Any] = {"surroundings": surroundings(threads)}
-    title = f"{journeys:,} journeys of 100 events, steps a second"
-    report[title], bars = thousands(journeys, widths, rounds)
-    report["one journey of 100 events to its probability, ms"], more = one_journey(widths[0], 5 if quick else 300)
-    bars += more
-    report["runtimes side by side"] = side_by_side(widths[0], 8 if quick else 256, rounds, threads, with_compiler)
+    rounds, journeys = (1, 24) if quick else (3, 1_536)
+    yield f"{journeys:,} journeys of 100 events, steps a second", *thousands(journeys, widths, rounds)
+    yield "one journey of 100 events to its probability, ms", *one_journey(widths[0], 5 if quick else 200)
+    beside = side_by_side(widths[0], 8 if quick else 256, rounds, threads, with_compiler)
+    yield "runtimes side by side", beside, []
     rows = simulated(12 if quick else 2_000)
-    sizes = (8,) if quick else (64, 320)
-    report["forward and backward, real steps a second"] = throughput(rows, sizes, widths, rounds, 2 if quick else 6)
+    sizes = (8,) if quick else (64,)
+    learning = throughput(rows, sizes, widths, rounds, 2 if quick else 3)
+    yield "forward and backward, real steps a second", learning, []
     worlds = {"simulated": rows}
     if not quick:
         worlds |= {name: found for name in REAL if (found := real_training_rows(name)) is not None}
     for name, found in worlds.items():
         title = f"batches of 64 and training steps, hidden 128, {name}"
-        report[title], more = waiting(name, found, 1 if quick else 16, rounds)
-        bars += more
-    return report, bars
+        yield title, *waiting(name, found, 1 if quick else 8, rounds)
 
 
 def surroundings(threads: int) -> dict[str, Any]:
@@ -79,15 +84,14 @@ def surroundings(threads: int) -> dict[str, Any]:
     return packages | {"python": platform.python_version(), "machine": platform.machine(), "threads": threads}
 
 
-def show(report: dict[str, Any], bars: list[Bar]) -> None:
-    """Print the report as a table."""
-    for title, part in report.items():
-        print(title)
-        _show(part, "  ")
-    print("bars")
+def show(title: str, part: dict[str, Any], bars: list[Bar]) -> None:
+    """Print one part as a table, and its bars."""
+    print(title)
+    _show(part, "  ")
     for bar in bars:
         sign, verdict = ("≥" if bar.at_least else "≤"), ("met" if bar.met else "MISSED")
-        print(f"  {bar.name:<70}{bar.found:10.3f} {sign} {bar.wanted} {bar.unit}  {verdict}")
+        print(f"  bar: {bar.name:<70}{bar.found:10.3f} {sign} {bar.wanted} {bar.unit}  {verdict}")
+    print(flush=True)
 
 
 def _show(part: dict[str, Any], indent: str) -> None:

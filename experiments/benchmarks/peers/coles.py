@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--test", action="store_true", help="score the test rows, once, with settings that are final")
     parser.add_argument("--reuse", action="store_true", help="finished trainings of an earlier run, if still the same")
     parser.add_argument("--skip-speed", action="store_true", help="no throughput")
+    parser.add_argument("--skip-quality", action="store_true", help="throughput alone")
     parser.add_argument("--epochs", type=int, help="fewer, to try the script; the figures are then worth nothing")
     parser.add_argument("--python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "peers")
@@ -70,7 +71,7 @@ def main() -> None:
     show_machine()
     if SPEED_TASK in tasks and not asked.skip_speed:
         speed(tasks[SPEED_TASK], asked.python, asked.folder)
-    for name, data in tasks.items():
+    for name, data in () if asked.skip_quality else tasks.items():
         quality(name, data, asked)
     print(f"\n{time.perf_counter() - begun:.0f} s in all")
 

@@ -22,6 +22,7 @@ from training.records import TaskData
 Matrix = npt.NDArray[np.float32]
 
 EPOCHS = (1, 2, 4, 8)
+STEP_WIDTH = 64  # of what the GRU reads; theirs reads 16 a category and one a number side by side, about as much
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def ours_throughput(journeys: Journeys, trained_until: int, settings: ColesSetti
     options = EncoderSettings(
         sequences=SequenceSettings(gather=False, max_steps=settings.longest),  # an event a step, as theirs
         hidden=settings.hidden,
+        inputs=STEP_WIDTH,
         objective="coles",
         pretraining_batch=settings.batch,
         splits=settings.split_count,
