@@ -28,7 +28,7 @@ import pandas as pd
 import pyarrow as pa
 
 from features.errors import DataError
-from features.events import check_events
+from features.events import Checked, check_events
 from features.journeys import NOT_A_TIME, Journeys, id_texts, microseconds
 from features.pack import pack, pack_columns
 from features.schema import EventSchema
@@ -154,15 +154,29 @@ class Scorer:
         Raises:
             DataError: no event log at all, or `cutoffs` without its columns.
         """
-        checked = check_events(events, self.schema, duplicates="quarantine" if self.drops_duplicates else "keep")
-        journeys = pack(with_stages(checked.events, self.source.get("stages") or {}), self.schema)
+        journeys, checked = self.read(events)
         scored = self.score_journeys(journeys, cutoffs, as_of=as_of, reasons=reasons)
         return Scored(scored.frame, scored.why, scored.unknown, checked.counts, checked.quarantine, checked.notes)
 
+    def read(self, events: pa.Table | pd.DataFrame) -> tuple[Journeys, Checked]:
+        """Canonical event rows, checked and packed as in training; and what the checks found.
+
+        Raises:
+            DataError: no event log at all.
+        """
+        checked = check_events(events, self.schema, duplicates="quarantine" if self.drops_duplicates else "keep")
+        return pack(with_stages(checked.events, self.source.get("stages") or {}), self.schema), checked
+
     def score_journeys(
-        self, journeys: Journeys, cutoffs: pd.DataFrame | None = None, *, as_of: Any = None, reasons: bool = False
+        self,
+        journeys: Journeys,
+        cutoffs: pd.DataFrame | None = None,
+        *,
+        as_of: Any = None,
+        reasons: bool = False,
+        count_unknown: bool = True,
     ) -> Scored:
-        """The same for a packed log."""
+        """The same for a packed log; with `count_unknown` the whole log is looked through once more."""
         if cutoffs is None:
             ids = np.asarray(journeys.customer_ids.to_pylist(), dtype=object)
             cutoff = np.full(journeys.n_customers, _one_cutoff(journeys, as_of), dtype=np.int64)
@@ -177,7 +191,7 @@ class Scorer:
         return Scored(
             pd.DataFrame({"customer_id": ids, "cutoff": stamps, **answered, "reason": why_not}),
             self._why(snapshots, usable, reasons),
-            unknown_touchpoints(journeys, self.touchpoints),
+            unknown_touchpoints(journeys, self.touchpoints) if count_unknown else {},
         )
 
     def probabilities(self, snapshots: Snapshots) -> Vector:
@@ -199,51 +213,57 @@ class Scorer:
         """Name → "double" or "string" of what the model answers."""
         return answer_columns(self.model)
 
-    def score_one(
-        self, journey: Journeys, as_of: int, *, reasons: int = 0
-    ) -> tuple[dict[str, Any] | None, list[Reason]]:
-        """Answers and reasons for a log of one customer, as `journey` makes it; None without an event before.
+    def score_one(self, snapshot: Snapshots, *, reasons: int = 0) -> tuple[dict[str, Any], list[Reason]]:
+        """Answers and reasons for one snapshot that has events.
 
         Args:
-            journey: one customer's events.
-            as_of: the cutoff, µs since 1970 UTC.
+            snapshot: of one customer, as known at the cutoff; of a log that `pack_request` made, or any other.
             reasons: how many are wanted.
         """
-        snapshot = journey.at(as_of)
-        if snapshot.stop[0] == 0:
-            return None, []
         given = {name: values[0] for name, values in answers(self.model, snapshot).items()}
         told = {name: float(value) if isinstance(value, np.floating) else value for name, value in given.items()}
         wanted = reasons > 0 and isinstance(self.model, Explains)
         return told, self.model.reasons(snapshot, reasons)[0] if wanted else []  # type: ignore[attr-defined]
 
-    def journey(
-        self, t: Ints, categories: Mapping[str, Sequence[str | None]], numbers: Mapping[str, Sequence[float | None]]
+    @cached_property
+    def reads(self) -> str:
+        """How events are packed: scorers with the same text make the same log of the same events."""
+        stages = self.source.get("stages") or {}
+        return json.dumps([self.schema.to_dict(), list(stages.items()), self.drops_duplicates])
+
+    def pack_request(
+        self,
+        owners: Sequence[str],
+        t: Ints,
+        categories: Mapping[str, Sequence[str | None]],
+        numbers: Mapping[str, Sequence[float | None]],
     ) -> tuple[Journeys, int]:
-        """One customer's events, packed as `score_events` would pack them but without a table, for the service.
+        """Events packed as `score_events` would pack them but without a table, for the service.
 
         Args:
+            owners: (n,) whose event each is.
             t: (n,) µs since 1970 UTC, in source order.
             categories: column → (n,) text, None where missing; `touchpoint` must be there.
             numbers: column → (n,) finite numbers, None where missing.
 
         Returns:
-            The log of one customer, and how many events were left out as equal to an earlier one. Columns outside
+            The log, and how many events were left out as equal to an earlier one. Columns outside
             the schema are ignored.
         """
         wanted = (*self.schema.category_columns, *self.schema.number_columns)
         columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in wanted}
         repeated = 0
         if self.drops_duplicates:
-            rows = _first_of_equals(t, columns)
+            rows = _first_of_equals(t, {"": owners} | columns)
             repeated = len(t) - len(rows)
             if repeated:
                 t, columns = t[rows], {name: [values[row] for row in rows] for name, values in columns.items()}
+                owners = [owners[row] for row in rows]
         if stages := self.source.get("stages"):
             own = columns.get("stage") or [None] * len(t)
             derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
             columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
-        return pack_columns([""] * len(t), t, columns, self.schema), repeated
+        return pack_columns(owners, t, columns, self.schema), repeated
 
     @property
     def drops_duplicates(self) -> bool:

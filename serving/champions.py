@@ -1,4 +1,4 @@
-"""The packaged models, and the whole way from a request's bytes to an answer; nothing here knows of HTTP or BentoML.
+"""The packaged models: where they came from, by which routes they are asked, what they read.
 
 A bento holds one scoring folder a champion under `champions/`, each with a `champion.json` that says where it came
 from. The routes are known from those small files; models are loaded when the service starts.
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.errors import DataError
 from features.schema import EventSchema
-from serving.schemas import Columns, Decoder, Question, Refused, as_text
+from serving.schemas import Columns, Decoder
 
 if TYPE_CHECKING:
     from models.packaged import Scorer
@@ -90,23 +88,6 @@ class Champions:
         """Bytes → `Question` for these columns."""
         return Decoder(self.columns)
 
-    def answer(self, route: str, body: bytes, request_id: str, now: datetime | None = None) -> dict[str, Any]:
-        """Everything that a route does.
-
-        Args:
-            route: a name or kind of task.
-            body: the request, JSON.
-            request_id: echoed.
-            now: what `as_of` defaults to.
-
-        Raises:
-            Refused: when there is no such task, or the request cannot be answered.
-        """
-        if route not in self.names:
-            raise Refused(404, f"There is no task '{route[:60]}' here: this service has {self._listed()}.")
-        question = self.decoder.decode(body, now)
-        return self._score(self.names[route], question, request_id)
-
     def describe(self) -> dict[str, Any]:
         """What is packaged, for `GET /model`."""
         return {
@@ -123,15 +104,14 @@ class Champions:
             ]
         }
 
-    def warm_up(self) -> None:
-        """Load every model and score an invented journey, so that the first caller does not wait for a compiler."""
-        for name, scorer in self.scorers.items():
-            event: dict[str, Any] = dict.fromkeys(scorer.schema.category_columns, "x")
-            event |= dict.fromkeys(scorer.schema.number_columns, 1.0)
-            event |= {"timestamp": "2024-01-01T00:00:00Z", "touchpoint": (*scorer.touchpoints, "visit")[0]}
-            later = event | {"timestamp": "2024-01-03T00:00:00Z"}
-            body = json.dumps({"events": [event, later, later], "reasons": 1}).encode()
-            self.answer(name, body, "warm-up", datetime(2024, 2, 1, tzinfo=UTC))
+    def invented(self, name: str) -> dict[str, Any]:
+        """A request that this champion can answer, with every field that it looks at."""
+        scorer = self.scorers[name]
+        event: dict[str, Any] = dict.fromkeys(scorer.schema.category_columns, "x")
+        event |= dict.fromkeys(scorer.schema.number_columns, 1.0)
+        event |= {"timestamp": "2024-01-01T00:00:00Z", "touchpoint": (*scorer.touchpoints, "visit")[0]}
+        later = event | {"timestamp": "2024-01-03T00:00:00Z"}
+        return {"events": [event, later, later], "reasons": 1, "as_of": "2024-02-01T00:00:00Z"}
 
     def _add(self, folder: Path) -> None:
         task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
@@ -150,30 +130,9 @@ class Champions:
         alone = {kind: names[0] for kind, names in kinds.items() if kind and kind != "labels" and len(names) == 1}
         return alone | {name: name for name in self.tasks}
 
-    def _score(self, name: str, question: Question, request_id: str) -> dict[str, Any]:
-        scorer, origin = self.scorers[name], self.origins[name]
-        journey, repeated = scorer.journey(question.t, question.categories, question.numbers)
-        given, why = scorer.score_one(journey, question.as_of, reasons=question.reasons)
-        if given is None:
-            raise Refused(422, f"No event lies before as_of, {as_text(question.as_of)}: nothing to predict from.")
-        answer: dict[str, Any] = {
-            **given,
-            "as_of": as_text(question.as_of),
-            "model": {"name": origin.name, "version": origin.version},
-            "unknown": _unknown(journey.categories["touchpoint"].names, scorer, question.categories["touchpoint"]),
-            "request_id": request_id,
-        }
-        if question.customer_id is not None:
-            answer["customer_id"] = question.customer_id
-        if question.ignored:
-            answer["ignored_fields"] = list(question.ignored)
-        if repeated:
-            answer["repeated_events"] = repeated
-        if question.reasons:
-            answer["reasons"] = [_reason(reason) for reason in why]
-        return answer
-
-    def _listed(self) -> str:
+    @property
+    def listed(self) -> str:
+        """The routes of tasks, for people."""
         return ", ".join(sorted(self.names)) or "none"
 
 
@@ -190,15 +149,3 @@ def route_name(name: str) -> str:
     if route in RESERVED:
         raise DataError(f"No model can be served as '{route}': the service uses that path. Register another name.")
     return route
-
-
-def _unknown(names: tuple[str, ...], scorer: Scorer, given: Any) -> dict[str, int]:
-    """Touchpoint never seen in training → events of it."""
-    strange = [name for name in names if name not in scorer.known_touchpoints] if scorer.touchpoints else []
-    return {name: sum(1 for value in given if value == name) for name in strange}
-
-
-def _reason(reason: Any) -> Mapping[str, Any]:
-    """A reason as JSON; a feature without a value says null."""
-    value = None if reason.value != reason.value else reason.value
-    return {"subject": reason.subject, "text": reason.text, "contribution": reason.contribution, "value": value}

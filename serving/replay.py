@@ -18,16 +18,16 @@ EVER = datetime(2099, 12, 30, tzinfo=UTC)  # recorded journeys may lie ahead of 
 
 def replay(requests: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
     """The whole answer to each request; None where it was refused."""
+    from serving.answers import Answerer
     from serving.champions import Champions
     from serving.schemas import Refused
 
-    champions = Champions(Path("champions"))
-    champions.warm_up()
+    answerer = Answerer(Champions(Path("champions")))
     answers: list[dict[str, Any] | None] = []
     for request in requests:
         body = json.dumps(request["body"]).encode()
         try:
-            answers.append(champions.answer(request["route"], body, "", EVER))
+            answers.append(answerer.answer(request["route"], body, "", EVER))
         except Refused:
             answers.append(None)
     return answers

@@ -7,55 +7,69 @@ import logging
 import re
 import traceback
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from serving.answers import Answerer
 from serving.champions import Champions
 from serving.openapi import PAGE, document
-from serving.schemas import BODY_BYTES, Refused
+from serving.schemas import ARROW, BATCH_BYTES, BODY_BYTES, JSON, MEDIA_IN, MEDIA_OUT, Refused
+
+if TYPE_CHECKING:
+    from serving.batches import Batches
 
 INLINE_BYTES = 64 * 1024  # a body up to this is answered sooner than a thread wakes; reasons take longer
+BATCHES_AT_ONCE = 2
+ANYTHING = ("*/*", "application/*")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 logger = logging.getLogger("journeylab.serving")
 
 
 def application(champions: Champions) -> Starlette:
-    """The routes of these champions."""
+    """The routes of these champions; `serving.access` keeps the gate."""
+    answerer = Answerer(champions)
+    few = anyio.CapacityLimiter(BATCHES_AT_ONCE)
 
-    async def task(request: Request) -> Response:
-        request_id = _request_id(request)
-        try:
-            body = await _body(request)
-            route = request.path_params["route"]
-            if len(body) <= INLINE_BYTES and b'"reasons"' not in body:
-                answer = champions.answer(route, body, request_id)
-            else:
-                answer = await anyio.to_thread.run_sync(champions.answer, route, body, request_id)
-        except Refused as refused:
-            return _sentence(refused.status, refused.sentence, request_id)
-        except Exception as error:
-            _log(error, request_id)
-            return _sentence(500, "The service failed on this request; its log names the request id.", request_id)
+    async def one(request: Request, request_id: str) -> Response:
+        body = await _body(request, BODY_BYTES)
+        route = request.path_params["route"]
+        if len(body) <= INLINE_BYTES and b'"reasons"' not in body and route != "reasons":
+            answer = answerer.answer(route, body, request_id)
+        else:
+            answer = await anyio.to_thread.run_sync(answerer.answer, route, body, request_id)
         return _json(200, answer, request_id)
 
-    async def model(request: Request) -> Response:
-        return _json(200, champions.describe(), _request_id(request))
+    async def many(request: Request, request_id: str) -> Response:
+        given, wanted = _media(request)
+        body = await _body(request, BATCH_BYTES)
+        as_of = request.query_params.get("as_of")
+        batches = await anyio.to_thread.run_sync(_batches, champions, limiter=few)
+        batch = await anyio.to_thread.run_sync(batches.decode, body, given, as_of, limiter=few)
+        parts = batches.answer(batch, wanted, request_id)
+        first = await anyio.to_thread.run_sync(next, parts, b"", limiter=few)  # what can fail, fails before the status
+        return StreamingResponse(_streamed(first, parts, few), 200, {"X-Request-ID": request_id}, wanted)
 
-    async def openapi(request: Request) -> Response:
-        return _json(200, document(champions), _request_id(request))
+    async def model(request: Request, request_id: str) -> Response:
+        return _json(200, champions.describe(), request_id)
+
+    async def openapi(request: Request, request_id: str) -> Response:
+        return _json(200, document(champions), request_id)
 
     async def page(request: Request) -> Response:
         return Response(PAGE, media_type="text/html")
 
     async def not_that_way(request: Request, error: Exception) -> Response:
         route = request.path_params.get("route", request.url.path.strip("/"))
-        known = route in champions.names or route in ("model", "docs.json", "openapi.json")
+        known = route in (*answerer.routes, "score_batch", "model", "docs.json", "openapi.json")
         status = 405 if known else 404
         said = f"/{route[:60]} does not take {request.method}" if known else f"There is no /{route[:60]} here"
         headers = dict(getattr(error, "headers", None) or {}) if known else {}
@@ -63,26 +77,72 @@ def application(champions: Champions) -> Starlette:
 
     routes = [
         Route("/", page, methods=["GET"]),
-        Route("/model", model, methods=["GET"]),
-        Route("/docs.json", openapi, methods=["GET"]),  # in the place of BentoML's, which knows nothing of these routes
-        Route("/openapi.json", openapi, methods=["GET"]),
-        Route("/{route}", task, methods=["POST"]),
+        Route("/model", _safely(model), methods=["GET"]),
+        Route("/docs.json", _safely(openapi), methods=["GET"]),  # in the place of BentoML's, which knows no such routes
+        Route("/openapi.json", _safely(openapi), methods=["GET"]),
+        Route("/score_batch", _safely(many), methods=["POST"]),
+        Route("/{route}", _safely(one), methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={405: not_that_way})
 
 
-async def _body(request: Request) -> bytes:
+def _safely(work: Callable[[Request, str], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """A route whose refusals are sentences and whose failures say nothing but where to look."""
+
+    async def route(request: Request) -> Response:
+        request_id = _request_id(request)
+        try:
+            return await work(request, request_id)
+        except Refused as refused:
+            return _sentence(refused.status, refused.sentence, request_id)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception as error:
+            _log(error, request_id)
+            return _sentence(500, "The service failed on this request; its log names the request id.", request_id)
+
+    return route
+
+
+@cache
+def _batches(champions: Champions) -> Batches:
+    """Made when it is first wanted: it takes pandas along, which BentoML's parent process does without."""
+    from serving.batches import Batches
+
+    return Batches(champions)
+
+
+async def _streamed(first: bytes, parts: Iterator[bytes], few: anyio.CapacityLimiter) -> AsyncIterator[bytes]:
+    yield first
+    while part := await anyio.to_thread.run_sync(next, parts, b"", limiter=few):
+        yield part
+
+
+def _media(request: Request) -> tuple[str, str]:
+    """What a call to /score_batch sends and what it wants back; the same, or JSON, where it does not say."""
+    given = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if given not in MEDIA_IN:
+        raise Refused(415, f"The body is of type {given[:60]!r}: this route takes {', '.join(MEDIA_IN)}.")
+    asked = [one.partition(";")[0].strip().lower() for one in request.headers.get("accept", "*/*").split(",")]
+    same = given if given in MEDIA_OUT else ARROW
+    for one in asked:
+        if one in (*MEDIA_OUT, *ANYTHING):
+            return given, same if one in ANYTHING else one
+    raise Refused(406, f"This route answers with {', '.join(MEDIA_OUT)}; Accept names none of them.")
+
+
+async def _body(request: Request, most: int) -> bytes:
     """The whole body, unless it is too large or compressed."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused(415, "The body is compressed: send it as it is, without Content-Encoding.")
-    too_large = Refused(413, f"The body is larger than {BODY_BYTES:,} bytes: send fewer events.")
+    too_large = Refused(413, f"The body is larger than {most:,} bytes: send fewer events.")
     said = request.headers.get("content-length", "0")
-    if said.isdecimal() and int(said[:20]) > BODY_BYTES:
+    if said.isdecimal() and int(said[:20]) > most:
         raise too_large
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > BODY_BYTES:
+        if size > most:
             raise too_large
         parts.append(part)
     return b"".join(parts)

@@ -17,7 +17,10 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 from typing_extensions import TypedDict
 
-BODY_BYTES = 8 * 1024 * 1024
+BODY_BYTES, BATCH_BYTES = 8 * 1024 * 1024, 64 * 1024 * 1024
+JSON, NDJSON = "application/json", "application/x-ndjson"
+ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
+MEDIA_IN, MEDIA_OUT = (JSON, ARROW, PARQUET), (JSON, NDJSON, ARROW)
 EVENTS = 10_000
 TEXT_LENGTH = 500
 ID_LENGTH = 200
@@ -110,14 +113,15 @@ class Decoder:
         try:
             request = self.adapter.validate_json(body)
         except ValidationError as error:
-            raise _refusal(error) from None
+            raise refusal(error, '{"events": [...]}') from None
         now = now or datetime.now(UTC)
         events: list[dict[str, Any]] = request["events"]
+        t, categories, numbers = columns_of(events, self.columns)
         return Question(
-            t=np.array([_moment(event["timestamp"], "events", at) for at, event in enumerate(events)], dtype=np.int64),
-            categories=self._categories(events),
-            numbers=self._numbers(events),
-            as_of=_as_of(request.get("as_of"), now),
+            t=t,
+            categories=categories,
+            numbers=numbers,
+            as_of=as_of_moment(request.get("as_of"), now),
             customer_id=_customer(request.get("customer_id"), events),
             reasons=int(request.get("reasons") or 0),
             ignored=self._ignored(events),
@@ -127,22 +131,32 @@ class Decoder:
         """The request's JSON schema, for the OpenAPI document."""
         return self.adapter.json_schema(ref_template="#/components/schemas/{model}")
 
-    def _categories(self, events: list[dict[str, Any]]) -> dict[str, list[str | None]]:
-        columns = {name: [_present(event.get(name)) for event in events] for name in self.columns.categories}
-        if None in columns["touchpoint"]:
-            at = columns["touchpoint"].index(None)
-            raise Refused(422, f"events[{at}].touchpoint is blank: say what happened, such as 'page_view'.")
-        return {name: values for name, values in columns.items() if any(value is not None for value in values)}
-
-    def _numbers(self, events: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-        columns = {name: [event.get(name) for event in events] for name in self.columns.numbers}
-        return {name: values for name, values in columns.items() if any(value is not None for value in values)}
-
     def _ignored(self, events: list[dict[str, Any]]) -> tuple[str, ...]:
         fields: set[str] = set()
         for event in events:
             fields.update(event)
         return tuple(name[:TEXT_LENGTH] for name in sorted(fields - self.columns.all)[:REASONS])
+
+
+def columns_of(
+    events: Sequence[Mapping[str, Any]], columns: Columns
+) -> tuple[npt.NDArray[np.int64], dict[str, list[str | None]], dict[str, list[float | None]]]:
+    """Events as (n,) times in µs and the columns that occur, text and numbers.
+
+    Raises:
+        Refused: a time that is none, a blank touchpoint.
+    """
+    t = np.array([_moment(event["timestamp"], "events", at) for at, event in enumerate(events)], dtype=np.int64)
+    texts = {name: [_present(event.get(name)) for event in events] for name in columns.categories}
+    if None in texts["touchpoint"]:
+        at = texts["touchpoint"].index(None)
+        raise Refused(422, f"events[{at}].touchpoint is blank: say what happened, such as 'page_view'.")
+    numbers = {name: [event.get(name) for event in events] for name in columns.numbers}
+    return t, _occurring(texts), _occurring(numbers)
+
+
+def _occurring(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def _present(value: str | None) -> str | None:
@@ -185,7 +199,12 @@ def _moment(text: str, name: str, at: int | None = None) -> int:
     return (moment - EPOCH) // MICROSECOND
 
 
-def _as_of(text: str | None, now: datetime) -> int:
+def as_of_moment(text: str | None, now: datetime) -> int:
+    """The cutoff that a request asks for, µs since 1970 UTC.
+
+    Raises:
+        Refused: no time, or one that lies in the future.
+    """
     if text is None:
         return (now - EPOCH) // MICROSECOND
     moment = _moment(text, "as_of")
@@ -212,8 +231,14 @@ def as_text(moment_us: int) -> str:
     return (EPOCH + timedelta(microseconds=moment_us)).isoformat().replace("+00:00", "Z")
 
 
-def _refusal(error: ValidationError) -> Refused:
-    """The first thing that pydantic found, as a sentence."""
+def refusal(error: ValidationError, shape: str, fields: Sequence[str] = FIELDS) -> Refused:
+    """The first thing that pydantic found, as a sentence.
+
+    Args:
+        error: of a request's adapter.
+        shape: what a request looks like.
+        fields: that it may have.
+    """
     problem = error.errors(include_url=False)[0]
     kind, where, value = problem["type"], _path(problem["loc"]), problem["input"]
     more = f" ({error.error_count():,} problems in all)" if error.error_count() > 1 else ""
@@ -223,13 +248,14 @@ def _refusal(error: ValidationError) -> Refused:
     if kind == "missing":
         return Refused(422, f"{where} is missing{more}: it is needed.")
     if kind == "extra_forbidden":
-        return Refused(422, f"{where} is no field of a request{more}: it takes {', '.join(FIELDS)}.")
+        return Refused(422, f"{where} is no field of a request{more}: it takes {', '.join(fields)}.")
     if kind == "too_short":
-        return Refused(422, "events is empty: send at least one event.")
+        return Refused(422, f"{where} is empty: send at least one.")
     if kind == "too_long":
-        return Refused(413, f"events holds more than {EVENTS:,} events: send the latest {EVENTS:,}.")
+        most, what = f"{context['max_length']:,}", where.rpartition(".")[2]
+        return Refused(413, f"{where} holds more than {most} {what}: send up to {most}.")
     if not problem["loc"]:
-        return Refused(422, 'The body is no JSON object: send {"events": [...]}.')
+        return Refused(422, f"The body is no JSON object: send {shape}.")
     return Refused(422, f"{where} {_wrong(kind, problem['msg'], context)}{_found(value)}{more}.")
 
 

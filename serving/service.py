@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import bentoml
 
+from serving.access import TokenGate, Tokens
 from serving.champions import Champions
 from serving.routes import application
 
@@ -41,4 +43,10 @@ class JourneyLab:
     """Calibrated probabilities from a customer's raw events."""
 
     def __init__(self) -> None:
-        champions.warm_up()
+        from serving.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
+
+        warm_up(champions)
+
+
+gated: Any = JourneyLab
+gated.add_asgi_middleware(TokenGate, tokens=Tokens())

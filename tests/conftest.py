@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +22,8 @@ from models.packaged import Scorer, touchpoints_seen
 from models.parity import record_sample
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from training.train import TrainResult
 
 # In CI the property tests draw the same examples each time, so that a change is judged by what it changed; elsewhere
@@ -29,6 +33,32 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+class Client:
+    """The application without a server."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    def ask(self, method: str, path: str, **how: Any) -> httpx.Response:
+        async def once() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self.transport, base_url="http://test") as client:
+                return await client.request(method, path, **how)
+
+        return asyncio.run(once())
+
+    def get(self, path: str) -> httpx.Response:
+        return self.ask("GET", path)
+
+    def post(self, path: str, **how: Any) -> httpx.Response:
+        return self.ask("POST", path, **how)
+
+
+@pytest.fixture(scope="session")
+def client_of() -> type[Client]:
+    """An ASGI application → something to send requests to."""
+    return Client
 
 
 @pytest.fixture(scope="session")

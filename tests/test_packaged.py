@@ -124,10 +124,11 @@ def test_a_request_gives_the_same_bits_as_a_batch(
         texts = {name: own[name].astype(object).where(own[name].notna(), None).tolist() for name in TEXTS}
         numbers = {name: [None if value != value else value for value in own[name].tolist()] for name in NUMBERS}
         t = own["timestamp"].to_numpy("datetime64[us]").astype(np.int64)
-        journey, _ = scorer.journey(t, _some(texts), _some(numbers))
-        answers, _ = scorer.score_one(journey, int(cutoff.value // 1000))
-        probability = answers["probability"] if answers else None
-        assert (np.nan if probability is None else probability) == pytest.approx(row["probability"], abs=0, nan_ok=True)
+        journey, _ = scorer.pack_request([""] * len(t), t, _some(texts), _some(numbers))
+        snapshot = journey.at(int(cutoff.value // 1000))
+        assert (snapshot.stop[0] == 0) == np.isnan(row["probability"])
+        if snapshot.stop[0]:
+            assert scorer.score_one(snapshot)[0]["probability"] == row["probability"]
 
 
 TEXTS = ("touchpoint", "channel", "stage", "item", "country", "plan")
@@ -142,12 +143,12 @@ def test_the_second_of_two_equal_events_is_left_out_only_where_training_did(scor
     t, columns = np.array([SECOND_US, SECOND_US, SECOND_US]), {"touchpoint": ["a", "a", "b"]}
     strict = replace(scorer, source={"duplicates": "quarantine", "adapter": "table"})
     adapted = replace(scorer, source={"duplicates": "quarantine", "adapter": "online_retail"})
-    assert [one.journey(t, columns, {})[1] for one in (scorer, strict, adapted)] == [0, 1, 0]
+    assert [one.pack_request([""] * len(t), t, columns, {})[1] for one in (scorer, strict, adapted)] == [0, 1, 0]
 
 
 def test_the_stage_follows_the_touchpoint_on_both_ways(scorer: Scorer) -> None:
     t = np.array([SECOND_US * 60 * 60 * 24 * 400] * 2)
-    journey, _ = scorer.journey(t, {"touchpoint": ["sign_up", "other"], "stage": ["x", "y"]}, {})
+    journey, _ = scorer.pack_request([""] * len(t), t, {"touchpoint": ["sign_up", "other"], "stage": ["x", "y"]}, {})
     stage = journey.categories["stage"]
     assert [stage.names[code] for code in stage.codes] == ["awareness", "y"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import shutil
@@ -12,14 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pandas as pd
 import pytest
-from starlette.applications import Starlette
 
 from features.errors import DataError
 from models.packaged import Scorer
 from models.parity import read_sample
+from serving.answers import Answerer
 from serving.champions import Champions, Origin, route_name
 from serving.openapi import document, example
 from serving.package import request_bodies
@@ -31,24 +29,7 @@ GOOD = {"timestamp": "2024-05-01T10:00:00Z", "touchpoint": "visit"}
 AS_OF = "2024-06-01T00:00:00Z"
 
 
-class Client:
-    """The application without a server."""
-
-    def __init__(self, app: Starlette) -> None:
-        self.transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-
-    def ask(self, method: str, path: str, **how: Any) -> httpx.Response:
-        async def once() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self.transport, base_url="http://test") as client:
-                return await client.request(method, path, **how)
-
-        return asyncio.run(once())
-
-    def get(self, path: str) -> httpx.Response:
-        return self.ask("GET", path)
-
-    def post(self, path: str, **how: Any) -> httpx.Response:
-        return self.ask("POST", path, **how)
+Client = Any  # `client_of` of conftest makes them
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +41,8 @@ def champions(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def client(champions: Champions) -> Client:
-    return Client(application(champions))
+def client(champions: Champions, client_of: Any) -> Client:
+    return client_of(application(champions))
 
 
 def test_the_answer_is_the_scorers(client: Client, scoring_folder: Path) -> None:
@@ -258,7 +239,7 @@ def test_two_champions_of_one_kind_answer_by_name_alone(scoring_folder: Path, tm
     champions = Champions(tmp_path)
     assert sorted(champions.names) == ["first", "second"]
     with pytest.raises(Refused, match=r"There is no task 'churn' here: this service has first, second\."):
-        champions.answer("churn", b"{}", "")
+        Answerer(champions).answer("churn", b"{}", "")
 
 
 def test_champions_that_cannot_live_together_are_refused(scoring_folder: Path, tmp_path: Path) -> None:
@@ -280,8 +261,8 @@ def test_the_services_own_paths_are_no_names() -> None:
         route_name("metrics")
 
 
-def test_a_service_without_champions_is_whole(tmp_path: Path) -> None:
-    client = Client(application(Champions(tmp_path)))
+def test_a_service_without_champions_is_whole(tmp_path: Path, client_of: Any) -> None:
+    client = client_of(application(Champions(tmp_path)))
     assert client.get("/openapi.json").status_code == 200
     assert client.post("/churn", json={}).json()["error"].startswith("There is no task 'churn' here")
 
@@ -305,7 +286,7 @@ def test_the_service_does_not_import_what_trains(scoring_folder: Path, tmp_path:
 import sys
 import serving.service as service
 light = [name for name in ("lightgbm", "numba", "pandas", "pyarrow") if name in sys.modules]
-service.champions.warm_up()
+service.JourneyLab()
 heavy = [name for name in ("mlflow", "optuna", "lightning", "torch", "training", "experiments", "matplotlib")
          if name in sys.modules]
 print(light, heavy, sorted(service.champions.names))

@@ -25,8 +25,8 @@ from models.catalogue import make
 from training.evaluation import evaluate, paired_bootstrap
 
 LIFT_AT_LEAST = 0.97
-ENCODER = {"hidden": 64, "objective": "next", "pretraining_epochs": 12}
-GRU = ENCODER | {"epochs": 6, "members": 2, "batch_size": 64, "head_dropout": 0.2}
+ENCODER = {"hidden": 64, "inputs": 32, "objective": "next", "pretraining_epochs": 9}
+GRU = ENCODER | {"epochs": 4, "members": 3, "batch_size": 64, "head_dropout": 0.2}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "LightGBM": ("gbdt", {}),
     "GRU": ("gru", GRU),
@@ -93,8 +93,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
     simulation = simulate(asked.customers, DAYS, asked.seed)
-    examine_pretraining(simulation)
     examine_order(simulation)
+    examine_pretraining(simulation)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,155 @@
+"""Who may call the service: bearer tokens from a file or the environment; without any, this machine alone.
+
+    JOURNEYLAB_TOKENS_FILE=/run/secrets/tokens     # one a line; read again when it changes, so tokens rotate
+    JOURNEYLAB_TOKENS="first second"               # or in the environment, apart by spaces or commas
+
+Every route asks for `Authorization: Bearer TOKEN`, but health, metrics and the API's own documentation. With no token
+configured the service answers requests that came to a loopback address and refuses all others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from features.errors import ConfigError
+
+TOKENS, TOKENS_FILE = "JOURNEYLAB_TOKENS", "JOURNEYLAB_TOKENS_FILE"
+SHORTEST_TOKEN = 16
+EXEMPT = frozenset(("/", "/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/docs.json"))
+EXEMPT_FOLDER = "/static_content/"  # the documentation's viewer
+LOOK_AGAIN_S = 1.0  # how often the file's date is looked at
+NO_TOKEN = "This service wants a token: send it as 'Authorization: Bearer TOKEN'."
+NOT_FROM_THERE = "No token is configured, so this service answers its own machine only: see JOURNEYLAB_TOKENS_FILE."
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Tokens:
+    """The tokens that are accepted now.
+
+    Args:
+        environment: where they, or the name of their file, are looked up.
+
+    Raises:
+        ConfigError: a file that cannot be read, or a token that is too short or no plain text.
+    """
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        given = environment.get(TOKENS_FILE)
+        self.path = Path(given) if given else None
+        self._fixed = _digests(re.split(r"[\s,]+", environment.get(TOKENS, "")), TOKENS)
+        self._read: frozenset[bytes] = frozenset()
+        self._dated, self._looked = -1, 0.0
+        if self.path is not None:
+            self._refresh(strict=True)
+
+    @property
+    def configured(self) -> bool:
+        """Whether there are any; a file without one is a configuration, too: it lets nobody in."""
+        return self.path is not None or bool(self._fixed)
+
+    def accept(self, token: str) -> bool:
+        """Whether a token is one of them; takes as long for any that is not."""
+        if self.path is not None and time.monotonic() - self._looked > LOOK_AGAIN_S:
+            self._refresh(strict=False)
+        asked = _digest(token)
+        found = False
+        for known in (*self._fixed, *self._read):
+            found |= hmac.compare_digest(known, asked)
+        return found
+
+    def _refresh(self, strict: bool) -> None:
+        """Read the file if it changed; one that has become unreadable leaves the tokens as they were."""
+        assert self.path is not None
+        self._looked = time.monotonic()
+        try:
+            dated = self.path.stat().st_mtime_ns
+            if dated != self._dated:
+                lines = self.path.read_text(encoding="utf-8").splitlines()
+                self._read = _digests([line.strip() for line in lines if not line.startswith("#")], str(self.path))
+                self._dated = dated
+        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            if strict:
+                raise ConfigError(f"The tokens in {TOKENS_FILE}={self.path} cannot be used: {error}") from None
+
+
+class TokenGate:
+    """ASGI middleware that lets in who may come in.
+
+    Args:
+        app: the rest.
+        tokens: the tokens.
+    """
+
+    def __init__(self, app: App, tokens: Tokens) -> None:
+        self.app, self.tokens = app, tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401 or 403 with a sentence."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if not self.tokens.configured:
+            if not _is_own(scope):
+                await _refuse(send, 403, NOT_FROM_THERE)
+                return
+        elif not is_exempt(scope["path"]) and not self.tokens.accept(_bearer(scope)):
+            await _refuse(send, 401, NO_TOKEN)
+            return
+        await self.app(scope, receive, send)
+
+
+def is_exempt(path: str) -> bool:
+    """Whether a path is open to everybody."""
+    return path in EXEMPT or (path.startswith(EXEMPT_FOLDER) and ".." not in path)
+
+
+def _bearer(scope: Scope) -> str:
+    """The token that came along; empty where there is none, or more than one header, which could mean either."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(given) != 1:
+        return ""
+    kind, _, token = given[0].decode("latin-1").strip().partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def _is_own(scope: Scope) -> bool:
+    """Whether the request reached a loopback address of this machine."""
+    host = str((scope.get("server") or ("127.0.0.1",))[0])  # a socket file has no address
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "testserver")
+
+
+async def _refuse(send: Send, status: int, sentence: str) -> None:
+    body = json.dumps({"error": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _digests(tokens: list[str], where: str) -> frozenset[bytes]:
+    given = [token for token in tokens if token]
+    if any(len(token) < SHORTEST_TOKEN or not token.isascii() for token in given):
+        raise ConfigError(f"A token in {where} has fewer than {SHORTEST_TOKEN} characters, or one beyond ASCII.")
+    return frozenset(_digest(token) for token in given)
+
+
+def _digest(token: str) -> bytes:
+    """Of one length for all, so that a comparison tells nothing of a token's length."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
