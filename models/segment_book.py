@@ -70,6 +70,12 @@ class SegmentBook:
         """The partition that `segment` is of."""
         return self.partitions[self.main]
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the partitions need to run, together."""
+        named = (getattr(partition, "packages", ()) for partition in self.partitions.values())
+        return tuple(sorted({name for names in named for name in names}))
+
     def table(self) -> pd.DataFrame:
         """One row a segment: `scheme, id, name, words`."""
         rows = [
@@ -117,9 +123,9 @@ def _loaded(folder: Path, kinds: Any) -> Iterator[Segmentation]:
 def _kinds() -> dict[str, Callable[[Path], Segmentation]]:
     """Kind → how it is read; imported when wanted, by a statement, which tells packaging what a bento needs."""
     from models.clusters import FoundSegments
-    from models.rule_segments import ListSegments, RuleSegments
+    from models.rule_segments import RuleSegments
 
-    return {each.kind: each.load for each in (FoundSegments, RuleSegments, ListSegments)}
+    return {FoundSegments.kind: FoundSegments.load, RuleSegments.kind: RuleSegments.load}
 
 
 def _looked_up(partition: Segmentation, places: npt.NDArray[np.int32], what: str) -> npt.NDArray[np.object_]:

@@ -215,8 +215,8 @@ def refuse(*args, dir=None, **kwargs):
         raise OSError("read-only file system")
     return real(*args, dir=dir, **kwargs)
 tempfile.TemporaryFile = refuse
-from serving.service import champions
-champions.warm_up()
+from serving.service import JourneyLab
+JourneyLab()
 from features.kernels_rows import fill_rows
 print(fill_rows._cache.cache_path, sum(fill_rows.stats.cache_hits.values()), sum(fill_rows.stats.cache_misses.values()))
 """

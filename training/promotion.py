@@ -1,8 +1,10 @@
-"""Who may be champion: the rule, pure statistics on rows that no model has seen. `training.registry` carries it out.
+"""Who may be champion: the rules, pure statistics. `training.registry` carries them out.
 
-A challenger takes over from a champion only if, on the same rows, the 95 % interval of the AUROC difference
-(challenger − champion) stays above −0.005 and the Brier score is not surely worse. The first champion must surely beat
-each straw man. Everything else stays a challenger, with the reason in a sentence.
+Models are compared on rows that none has seen. A challenger takes over from a champion only if, on the same rows, the
+95 % interval of the AUROC difference (challenger − champion) stays above −0.005 and the Brier score is not surely
+worse. The first champion must surely beat each straw man. Segments are judged by stability: clusters of resampled
+customers must agree, and those who have a segment must keep it. Everything else stays a challenger, with the reason in
+a sentence.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from training.evaluation import check_labels, paired_bootstrap
 AUROC_MARGIN = 0.005
 FEWEST_EACH = 50  # positives and negatives: below, the interval of an AUROC difference is wider than any gain
 FEWEST_CUSTOMERS = 50
+STABLE, LESS_STABLE = 0.8, 0.05  # adjusted Rand index of bootstrap samples: at least, and how much below the champion's
+KEPT = 0.8  # share of the customers who keep the segment that they had
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,35 @@ def decide(
         for name, p in straw_men.items()
     }
     return _against_straw_men(beaten)
+
+
+def decide_by_stability(candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
+    """Whether new segments may take the place of those in use.
+
+    Args:
+        candidate: metrics of its run: `stability` where segments were found and not set by rules alone, `kept_share`
+            where they were matched with those in use.
+        champion: metrics of the run in use; None where there is none.
+    """
+    stability, kept = candidate.get("stability"), candidate.get("kept_share")
+    figures = {"stability": {name: value for name, value in candidate.items() if name in ("stability", "kept_share")}}
+    if stability is None:
+        return Decision("champion", "Its segments are set by rules, which are stable by what they are.", figures)
+    said = f"stability {stability:.2f} (adjusted Rand index of resampled fits)"
+    if stability < STABLE:
+        return Decision("challenger", f"Its segments would change with the sample: {said}, {STABLE} is asked.", figures)
+    if champion is None:
+        return Decision("champion", f"First champion: {said}.", figures)
+    before = champion.get("stability", 0.0)
+    said += f" against {before:.2f}"
+    if stability < before - LESS_STABLE:
+        return Decision("challenger", f"It is less stable than the champion: {said}.", figures)
+    if kept is None:
+        return Decision("challenger", "It was not matched with the segments in use: segment again.", figures)
+    if kept < KEPT:
+        reason = f"Only {kept:.0%} of the customers would keep their segment, {KEPT:.0%} are asked; {said}."
+        return Decision("challenger", reason, figures)
+    return Decision("champion", f"As stable as the champion: {said}; {kept:.0%} of the customers keep theirs.", figures)
 
 
 def _against_champion(found: dict[str, float]) -> Decision:

@@ -34,7 +34,7 @@ from features.sources import load_journeys
 from models.packaged import Scorer
 from training.experiment import Experiment
 from training.progress import say, stage
-from training.promotion import Decision, comparison_rows, decide
+from training.promotion import Decision, comparison_rows, decide, decide_by_stability
 from training.records import resolved_experiment
 from training.tracking import connect, quiet
 
@@ -177,6 +177,9 @@ def _compare(
     candidate: ResolvedModel, champion: ResolvedModel | None, client: MlflowClient, progress: Console | None
 ) -> tuple[Decision, str]:
     """The decision, and which rows it is on."""
+    if candidate.tags.get("judged_by") == "stability":
+        figures = [client.get_run(each.run_id).data.metrics for each in (candidate, champion) if each is not None]
+        return decide_by_stability(figures[0], figures[1] if champion is not None else None), ""
     experiment = _experiment_of(candidate)
     with stage(progress, f"Reading {experiment.events.path}"):
         journeys = load_journeys(experiment.events)

@@ -1,0 +1,199 @@
+"""Intervals and tests for the figures of segments: shares, means and differences, with customers as the unit.
+
+A customer can have several rows (one a cutoff) that hang together, so a figure's interval counts customers: the rows of
+one are summed first, and the spread of those sums decides how sure the figure is.
+
+>>> low, high = wilson(8, 10)
+>>> round(float(low), 3), round(float(high), 3)
+(0.49, 0.943)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+LEVEL = 0.95
+MANY_CUSTOMERS = 20_000  # beyond these the mean is as good as normal, and resampling only costs time
+CHUNK_CELLS = 2_000_000  # replicates × customers at a time
+NOT_KNOWN = float("nan")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its interval.
+
+    Attributes:
+        value: NaN where there are no rows.
+        low: of the interval.
+        high: likewise.
+        rows: how many rows it was taken from.
+        customers: how many customers they belong to.
+    """
+
+    value: float
+    low: float
+    high: float
+    rows: int
+    customers: int
+
+
+NO_FIGURE = Figure(NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, 0, 0)
+
+
+def normal_quantile(level: float) -> float:
+    """How many standard errors an interval of this level reaches to either side."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def wilson(positives: npt.ArrayLike, rows: npt.ArrayLike, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """The score interval of shares (Wilson 1927, JASA 22:209); NaN where there are no rows.
+
+    Args:
+        positives: (…) how many of the rows; need not be whole.
+        rows: (…) of how many.
+        level: how often the interval holds the true share.
+    """
+    k, n = np.asarray(positives, np.float64), np.asarray(rows, np.float64)
+    z = normal_quantile(level)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = k / n
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    known = n > 0
+    return (
+        np.where(known, np.clip(middle - half, 0.0, p), np.nan),  # rounding must not leave the share outside
+        np.where(known, np.clip(middle + half, p, 1.0), np.nan),
+    )
+
+
+def difference_of_shares(
+    positives: npt.ArrayLike,
+    rows: npt.ArrayLike,
+    other_positives: npt.ArrayLike,
+    other_rows: npt.ArrayLike,
+    level: float = LEVEL,
+) -> tuple[Floats, Floats]:
+    """The interval of p − p′ from the Wilson intervals of both (Newcombe 1998, Stat. Med. 17:873, method 10).
+
+    Args:
+        positives: (…) in the one group.
+        rows: (…) of the one group.
+        other_positives: (…) in the other.
+        other_rows: (…) of the other.
+        level: how often the interval holds the true difference.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.asarray(positives, np.float64) / np.asarray(rows, np.float64)
+        q = np.asarray(other_positives, np.float64) / np.asarray(other_rows, np.float64)
+    p_low, p_high = wilson(positives, rows, level)
+    q_low, q_high = wilson(other_positives, other_rows, level)
+    low = p - q - np.sqrt((p - p_low) ** 2 + (q_high - q) ** 2)
+    high = p - q + np.sqrt((p_high - p) ** 2 + (q - q_low) ** 2)
+    return low, high
+
+
+def share_over_customers(y: npt.ArrayLike, customers: npt.ArrayLike, level: float = LEVEL) -> Figure:
+    """The share of ones among rows, with a Wilson interval on as many rows as the customers are worth.
+
+    Rows of one customer that agree tell less than rows of several, by the design effect: the variance of the share
+    with customers as the unit over that of independent rows (Kish 1965), never taken below 1.
+
+    Args:
+        y: (n,) 0 or 1; NaN is left out.
+        customers: (n,) int codes of whom the rows belong to.
+        level: of the interval.
+    """
+    values, codes, n_customers = _known(y, customers)
+    n = len(values)
+    if not n:
+        return NO_FIGURE
+    sums, counts = _by_customer(values, codes, n_customers)
+    p = float(values.mean())
+    worth = float(n_customers)  # where nobody or everybody is positive, rows of one customer count once
+    if 0 < p < 1 and n_customers > 1:
+        few = n_customers / (n_customers - 1) * (n - 1) / n  # 1 where each customer has one row
+        variance = float(((sums - p * counts) ** 2).sum()) / n**2 * few
+        worth = n / max(1.0, variance / (p * (1 - p) / n))
+    low, high = wilson(p * worth, worth, level)
+    return Figure(p, float(low), float(high), n, n_customers)
+
+
+def mean_over_customers(
+    values: npt.ArrayLike, customers: npt.ArrayLike, *, n_boot: int = 1000, seed: int = 0, level: float = LEVEL
+) -> Figure:
+    """The mean over rows with a percentile interval from resampling customers.
+
+    Sums of money have long tails, which the bootstrap follows and a normal interval does not; beyond 20,000 customers
+    the two agree and the normal one is taken. One customer alone has no interval.
+
+    Args:
+        values: (n,) numbers; NaN is left out.
+        customers: (n,) int codes of whom the rows belong to.
+        n_boot: replicates.
+        seed: of the resampling.
+        level: of the interval.
+    """
+    kept, codes, n_customers = _known(values, customers)
+    if not len(kept):
+        return NO_FIGURE
+    sums, counts = _by_customer(kept, codes, n_customers)
+    mean = float(sums.sum() / counts.sum())
+    if n_customers < 2:
+        return Figure(mean, NOT_KNOWN, NOT_KNOWN, len(kept), n_customers)
+    if n_customers > MANY_CUSTOMERS:
+        spread = np.sqrt(((sums - mean * counts) ** 2).sum() * n_customers / (n_customers - 1)) / counts.sum()
+        half = normal_quantile(level) * float(spread)
+        return Figure(mean, mean - half, mean + half, len(kept), n_customers)
+    low, high = np.quantile(_means(sums, counts, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
+    return Figure(mean, float(low), float(high), len(kept), n_customers)
+
+
+def q_values(p: npt.ArrayLike) -> Floats:
+    """False discovery rates of Benjamini & Hochberg (1995), JRSS B 57:289; NaN stays NaN and counts as no test.
+
+    >>> q_values([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    values = np.asarray(p, np.float64)
+    q = np.full(values.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    scaled = values[order] * len(order) / np.arange(1, len(order) + 1)
+    q[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    return q
+
+
+def _known(values: npt.ArrayLike, customers: npt.ArrayLike) -> tuple[Floats, Ints, int]:
+    """Values that are known, and codes of their customers from 0 on without gaps."""
+    numbers, who = np.asarray(values, np.float64).reshape(-1), np.asarray(customers).reshape(-1)
+    if len(numbers) != len(who):
+        raise DataError(f"{len(numbers)} figures and {len(who)} customers: give one of each for every row")
+    known = np.isfinite(numbers)
+    names, codes = np.unique(who[known], return_inverse=True)
+    return numbers[known], codes.astype(np.int64), len(names)
+
+
+def _by_customer(values: Floats, codes: Ints, n_customers: int) -> tuple[Floats, Floats]:
+    """(n_customers,) sums and counts of rows."""
+    counts = np.bincount(codes, minlength=n_customers).astype(np.float64)
+    return np.bincount(codes, values, n_customers).astype(np.float64, copy=False), counts
+
+
+def _means(sums: Floats, counts: Floats, n_boot: int, seed: int) -> Floats:
+    """(n_boot,) the mean in each resampling of customers."""
+    rng = np.random.default_rng(seed)
+    portion = max(1, CHUNK_CELLS // len(sums))
+    found = []
+    for first in range(0, n_boot, portion):
+        drawn = rng.integers(len(sums), size=(min(portion, n_boot - first), len(sums)))
+        found.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(found)
