@@ -6,6 +6,7 @@
 | `score` | the answer of every champion |
 | `reasons` | what moved each champion's answer, in words |
 | `embedding` | the journey as a vector, by each champion that has an encoder, with the encoder's version |
+| `lookalikes` | customers nearest to a list or to a journey, where they were packaged (`serving.nearest`) |
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from serving.champions import Champions, Origin
+from serving.nearest import Nearest
 from serving.schemas import Question, Refused, as_text
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from models.packaged import Scorer
 
 REASONS_SHOWN = 5
+LOOKALIKES = "lookalikes"
 Answer = dict[str, Any]
 
 
@@ -44,7 +48,13 @@ class Answerer:
     @property
     def routes(self) -> tuple[str, ...]:
         """Every route that takes one customer's events."""
-        return (*self.champions.names, *self._own)
+        return (*self.champions.names, *self._own, *((LOOKALIKES,) if self.nearest else ()))
+
+    @cached_property
+    def nearest(self) -> Nearest | None:
+        """What answers `/lookalikes`, where they were packaged."""
+        name = self.champions.with_lookalikes
+        return Nearest(self.champions, name) if name else None
 
     def answer(self, route: str, body: bytes, request_id: str, now: datetime | None = None) -> Answer:
         """Everything that a route does.
@@ -59,6 +69,8 @@ class Answerer:
             Refused: when there is no such route, or the request cannot be answered.
         """
         champions = self.champions
+        if route == LOOKALIKES and self.nearest is not None:
+            return self.nearest.answer(body, request_id, now)
         if route not in champions.names and route not in self._own:
             raise Refused(404, f"There is no task '{route[:60]}' here: this service has {champions.listed}.")
         asked = _Asked(champions, champions.decoder.decode(body, now), {})

@@ -73,6 +73,11 @@ class Champions:
 
         return {name: Scorer.load(folder) for name, folder in self.folders.items()}
 
+    @property
+    def with_lookalikes(self) -> str | None:
+        """The champion that was packaged with look-alikes, if one was."""
+        return next((name for name, folder in self.folders.items() if (folder / "lookalikes").is_dir()), None)
+
     @cached_property
     def columns(self) -> Columns:
         """Every field of an event that some champion looks at."""

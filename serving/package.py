@@ -32,6 +32,7 @@ from models.packaged import pinned as pin
 from models.parity import FOLDER as SAMPLE
 from models.parity import TOLERANCE, difference, read_sample
 from serving.champions import Champions, Origin, route_name
+from serving.nearest import FOLDER as LOOKALIKES
 from serving.openapi import document
 from serving.schemas import as_text
 
@@ -63,13 +64,16 @@ class Packaged:
         return self.tag
 
 
-def package(models: Sequence[str | Path], *, name: str = "journeylab", out: Path | None = None) -> Packaged:
+def package(
+    models: Sequence[str | Path], *, name: str = "journeylab", out: Path | None = None, lookalikes: bool = False
+) -> Packaged:
     """Build a bento and prove it.
 
     Args:
         models: `name@alias`, `models:/name@alias`, `models:/name/version`, or a scoring folder.
         name: of the bento.
         out: also leave a copy of the finished bento in this folder.
+        lookalikes: take the vectors of everybody along that a segmentation among them kept.
 
     Raises:
         PackagingError: no model, a build that failed, or answers that differ; then no bento is left.
@@ -82,6 +86,8 @@ def package(models: Sequence[str | Path], *, name: str = "journeylab", out: Path
     with tempfile.TemporaryDirectory(prefix="journeylab-package-") as made:
         context = Path(made)
         _stage(context, found)
+        if lookalikes:
+            _bring_lookalikes(context, found)
         tag = _build(context, name, _labels(found))
     path = bento_folder(tag)
     try:
@@ -195,6 +201,24 @@ def _stage(context: Path, found: Sequence[_Found]) -> None:
         shutil.copytree(each.folder, target, ignore=shutil.ignore_patterns(SAMPLE))
         each.origin.write(target)
     Champions(context / "champions").columns  # noqa: B018  # raises where two cannot live together
+
+
+def _bring_lookalikes(context: Path, found: Sequence[_Found]) -> None:
+    """The vectors and their encoder, from the run that made them or from beside the scoring folder."""
+    for each in found:
+        if (there := _lookalikes_of(each)) is not None:
+            shutil.copytree(there, context / "champions" / each.route / LOOKALIKES)
+            return
+    raise PackagingError("None of these models kept look-alikes: add [segments.lookalikes] and segment again.")
+
+
+def _lookalikes_of(each: _Found) -> Path | None:
+    if each.origin.run_id:
+        from training.registry import fetched
+
+        return fetched(each.origin.run_id, LOOKALIKES)
+    beside = each.folder.parent / "artifacts" / LOOKALIKES
+    return beside if beside.is_dir() else None
 
 
 def _labels(found: Sequence[_Found]) -> dict[str, str]:

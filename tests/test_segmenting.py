@@ -167,6 +167,36 @@ def test_lookalikes_lie_apart_and_without_identifiers(made: SegmentResult, exper
     assert not any(customer in path.read_bytes() for path in (folder / "lookalikes").rglob("*") if path.is_file())
 
 
+def test_the_service_finds_lookalikes_of_customers_and_of_a_journey(
+    made: SegmentResult, experiment: Experiment, tmp_path: Path, client_of: Any
+) -> None:
+    champion = tmp_path / "small_segments"
+    shutil.copytree(resolve(made.model_uri).folder, champion)
+    shutil.copytree(made.page.parent / "lookalikes", champion / "lookalikes")
+    client = client_of(application(Champions(tmp_path)))
+    events = [{"timestamp": f"2024-03-0{day}", "touchpoint": "purchase", "value": 20.0} for day in range(1, 6)]
+    near = client.post("/lookalikes", json={"events": events, "as_of": "2024-04-01", "top": 7}).json()
+    assert len(near["nearest"]) == 7
+    similar = [one["similarity"] for one in near["nearest"]]
+    assert similar == sorted(similar, reverse=True)
+    seeds = [one["customer"] for one in near["nearest"][:2]]
+    more = client.post("/lookalikes", json={"customers": seeds, "top": 5}).json()
+    assert not {one["customer"] for one in more["nearest"]} & set(seeds)
+    assert more["version"] == near["version"]
+    for body, part in (
+        ({"top": 3}, "either customers or events"),
+        ({"customers": ["0" * 64]}, "1 of 1 customers have no vector"),
+        ({"customers": ["x"]}, "customers[0]"),
+        ({"customers": seeds, "top": 0}, "top"),
+        ({"customers": seeds, "tpo": 3}, "tpo is no field"),
+    ):
+        answer = client.post("/lookalikes", json=body)
+        assert (answer.status_code, part in answer.json()["error"]) == (422, True), answer.json()
+    spec = client.get("/openapi.json").json()
+    shown = spec["paths"]["/lookalikes"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert client.post("/lookalikes", json=shown).status_code == 200
+
+
 def test_a_static_list_stays_as_it_was(made: SegmentResult) -> None:
     book = load_scorer(made.model_uri).model
     assert isinstance(book, SegmentBook)

@@ -122,6 +122,16 @@ def resolve(uri: str, client: MlflowClient | None = None) -> ResolvedModel:
         ) from error
 
 
+def fetched(run_id: str, artifact: str) -> Path | None:
+    """A folder among a run's artifacts, on this machine; None where the run has none of that name."""
+    connect()
+    with quiet():
+        try:
+            return Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{artifact}"))
+        except (MlflowException, OSError):
+            return None
+
+
 def register(model_uri: str, name: str, client: MlflowClient | None = None) -> str:
     """Register a model, or find it registered; its version.
 
