@@ -6,15 +6,17 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 PEERS_NEED := experiments/benchmarks/peers/requirements.txt
 PEERS_ARGS ?=
+PEERS_MAP := .venv-peers-map
+PEERS_MAP_NEED := experiments/benchmarks/peers/map_requirements.txt
 STAMP := $(VENV)/.installed
 EXPERIMENT ?= experiments/demo.toml
-MODELS ?= demo_churn@champion demo_conversion@champion
+MODELS ?= demo_churn@champion demo_conversion@champion demo_churn_segments@champion
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint ui serve package bench bench-peers clean
+.PHONY: help install demo test test-slow lint ui serve package bench bench-peers bench-peers-map clean
 
 help:  ## what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 install: $(STAMP)  ## a virtual environment in .venv with everything, pinned
 
@@ -61,6 +63,14 @@ $(PEERS)/.installed: $(PEERS_NEED)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(PEERS_NEED)
 	@touch $@
 
+bench-peers-map: install $(PEERS_MAP)/.installed  ## Retentioneering, in .venv-peers-map, beside our journey map
+	$(BIN)/python -m experiments.benchmarks.peers.retentioneering_map $(PEERS_ARGS)
+
+$(PEERS_MAP)/.installed: $(PEERS_MAP_NEED)
+	test -x $(PEERS_MAP)/bin/python || $(PYTHON) -m venv $(PEERS_MAP)
+	$(PEERS_MAP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(PEERS_MAP_NEED)
+	@touch $@
+
 clean:  ## what runs left behind; not the environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(PEERS)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(PEERS)/*' -not -path './$(PEERS_MAP)/*' -prune -exec rm -rf {} +

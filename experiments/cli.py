@@ -1,4 +1,4 @@
-"""The command line: `journeylab simulate | train | promote | score | package | serve | ui`.
+"""The command line: `journeylab simulate | train | segment | promote | score | map | package | serve | ui`.
 
 Every command ends with the path or URI of what it made; with `--json` that is the last line, for scripts.
 """
@@ -138,18 +138,88 @@ def score(
     _finish(as_json, note, {"out": str(out), "rows": len(frame), "without_answer": without}, "out")
 
 
+@app.command(name="map")
+def draw_map(
+    events: Annotated[Path, typer.Argument(help="An event log (CSV, Parquet, a folder) or an experiment file.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("map.html"),
+    goal: Annotated[list[str] | None, typer.Option(help="A touchpoint that is the goal, or a pattern; repeat.")] = None,
+    start: Annotated[str | None, typer.Option(help="Events from here on, e.g. 2024-01-01.")] = None,
+    end: Annotated[str | None, typer.Option(help="Events before this moment.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Compare two groups: `converted`, a date (before and after), or `column=value`.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="What a log calls its columns, e.g. customer_id=client; repeat."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One key of [events] or [map], e.g. map.cohort=week; repeat."),
+    ] = None,
+    tables: Annotated[Path | None, typer.Option(help="A folder for the tables as CSV.")] = None,
+    log: Annotated[
+        bool | None, typer.Option("--log/--no-log", help="Log to MLflow; by default with an experiment file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the journey map of an event log: one page with tables and pictures that opens offline.
+
+    Examples: `journeylab map log.csv --columns customer_id=client --columns timestamp=time --goal order`,
+    `journeylab map experiments/bpi2012_conversion.toml --group converted --out bpi.html`
+    """
+    from training.mapping import Choice, draw, plan_of
+
+    told = [*(f"events.columns.{one}" for one in columns or ()), *(settings or ())]
+    choice = Choice(tuple(goal or ()), start, end, group)
+    drawn = draw(plan_of(events, told, group), out, choice, log=log, tables=tables, progress=console)
+    kilobytes = drawn.page.stat().st_size / 1000
+    note = f"The map of {drawn.summary['customers']:,} customers: {kilobytes:,.0f} kB, open it in a browser"
+    note += f"; MLflow run {drawn.run_id}" if drawn.run_id else ""
+    _finish(as_json, note, {"page": str(drawn.page), "run_id": drawn.run_id, "notes": list(drawn.notes)}, "page")
+
+
+@app.command()
+def segment(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find and explain segments of customers, and the ones set beforehand; track them in MLflow.
+
+    Segments that are in use already are matched with the new ones, so that a segment keeps its id and name.
+
+    Examples: `journeylab segment experiments/demo.toml`,
+    `journeylab segment experiments/demo.toml --set segments.found.segments=6`
+    """
+    from training.experiment import load_experiment
+    from training.segmenting import segment as run
+
+    result = run(load_experiment(experiment, settings or []), progress=console)
+    for remark in result.notes:
+        console.print(f"  {_plain(remark)}", highlight=False, soft_wrap=True)
+    _finish(
+        as_json, f"The page: {result.page}. Next: journeylab promote {result.model_uri}", result.to_dict(), "model_uri"
+    )
+
+
 @app.command()
 def package(
     models: Annotated[list[str], typer.Argument(help="Registered models, e.g. demo_churn@champion; one or more.")],
+    lookalikes: Annotated[
+        bool, typer.Option("--lookalikes", help="Take along the vectors that a segmentation kept: /lookalikes.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Package champions as a bento, after proof that it returns the numbers that MLflow recorded.
+    """Package champions as a bento, after proof that it returns what MLflow recorded.
 
-    Example: `journeylab package demo_churn@champion demo_conversion@champion`
+    Example: `journeylab package demo_churn@champion demo_conversion@champion demo_churn_segments@champion`
     """
     from serving.package import package as run
 
-    built = run(models)
+    built = run(models, lookalikes=lookalikes)
     worst = max(built.differences.values())
     note = (
         f"{len(models)} champions, proved on recorded journeys: largest difference {worst:.1e}; it lies in {built.path}"

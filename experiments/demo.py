@@ -18,6 +18,7 @@ NEXT = """
 What to do next
   make ui                               compare the runs in MLflow:    http://127.0.0.1:5000
   make serve                            serve the bento and its API page: http://127.0.0.1:3000
+  runs/demo/map.html                    the journey map: open it in a browser
   experiments/demo.toml                 the experiment file: copy it, point it at your own events
   experiments/online_retail_churn.toml  real journeys: churn in a gift shop
   experiments/bpi2012_conversion.toml   real journeys: loan applications
@@ -27,13 +28,17 @@ console = Console(stderr=True, soft_wrap=True)
 
 
 def main() -> None:
-    """Simulate, train both tasks, promote, package, and ask the bento about one customer."""
+    """Simulate, train both tasks, segment, draw the map, promote, package, and ask the bento about one customer."""
     started = time.monotonic()
     journeylab("simulate", "--out", str(EVENTS.parent))
     for file in EXPERIMENTS.values():
         trained = journeylab("train", file)
         journeylab("promote", trained["model_uri"])
-    bento = journeylab("package", *(f"{name}@champion" for name in EXPERIMENTS))["bento"]
+    segmented = journeylab("segment", next(iter(EXPERIMENTS.values())))
+    promoted = journeylab("promote", segmented["model_uri"])
+    journeylab("map", next(iter(EXPERIMENTS.values())), "--out", str(EVENTS.with_name("map.html")))
+    segments = promoted["model_uri"].removeprefix("models:/")
+    bento = journeylab("package", *(f"{name}@champion" for name in EXPERIMENTS), segments)["bento"]
     ask_one_customer(bento)
     console.print(f"\nDone in {time.monotonic() - started:.0f} s.{NEXT}", highlight=False)
 
@@ -56,11 +61,10 @@ def ask_one_customer(bento: str) -> None:
     events, as_of = one_customer()
     body = json.dumps({"events": events, "as_of": as_of, "reasons": 3}).encode()
     with running(bento) as url:
-        for route in ("churn", "conversion"):
-            console.rule(f"POST /{route}, {len(events)} events of one customer", align="left", style="dim")
-            request = Request(f"{url}/{route}", body, {"Content-Type": "application/json"})
-            with urlopen(request, timeout=30) as answer:
-                console.print_json(answer.read().decode())
+        console.rule(f"POST /score, {len(events)} events of one customer", align="left", style="dim")
+        request = Request(f"{url}/score", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=30) as answer:
+            console.print_json(answer.read().decode())
 
 
 def one_customer() -> tuple[list[dict[str, Any]], str]:

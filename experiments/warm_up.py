@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from features.journey_map import MapSettings, journey_map
 from features.journeys import Journeys
 from features.labels import churn_labels, conversion_labels
 from features.sequences import SequenceFeatures
@@ -15,6 +16,7 @@ from features.simulate import LABELS, simulate
 from features.sources import EventSource, load_journeys
 from features.tabular import TabularFeatures
 from models.runtime import CompiledGRU
+from models.schemes import SCHEMES, fit_schemes
 
 
 def main() -> None:
@@ -27,8 +29,10 @@ def main() -> None:
         for log in (journeys, Journeys.load(Path(folder) / "packed")):
             churn_labels(log, "2024-05-01", **LABELS["churn"])
             conversion_labels(log, cutoffs="2024-05-01", **LABELS["conversion"])
+            journey_map(log, MapSettings(goals=("subscribe",), complaints=("support_contact",)), start="2024-02-01")
             features = TabularFeatures().fit(log.at("2024-05-01"))
             features.transform(log.at("2024-05-01", [0]))
+            fit_schemes(SCHEMES, log.at("2024-05-01"))
             sequences = SequenceFeatures().fit(log.at("2024-05-01"))
             CompiledGRU(blank_weights(sequences, hidden=8)).pooled(sequences.batch(log.at("2024-05-01")))
 

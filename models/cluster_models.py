@@ -55,7 +55,7 @@ class Clustering:
         squares = self._squares(points)
         if self.method == "mixture":
             squares = squares - 2 * self.arrays["level"]
-        return squares.argmin(axis=1).astype(np.int32)
+        return np.asarray(squares.argmin(axis=1), np.int32)
 
     def reordered(self, order: npt.NDArray[Any]) -> Clustering:
         """The same clusters, of which number i was number `order[i]`."""

@@ -127,7 +127,7 @@ class Behaviour:
         """(n, columns) features."""
         if not self.axes_:
             return np.zeros((len(snapshots), 0))
-        return self.tabular_.transform(snapshots).astype(np.float64)
+        return np.asarray(self.tabular_.transform(snapshots), np.float64)
 
     def learn(self, raw: Matrix) -> None:
         """Learn the tables of normal scores, and centre and spread of each axis."""

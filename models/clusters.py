@@ -42,7 +42,7 @@ ROWS_A_SEGMENT = 10  # at least so many customers a segment on average
 CANONICAL = ("touchpoint", "channel", "item")
 SALT = 99_991  # of the hash by which rows are sampled
 LIKE_BEFORE = 0.8  # a refit keeps method and number as long as they are this stable
-AXES_A_COLUMN, AXES_TO_AGREE_ON = 3, 6  # faint axes may still be what columns agree on
+AXES_A_COLUMN, AXES_TO_AGREE_ON = 3, 8  # faint axes may still be what columns agree on
 FEW_WORDS = 3
 APART = 0.3  # standard deviations from the middle that are worth a word
 
@@ -137,6 +137,8 @@ class FoundSegments:
     def __init__(self, settings: FoundSettings | None = None) -> None:
         self.settings = settings or FoundSettings()
         self.report_: RefitReport | None = None
+        self.segments_: tuple[Segment, ...] = ()
+        self.next_number_ = 1
 
     def fit(self, snapshots: Snapshots, previous: FoundSegments | None = None) -> Self:
         """Find segments in (n,) training snapshots, one row a customer or several.

@@ -35,13 +35,13 @@ class EmbeddingView:
         """Learn mean, spread and principal axes."""
         self.mean_, spread = raw.mean(axis=0), raw.std(axis=0)
         self.spread_ = np.where(spread > FLAT, spread, np.inf)  # a constant unit stays at 0
-        x = standardised(raw, self.mean_, self.spread_)  # type: ignore[arg-type]
+        x = standardised(raw, self.mean_, self.spread_)
         _, axes = principal_axes(x.T @ x / len(x))
         self.axes_ = axes[:, : self.most_axes]
 
     def place(self, raw: Matrix) -> Matrix:
         """(n, axes)."""
-        return product(standardised(raw, self.mean_, self.spread_), self.axes_)  # type: ignore[arg-type]
+        return product(standardised(raw, self.mean_, self.spread_), self.axes_)
 
     @property
     def dimensions(self) -> list[Dimension]:

@@ -43,10 +43,8 @@ def test_the_readme_carries_the_tree() -> None:
     assert tree() in README
 
 
-def snippet(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    assert found is not None
-    return found.group(1)
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_readme_python_runs() -> None:
@@ -56,13 +54,17 @@ def test_the_readme_python_runs() -> None:
         "touchpoint": ["visit", "order", "visit"] * 20,
     }
     names: dict[str, object] = {"events": pd.DataFrame(rows)}
-    exec(compile(snippet("python"), "README.md", "exec"), names)
+    exec(compile("\n".join(snippets("python")), "README.md", "exec"), names)
     assert len(names["x"]) == 2  # type: ignore[arg-type]
 
 
 def test_the_readme_experiment_is_one(tmp_path: Path) -> None:
-    (tmp_path / "my_churn.toml").write_text(snippet("toml"), encoding="utf-8")
-    assert load_experiment(tmp_path / "my_churn.toml").name == "my_churn"
+    """The whole file, and every part that the README shows by itself, together."""
+    parts = sorted(snippets("toml"), key=lambda text: not text.startswith("name ="))
+    (tmp_path / "my_churn.toml").write_text("\n".join(parts), encoding="utf-8")
+    experiment = load_experiment(tmp_path / "my_churn.toml")
+    assert experiment.name == "my_churn"
+    assert experiment.segmentation.rules[0].name == "Complained and silent"
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "experiments").glob("*.toml")))
@@ -91,6 +93,6 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == set(ROOMS)
-    assert {Path(name).suffix for name in names} == {".py", ".toml"}
+    assert {Path(name).suffix for name in names} == {".py", ".toml", ".css", ".js"}
     assert "features/tabular.py" in names
     assert "experiments/demo.toml" in names

@@ -13,17 +13,21 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import pandas as pd
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from features.errors import ConfigError
 from features.journeys import Journeys
+from features.map_settings import MapSettings
 from features.settings import Section, explain, unknown_key
 from features.sources import EventSource
 from training.label_build import LabelBuild, build_labels
 from training.tasks import ChurnTask, ConversionTask, LabelsTask, Task
+
+if TYPE_CHECKING:
+    from training.segment_settings import Segments
 
 __all__ = ["ChurnTask", "ConversionTask", "Experiment", "LabelsTask", "Models", "Search", "load_experiment"]
 
@@ -92,6 +96,8 @@ class Experiment(Section):
         features: settings of the tabular features that differ from their defaults.
         models: which models.
         search: how long to search.
+        map: of the journey map (`features.map_settings`).
+        segments: of the segments (`training.segment_settings`).
         seed: of everything random.
         min_class_count: the fewest positives and negatives in training that are modelled without `allow_small`.
         allow_small: train although there is too little data to trust the result.
@@ -103,6 +109,8 @@ class Experiment(Section):
     features: dict[str, Any] = Field(default_factory=dict)
     models: Models = Models()
     search: Search = Search()
+    map: MapSettings = MapSettings()
+    segments: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=7, ge=0)
     min_class_count: int = Field(default=100, ge=1)
     allow_small: bool = False
@@ -130,6 +138,13 @@ class Experiment(Section):
             raise ValueError(f"settings of the tabular features:\n{explain(error)}") from error
         return features
 
+    @field_validator("segments")
+    @classmethod
+    def _valid_segments(cls, segments: dict[str, Any]) -> dict[str, Any]:
+        if segments:
+            _segments_of(segments)
+        return segments
+
     @model_validator(mode="after")
     def _trials_of_models(self) -> Self:
         for kind in self.search.trials_of:
@@ -152,6 +167,11 @@ class Experiment(Section):
         """The seed of the search."""
         return self.seed if self.search.seed is None else self.search.seed
 
+    @property
+    def segmentation(self) -> Segments:
+        """`[segments]` with its defaults."""
+        return _segments_of(self.segments)
+
     def build_labels(self, journeys: Journeys) -> pd.DataFrame:
         """The label table: `customer_id, cutoff, label, split` (and `age_days` where ages were given).
 
@@ -164,6 +184,15 @@ class Experiment(Section):
     def labels(self, journeys: Journeys) -> LabelBuild:
         """As `build_labels`, with what was set aside and what is to be said about it."""
         return build_labels(self.task, journeys, min_class_count=self.min_class_count, allow_small=self.allow_small)
+
+
+def _segments_of(data: dict[str, Any]) -> Segments:
+    from training.segment_settings import Segments  # not before a file is read: it takes the models along
+
+    try:
+        return Segments.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(f"settings of the segments:\n{explain(error)}") from error
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -180,7 +209,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
     file = Path(path)
     data = _absolute(_read(file), file.resolve().parent)
     for override in overrides:
-        _override(data, override)
+        put(data, override)
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
@@ -211,8 +240,12 @@ def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     return data
 
 
-def _override(data: dict[str, Any], override: str) -> None:
-    """Put one `key=value` in place; a table as the value replaces the table that was there."""
+def put(data: dict[str, Any], override: str) -> None:
+    """Put one `key=value` in place; a table as the value replaces the table that was there.
+
+    Raises:
+        ConfigError: no `key=value`, or a key below one that is a value.
+    """
     dotted, equals, text = override.partition("=")
     keys = [key.strip() for key in dotted.split(".")]
     if not equals or not all(keys):

@@ -119,8 +119,9 @@ def labels_fingerprint(table: pd.DataFrame) -> str:
 
 
 def configuration_fingerprint(experiment: Experiment, data: TaskData) -> str:
-    """SHA-256 of all that decides the outcome; how long to search and on how many processes does not."""
-    settings = experiment.model_dump(mode="json", exclude={"search": {"trials", "trials_of", "jobs", "timeout_s"}})
+    """SHA-256 of all that decides the outcome; how long to search, the map and segments do not."""
+    aside: dict[str, Any] = {"search": {"trials", "trials_of", "jobs", "timeout_s"}, "map": True, "segments": True}
+    settings = experiment.model_dump(mode="json", exclude=aside)
     parts = (json.dumps(settings, sort_keys=True), data.fingerprint, data.labels_fingerprint)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

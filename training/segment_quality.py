@@ -89,13 +89,13 @@ def information(
     cells = RFMCells(n_segments).fit(train)
     p = cell_rates(segment_train, y_train, segment_test)
     q = cell_rates(cells.assign(train), y_train, cells.assign(test))
-    y = np.asarray(y_test)
+    y = np.asarray(y_test, np.float64)
     paired = paired_bootstrap(y, p, q, test.customer_ids, n_boot=1000, seed=seed)
     told = {"log_loss_segment": _log_loss(y, p), "log_loss_rfm_cells": _log_loss(y, q)}
     return told | {name: value for name, value in paired.items() if name.startswith(("log_loss", "auroc"))}
 
 
-def _log_loss(y: npt.NDArray[np.generic], p: Floats) -> float:
+def _log_loss(y: Floats, p: Floats) -> float:
     return float(-np.mean(np.where(y > 0, np.log(p), np.log1p(-p))))
 
 

@@ -50,6 +50,7 @@ GUIDE = """One experiment a task. Choose what to compare by the tag `role`:
 - `tags.role = 'twin' or tags.role = 'probe'`: what a model is worth: itself without something it sees, or something
   simple on its embedding; `comparisons.csv` has the differences
 - `tags.role = 'search'`: searches, their trials below them
+- `tags.role = 'map'`: journey maps: a page, tables and pictures
 
 `validation_…` is measured on folds inside train (other customers, later cutoffs), `test_…` on rows that were scored
 once. `…_low` and `…_high` are 95% intervals over customers. Runs of one training share the tag `train_id`."""
@@ -255,6 +256,18 @@ class Tracker:
             mlflow.log_metrics(_finite(record.metrics), model_id=info.model_id)
             self.client.set_tag(run_id, "model_uri", info.model_uri)
         return self.client.get_run(run_id)
+
+    def log_artifacts_run(
+        self, name: str, role: str, metrics: Mapping[str, float], params: Mapping[str, Any], artifacts: Path, note: str
+    ) -> str:
+        """A run without a model: figures, settings and a folder; its id."""
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={"role": role, NOTE: note})
+        run_id = str(run.info.run_id)
+        self._log(run_id, metrics, params)
+        with quiet():
+            self.client.log_artifacts(run_id, str(artifacts))
+        self.client.set_terminated(run_id, "FINISHED")
+        return run_id
 
     def _experiment(self) -> str:
         if found := self.client.get_experiment_by_name(self.name):

@@ -1,0 +1,222 @@
+"""Are found segments true, steady and of use? Each bar with its figure.
+
+    .venv/bin/python -m experiments.benchmarks.segments_quality                 # the bars; test rows are scored
+    .venv/bin/python -m experiments.benchmarks.segments_quality --validate      # use, on validation folds inside train
+    .venv/bin/python -m experiments.benchmarks.segments_quality --only simulated
+
+*True*: on simulated journeys, agreement with the hidden kinds, against the same clustering of the true rates; beside it
+the agreement of the most probable kind given all events and the whole truth but the kind, which nothing can beat that
+reads events. *Steady*: on Online Retail and BPI 2012, sizes, bootstrap agreement, and who keeps the id on a refit with
+another seed. *Of use*: log loss of churn and conversion by segment on later rows, against as many RFM quantile cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.benchmarks.peers.coles import read_task
+from features.simulate import DAY_US, FIRST_DAY, Simulation, simulate
+from features.simulate_truth import _beliefs, _numbers
+from features.simulate_world import CHANNELS, CHOICES, ITEMS, LEFT, tables
+from features.snapshots import Snapshots
+from models.baselines import rfm
+from models.cluster_choice import adjusted_rand
+from models.cluster_models import fitted
+from models.cluster_views import Composition, Matrix
+from models.clusters import FoundSegments, FoundSettings
+from models.segment_matching import match
+from training.records import TaskData
+
+TASKS = ("online_retail_churn", "bpi2012_conversion")
+CUSTOMERS, DAYS = 4_000, 400
+LONG = 200  # events from which on a journey says much about its kind
+KINDS = FoundSettings(segments=3, groups=("composition",), shared=True, methods=("kmeans",))
+EXACT = 1e6  # events that make shares out of rates without noise
+SMOOTHING = 5.0  # rows at the overall rate that each cell starts with
+
+Places = npt.NDArray[np.int64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("simulated", *TASKS))
+    parser.add_argument("--validate", action="store_true", help="validation folds inside train instead of test rows")
+    parser.add_argument("--seed", type=int, default=7)
+    asked = parser.parse_args()
+    if asked.only in (None, "simulated"):
+        simulated(asked.seed)
+    for name in TASKS:
+        if asked.only in (None, name):
+            real(name, asked.seed, asked.validate)
+
+
+def simulated(seed: int) -> None:
+    """Found segments against hidden kinds."""
+    simulation = simulate(CUSTOMERS, DAYS, seed)
+    journeys = simulation.journeys
+    snapshots = journeys.at(simulation.end)
+    begun = time.perf_counter()
+    found = FoundSegments(KINDS.model_copy(update={"seed": seed})).fit(snapshots)
+    took = time.perf_counter() - begun
+    kind = hidden_kinds(simulation)
+    ours = found.assign(snapshots)
+    reference = {name: clustered_truth(raw, found) for name, raw in true_rates(simulation, found).items()}
+    best = most_probable_kinds(simulation)
+    long = np.diff(journeys.offsets) >= LONG
+    print(
+        f"simulated, seed {seed}: {CUSTOMERS:,} customers, {DAYS} days, 3 segments asked for, {took:.1f} s",
+        found.chosen_,
+    )
+    print(found.choice.to_string(index=False))
+    for said, some in (("all customers", np.ones(len(kind), bool)), (f"{LONG} events and more", long)):
+        figure, limit = adjusted_rand(ours[some], kind[some]), adjusted_rand(best[some], kind[some])
+        print(f"  {said} ({some.sum():,}): adjusted Rand index {figure:.3f}; best from events {limit:.3f}", end="")
+        print(f" ({figure / limit:.3f} of it)")
+        for name, places in reference.items():
+            same = adjusted_rand(places[some], kind[some])
+            print(f"    the same clustering of {name}: {same:.3f}; ours is {figure / same:.3f} of it; bar ≥ .95")
+
+
+def hidden_kinds(simulation: Simulation) -> Places:
+    """(n_customers,) in the order of the packed log."""
+    first = simulation.states[_numbers(simulation.journeys), 0]
+    return np.asarray(tables(simulation.world).kind[first])
+
+
+def most_probable_kinds(simulation: Simulation) -> Places:
+    """(n_customers,) the kind that the exact filter finds most probable after the last event."""
+    journeys, t = simulation.journeys, tables(simulation.world)
+    day = (journeys.t[journeys.offsets[1:] - 1] - FIRST_DAY.astype(np.int64)) // DAY_US + 1
+    beliefs = _beliefs(journeys, simulation.world, np.arange(journeys.n_customers), day)
+    return np.asarray(np.stack([beliefs[:, t.kind == k].sum(axis=1) for k in range(3)], axis=1).argmax(axis=1))
+
+
+def true_rates(simulation: Simulation, found: FoundSegments) -> dict[str, list[Matrix]]:
+    """What `found` counts, as it would be without chance: from hidden states, averaged over each customer's days."""
+    journeys, t = simulation.journeys, tables(simulation.world)
+    states = simulation.states[_numbers(journeys), :DAYS].astype(np.int64)
+    joined = (journeys.t[journeys.offsets[:-1]] - FIRST_DAY.astype(np.int64)) // DAY_US
+    there = (np.arange(DAYS) >= joined[:, None]) & (states != LEFT)
+    visits = np.stack([((states == s) & there).sum(axis=1) for s in range(len(t.rate))], axis=1) * t.rate  # (n, states)
+    visits += np.eye(len(t.rate))[states[np.arange(len(states)), joined]]  # the day of joining has one for sure
+    exact, exposed = [], []
+    for view in found.space_.views:
+        assert isinstance(view, Composition), "the bar is about composition"
+        rates, names = {"item": (t.item, ITEMS), "channel": (t.channel, CHANNELS), "touchpoint": (t.choice, CHOICES)}[
+            view.column
+        ]
+        known = view.vocabulary_
+        shares = visits @ rates / visits.sum(axis=1, keepdims=True)
+        counts = np.zeros((len(visits), len(known) + 1))
+        for place, name in enumerate(names):
+            counts[:, known.index(name) if name in known else -1] += shares[:, place]
+        exact.append(counts * EXACT)
+        exposed.append(counts * view.read(journeys.at(simulation.end)).sum(axis=1, keepdims=True))
+    return {"the true rates": exact, "the true rates, with as many events as each has": exposed}
+
+
+def clustered_truth(raw: list[Matrix], found: FoundSegments) -> Places:
+    """(n,) clusters by the same procedure."""
+    space = found.space_.relearnt(raw)
+    points = space.place(raw, found.chosen_.dimensions)
+    s = found.settings
+    clustering = fitted(points, found.chosen_.method, found.chosen_.segments, s.seed, s.restarts)
+    assert clustering is not None
+    return clustering.assign(points).astype(np.int64)
+
+
+def real(name: str, seed: int, validate: bool) -> None:
+    """Sizes, steadiness and use on the rows of an experiment."""
+    data = read_task(name)
+    rows = latest(data.train)
+    begun = time.perf_counter()
+    found = FoundSegments(FoundSettings(seed=seed)).fit(rows)
+    took = time.perf_counter() - begun
+    print(f"\n{name}: {len(rows):,} customers, fitted in {took:.1f} s: {found.chosen_}")
+    for segment, share in zip(found.segments, found.shares_, strict=True):
+        print(f"    {segment.id} {share:6.1%}  {segment.words}")
+    k = len(found.segments)
+    print(f"  segments {k} (bar 4 to 12), largest {found.shares_.max():.1%} (≤ 50 %), smallest", end=" ")
+    print(f"{found.shares_.min():.1%} (≥ 2 %)")
+    chosen = found.choice[found.choice["chosen"]].iloc[0]
+    print(f"  bootstrap adjusted Rand index {chosen['stability']:.3f}, low {chosen['stability_low']:.3f} (bar ≥ .8)")
+    print(found.choice.sort_values("stability", ascending=False).head(12).to_string(index=False))
+    others = [FoundSegments(FoundSettings(seed=seed + 1 + extra)) for extra in range(3)]
+    kept = [other.fit(rows, previous=found).report_.kept_share for other in others]  # type: ignore[union-attr]
+    print(f"  keep their id on a refit with another seed: {', '.join(f'{share:.1%}' for share in kept)} (bar ≥ 95 %)")
+    alone = FoundSegments(FoundSettings(seed=seed + 1)).fit(rows)
+    print(f"  with another seed, not knowing of the first: {len(alone.segments)} segments,", end=" ")
+    print(f"{kept_apart(found.assign(rows), alone.assign(rows), k, len(alone.segments)):.1%} after matching")
+    use(data, found, validate)
+
+
+def latest(snapshots: Snapshots) -> Snapshots:
+    """The last row of each customer."""
+    order = np.lexsort((snapshots.cutoff, snapshots.customer))
+    last = np.append(snapshots.customer[order][1:] != snapshots.customer[order][:-1], True)
+    return snapshots.take(np.sort(order[last]))
+
+
+def kept_apart(old: npt.NDArray[np.int32], new: npt.NDArray[np.int32], n_old: int, n_new: int) -> float:
+    """The share of customers in the successor of their segment."""
+    successor = match(old, new, n_old, n_new).new_of_old
+    return float((successor[old] == new).mean())
+
+
+def use(data: TaskData, found: FoundSegments, validate: bool) -> None:
+    """Log loss by segment and by RFM cell; the cells are split as does best on validation folds."""
+    y = data.y_train.astype(float)
+    ours = found.assign(data.train).astype(np.int64)
+    cells = dict(rfm_cells(rfm(data.train), rfm(data.train), len(found.segments)))
+    checked = {split: validation_loss(places, y, data) for split, places in cells.items()}
+    best = min(checked, key=lambda split: checked[split])
+    base = validation_loss(np.zeros(len(y), np.int64), y, data)
+    print(f"  validation log loss: segments {validation_loss(ours, y, data):.4f}; RFM cells {best}", end=" ")
+    print(
+        f"{checked[best]:.4f} ({', '.join(f'{split} {loss:.4f}' for split, loss in sorted(checked.items()))})", end=""
+    )
+    print(f"; base rate {base:.4f}")
+    if validate:
+        return
+    theirs = dict(rfm_cells(rfm(data.train), rfm(data.test), len(found.segments)))
+    figures = {split: log_loss(cells[split], y, theirs[split], data.y_test) for split in cells}
+    mine = log_loss(ours, y, found.assign(data.test).astype(np.int64), data.y_test)
+    nothing = log_loss(np.zeros(len(y), np.int64), y, np.zeros(len(data.test), np.int64), data.y_test)
+    print(f"  held out: segments {mine:.4f}; RFM cells {best} {figures[best]:.4f}; base rate {nothing:.4f}", end="; ")
+    print(f"any split of RFM {min(figures.values()):.4f} to {max(figures.values()):.4f}; bar: lower than RFM")
+
+
+def rfm_cells(train: Matrix, rows: Matrix, k: int) -> Iterator[tuple[tuple[int, int, int], Places]]:
+    """Every split of k into quantiles of recency, frequency (active days) and money, with the cell of each row."""
+    for r in range(1, k + 1):
+        for f in range(1, k // r + 1):
+            if k % (r * f) == 0:
+                cell, split = np.zeros(len(rows), np.int64), (r, f, k // (r * f))
+                for column, parts in zip((0, 1, 3), split, strict=True):
+                    edges = np.quantile(train[:, column], np.linspace(0, 1, parts + 1)[1:-1])
+                    cell = cell * parts + np.searchsorted(edges, rows[:, column], side="right")
+                yield split, cell
+
+
+def validation_loss(places: Places, y: Matrix, data: TaskData) -> float:
+    """Mean over the folds."""
+    folds = [log_loss(places[f.train], y[f.train], places[f.check], y[f.check]) for f in data.folds]
+    return float(np.mean(folds))
+
+
+def log_loss(train: Places, y: Matrix, rows: Places, answers: npt.NDArray[np.generic]) -> float:
+    """Of the smoothed rate of each cell in training; customers in no segment get the overall rate."""
+    k = int(max(train.max(), rows.max())) + 2  # the last is for those in none
+    n = np.bincount(train % k, minlength=k)
+    rate = (np.bincount(train % k, y, minlength=k) + SMOOTHING * y.mean()) / (n + SMOOTHING)
+    p = np.clip(rate[rows % k], 1e-6, 1 - 1e-6)
+    return float(-np.mean(np.where(np.asarray(answers, float) == 1, np.log(p), np.log(1 - p))))
+
+
+if __name__ == "__main__":
+    main()

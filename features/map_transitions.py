@@ -1,0 +1,132 @@
+"""Transitions of a journey map: from each touchpoint to the next, how often, how likely, after how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.kernels_map import count_pairs, gaps_by_pair, kth, medians
+from features.map_selection import Int64s, Selection
+from features.map_settings import END, START
+
+WAIT_SHARE = 0.9  # of gaps that are no long wait
+RETURN_SHARE = 0.95  # of returns to a new session that come within the pause after which a customer counts as gone
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Counts of pairs; those of two disjoint sets of customers with the same names add up.
+
+    Attributes:
+        source, target: (pairs,) int64 codes of touchpoints; `n_names` missing, then start, then end. By source, then
+            target.
+        count, customers: (pairs,) how often, and by how many customers.
+        n_names: how many touchpoints the log has.
+    """
+
+    source: Int64s
+    target: Int64s
+    count: Int64s
+    customers: Int64s
+    n_names: int
+
+    def __add__(self, other: PairCounts) -> PairCounts:
+        wide = self.n_names + 3
+        keys = np.concatenate([self.source * wide + self.target, other.source * wide + other.target])
+        found, place = np.unique(keys, return_inverse=True)
+        summed: list[Int64s] = [np.zeros(len(found), np.int64) for _ in range(2)]
+        np.add.at(summed[0], place, np.concatenate([self.count, other.count]))
+        np.add.at(summed[1], place, np.concatenate([self.customers, other.customers]))
+        return PairCounts(found // wide, found % wide, summed[0], summed[1], self.n_names)
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """How long it takes from one event to the next.
+
+    Attributes:
+        by_pair_us: (pairs,) float64 medians, NaN where a pair has no gap.
+        by_source_us: (n_names + 1,) the same after each touchpoint.
+        median_us: of all gaps; NaN where nobody has two events.
+        waits_us: the gap that `WAIT_SHARE` of all gaps do not exceed; NaN likewise.
+        return_us: the gap that `RETURN_SHARE` of the gaps between sessions do not exceed; NaN where there are none.
+    """
+
+    by_pair_us: npt.NDArray[np.float64]
+    by_source_us: npt.NDArray[np.float64]
+    median_us: float
+    waits_us: float
+    return_us: float
+
+
+def transition_counts(selection: Selection, session_us: int = 0) -> tuple[PairCounts, Pauses]:
+    """Count the transitions and take the medians of their gaps, in two passes over the events.
+
+    Args:
+        selection: what the map is drawn from.
+        session_us: a longer gap lies between two sessions.
+    """
+    codes, n_names = selection.touchpoint.codes, len(selection.touchpoint.names)
+    pair_of = np.empty(selection.n_events, np.int32)
+    keys, count, customers = count_pairs(codes, selection.start, selection.stop, n_names, pair_of)
+    order = np.argsort(keys)
+    source, target = np.divmod(keys[order], n_names + 3)
+    pairs = PairCounts(source, target, count[order], customers[order], n_names)
+    return pairs, _pauses(selection, pairs, order, pair_of, session_us)
+
+
+def _pauses(
+    selection: Selection, pairs: PairCounts, order: Int64s, pair_of: npt.NDArray[np.int32], session_us: int
+) -> Pauses:
+    """Gaps lie pair by pair, so source by source; each median reorders only what is needed no more."""
+    sizes = np.where((pairs.source <= pairs.n_names) & (pairs.target <= pairs.n_names), pairs.count, 0)
+    borders = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    begins = np.empty(len(sizes), np.int64)
+    begins[order] = borders[:-1]
+    gaps = np.empty(int(borders[-1]), np.int64)
+    gaps_by_pair(selection.journeys.t, selection.start, selection.stop, pair_of, begins, gaps)
+    by_pair = medians(gaps, borders)
+    by_source = medians(gaps, borders[np.searchsorted(pairs.source, np.arange(pairs.n_names + 2))])
+    if not len(gaps):
+        return Pauses(by_pair, by_source, *[float("nan")] * 3)
+    median = float(medians(gaps, np.array([0, len(gaps)]))[0])
+    return Pauses(
+        by_pair, by_source, median, _quantile(gaps, WAIT_SHARE), _quantile(gaps[gaps > session_us], RETURN_SHARE)
+    )
+
+
+def _quantile(gaps: Int64s, share: float) -> float:
+    """The smallest gap that this share of the gaps do not exceed, which are reordered; NaN where there are none."""
+    return float(kth(gaps, 0, len(gaps), int(share * (len(gaps) - 1)))) if len(gaps) else float("nan")
+
+
+def transition_frame(selection: Selection, pairs: PairCounts, pauses: Pauses) -> pd.DataFrame:
+    """Transitions as a table, by source in order of frequency, then by count.
+
+    Returns:
+        source, target (names, "start", "end"), count, probability (of the target given the source; they sum to 1 for
+        each source), gap_s_median, customers (who made the step at least once). The end is where the observed journey
+        stops, whether the customer has left or is still on the way.
+    """
+    names = np.array([*selection.names, START, END], dtype=object)
+    leaving = np.bincount(pairs.source, pairs.count, len(names))
+    order = np.lexsort((pairs.target, -pairs.count, pairs.source, -leaving[pairs.source]))
+    source, target, count = pairs.source[order], pairs.target[order], pairs.count[order]
+    return pd.DataFrame(
+        {
+            "source": pd.Series(names[source], dtype="str"),
+            "target": pd.Series(names[target], dtype="str"),
+            "count": count,
+            "probability": count / leaving[source],
+            "gap_s_median": pauses.by_pair_us[order] / 1e6,
+            "customers": pairs.customers[order],
+        }
+    )
+
+
+def transitions(selection: Selection) -> pd.DataFrame:
+    """Count and tabulate; see `transition_frame`."""
+    return transition_frame(selection, *transition_counts(selection))
