@@ -1,4 +1,4 @@
-"""The command line: `journeylab simulate | train | segment | promote | score | map | package | serve | ui`.
+"""The command line: `journeylab simulate | train | segment | promote | score | map | package | serve | swap | ui`.
 
 Every command ends with the path or URI of what it made; with `--json` that is the last line, for scripts.
 """
@@ -241,6 +241,23 @@ def serve(
     from serving.serve import serve as run
 
     raise typer.Exit(run(bento, host=host, port=port))
+
+
+@app.command()
+def swap(
+    bento: Annotated[str, typer.Argument(help="The tag of the bento whose champions should answer from now on.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the service listens.")] = 3000,
+    as_json: AsJson = False,
+) -> None:
+    """Put the champions of another bento in service, under load, without a gap; and back again the same way.
+
+    Example: `journeylab swap journeylab:latest --port 3000`
+    """
+    from serving.swap import swap as run
+
+    versions = run(bento, port=port)
+    told = ", ".join(f"{name} version {version}" for name, version in versions.items())
+    _finish(as_json, f"In service: {told}", {"bento": bento, "versions": versions}, "bento")
 
 
 @app.command()

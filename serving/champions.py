@@ -6,6 +6,7 @@ from. The routes are known from those small files; models are loaded when the se
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -59,6 +60,7 @@ class Champions:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.folders: dict[str, Path] = {}
         self.origins: dict[str, Origin] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -93,9 +95,16 @@ class Champions:
         """Bytes → `Question` for these columns."""
         return Decoder(self.columns)
 
+    @cached_property
+    def identity(self) -> str:
+        """12 hexadecimal digits of SHA-256 over what the champions say of themselves."""
+        text = json.dumps([self.tasks, {name: asdict(origin) for name, origin in self.origins.items()}], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
     def describe(self) -> dict[str, Any]:
         """What is packaged, for `GET /model`."""
         return {
+            "champions": self.identity,
             "models": [
                 asdict(origin)
                 | {
@@ -106,7 +115,7 @@ class Champions:
                     "about": self.tasks[name]["about"],
                 }
                 for name, origin in self.origins.items()
-            ]
+            ],
         }
 
     def invented(self, name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import re
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from serving.answers import Answerer
 from serving.champions import Champions
-from serving.openapi import PAGE, document
+from serving.live import Live, Serving
+from serving.openapi import PAGE
 from serving.schemas import ARROW, BATCH_BYTES, BODY_BYTES, JSON, MEDIA_IN, MEDIA_OUT, Refused
 
 if TYPE_CHECKING:
@@ -34,14 +33,14 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 logger = logging.getLogger("journeylab.serving")
 
 
-def application(champions: Champions) -> Starlette:
-    """The routes of these champions; `serving.access` keeps the gate."""
-    answerer = Answerer(champions)
+def application(champions: Champions | Live) -> Starlette:
+    """The routes of the champions that are in service; `serving.access` keeps the gate."""
+    live = champions if isinstance(champions, Live) else Live(champions)
     few = anyio.CapacityLimiter(BATCHES_AT_ONCE)
 
     async def one(request: Request, request_id: str) -> Response:
         body = await _body(request, BODY_BYTES)
-        route = request.path_params["route"]
+        route, answerer = request.path_params["route"], live.now.answerer
         if len(body) <= INLINE_BYTES and b'"reasons"' not in body and route != "reasons":
             answer = answerer.answer(route, body, request_id)
         else:
@@ -52,24 +51,24 @@ def application(champions: Champions) -> Starlette:
         given, wanted = _media(request)
         body = await _body(request, BATCH_BYTES)
         as_of = request.query_params.get("as_of")
-        batches = await anyio.to_thread.run_sync(_batches, champions, limiter=few)
+        batches = await anyio.to_thread.run_sync(_batches, live.now, limiter=few)
         batch = await anyio.to_thread.run_sync(batches.decode, body, given, as_of, limiter=few)
         parts = batches.answer(batch, wanted, request_id)
         first = await anyio.to_thread.run_sync(next, parts, b"", limiter=few)  # what can fail, fails before the status
         return StreamingResponse(_streamed(first, parts, few), 200, {"X-Request-ID": request_id}, wanted)
 
     async def model(request: Request, request_id: str) -> Response:
-        return _json(200, champions.describe(), request_id)
+        return _json(200, live.now.champions.describe(), request_id)
 
     async def openapi(request: Request, request_id: str) -> Response:
-        return _json(200, document(champions), request_id)
+        return _json(200, live.now.document, request_id)
 
     async def page(request: Request) -> Response:
         return Response(PAGE, media_type="text/html")
 
     async def not_that_way(request: Request, error: Exception) -> Response:
         route = request.path_params.get("route", request.url.path.strip("/"))
-        known = route in (*answerer.routes, "score_batch", "model", "docs.json", "openapi.json")
+        known = route in (*live.now.answerer.routes, "score_batch", "model", "docs.json", "openapi.json")
         status = 405 if known else 404
         said = f"/{route[:60]} does not take {request.method}" if known else f"There is no /{route[:60]} here"
         headers = dict(getattr(error, "headers", None) or {}) if known else {}
@@ -104,12 +103,8 @@ def _safely(work: Callable[[Request, str], Awaitable[Response]]) -> Callable[[Re
     return route
 
 
-@cache
-def _batches(champions: Champions) -> Batches:
-    """Made when it is first wanted: it takes pandas along, which BentoML's parent process does without."""
-    from serving.batches import Batches
-
-    return Batches(champions)
+def _batches(serving: Serving) -> Batches:
+    return serving.batches
 
 
 async def _streamed(first: bytes, parts: Iterator[bytes], few: anyio.CapacityLimiter) -> AsyncIterator[bytes]:

@@ -23,6 +23,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from features.errors import ConfigError, JourneyLabError
+from serving.live import POINTER, point
+from serving.swap import champions_of, pointer_of
 
 QUIET = {"BENTOML_DO_NOT_TRACK": "True"}
 NEWEST = "journeylab:latest"
@@ -42,11 +44,13 @@ def serve(bento: str | None = None, *, host: str = "127.0.0.1", port: int = 3000
     """
     wanted = command(bento or NEWEST, host=host, port=port)
     _require(bento or NEWEST)
-    process = subprocess.Popen(wanted, cwd=tempfile.gettempdir(), env=environment())
+    process = subprocess.Popen(wanted, cwd=tempfile.gettempdir(), env=_pointed(bento or NEWEST, port))
     try:
         return process.wait()
     except KeyboardInterrupt:  # the terminal sent it to BentoML too, which is closing
         return process.wait()
+    finally:
+        pointer_of(port).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -64,13 +68,21 @@ def running(bento: str, *, port: int | None = None, log: Path | None = None) -> 
     port = port or free_port()
     with open(log or os.devnull, "wb") as out:
         process = subprocess.Popen(
-            command(bento, port=port), cwd=tempfile.gettempdir(), env=environment(), stdout=out, stderr=out,
+            command(bento, port=port), cwd=tempfile.gettempdir(), env=_pointed(bento, port), stdout=out, stderr=out,
             start_new_session=True,
         )  # fmt: skip
         try:
             yield _ready(process, f"http://127.0.0.1:{port}")
         finally:
             _stop(process)
+            pointer_of(port).unlink(missing_ok=True)
+
+
+def _pointed(bento: str, port: int) -> dict[str, str]:
+    """The environment of a service whose champions can be swapped."""
+    pointer = pointer_of(port)
+    point(pointer, champions_of(bento))
+    return environment() | {POINTER: str(pointer)}
 
 
 def command(bento: str, *, host: str = "127.0.0.1", port: int = 3000) -> list[str]:

@@ -19,12 +19,14 @@ import bentoml
 
 from serving.access import TokenGate, Tokens
 from serving.champions import Champions
+from serving.live import Live, pointer_from_environment
 from serving.routes import application
 
 HERE = Path(os.environ.get("JOURNEYLAB_CHAMPIONS") or Path(__file__).resolve().parents[1] / "champions")
 SECONDS_A_REQUEST = 30
 
 champions = Champions(HERE)
+live = Live(champions, pointer_from_environment())
 
 
 @bentoml.service(
@@ -38,14 +40,16 @@ champions = Champions(HERE)
         {"name": "NUMBA_NUM_THREADS", "value": "1"},
     ],
 )
-@bentoml.asgi_app(application(champions), path="/")
+@bentoml.asgi_app(application(live), path="/")
 class JourneyLab:
     """Calibrated probabilities from a customer's raw events."""
 
     def __init__(self) -> None:
         from serving.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
 
-        warm_up(champions)
+        if not live.look(warm_up):  # a worker that begins anew begins with what is in service
+            warm_up(champions)
+        live.watch(warm_up)
 
 
 gated: Any = JourneyLab
