@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from serving import package as packaging
 from serving.champions import Champions, Origin
 from serving.package import Packaged, PackagingError, bento_folder, modules, package, pinned, request_bodies
 from serving.serve import command, free_port, running
+from serving.swap import swap
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -235,6 +237,7 @@ def test_a_real_bento_answers_over_http_what_was_recorded(
     scoring_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("JOURNEYLAB_HOME", str(tmp_path / "state"))
     built = package([scoring_folder])
     assert built.path.is_dir()
     assert (built.path / "env" / "docker" / "Dockerfile").is_file()
@@ -252,7 +255,23 @@ def test_a_real_bento_answers_over_http_what_was_recorded(
         spec = json.loads(_get(f"{url}/docs.json"))
         assert "/churn" in spec["paths"]
         assert "bentoml" in _get(f"{url}/metrics")
+        for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL):
+            exec(compile(snippet.replace("http://127.0.0.1:3000", url), "serving.md", "exec"), {})
+        other = _other_version(built, tmp_path)
+        assert swap(str(other), port=int(url.rpartition(":")[2])) == {"demo_churn": "2"}
+        customer = str(scores["customer_id"].iloc[0])
+        answer = _post(f"{url}/churn", bodies[customer])[1]
+        assert answer["model"]["version"] == "2"
+        assert answer["probability"] == pytest.approx(scores["probability"].iloc[0], abs=1e-6)
     assert not [name for name in bodies if name in log.read_text()], "no identifier in the log"
+
+
+def _other_version(built: Packaged, tmp_path: Path) -> Path:
+    """A bento's folder whose champion is the same model as version 2."""
+    folder = tmp_path / "other"
+    shutil.copytree(built.path, folder)
+    Origin("demo_churn", "2", "champion").write(folder / "src" / "champions" / "demo_churn")
+    return folder
 
 
 @pytest.mark.slow
