@@ -1,4 +1,4 @@
-"""The command line: `journeylab simulate | train | segment | promote | score | map | package | serve | swap | ui`.
+"""The command line, `journeylab COMMAND`: from simulated journeys and training to serving and the reviewer's desk.
 
 Every command ends with the path or URI of what it made; with `--json` that is the last line, for scripts.
 """
@@ -117,25 +117,61 @@ def promote(
 
 
 @app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A registered version, an alias, a model URI or a run id.")],
+    second: Annotated[str, typer.Argument(help="What to hold it against.")],
+    out: Annotated[Path | None, typer.Option(help="Also write a page, e.g. compare.html.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Two models of one task side by side: figures, what made them, and the paired difference on the same rows.
+
+    Example: `journeylab compare demo_churn@champion demo_churn@challenger --out compare.html`
+    """
+    from training.compare import compare as run
+    from training.compare import write_comparison
+
+    found = run(first, second, progress=console)
+    for frame in (found.difference, found.slices, found.differs):
+        _print(frame)
+    if out is not None:
+        write_comparison(found, out)
+    result = {"verdict": found.verdict, "difference": found.difference.to_dict("records"), "rows": found.rows}
+    _finish(as_json, found.rows, result, "verdict")
+
+
+@app.command()
 def score(
     model: Annotated[str, typer.Argument(help="An MLflow model URI, e.g. models:/demo_churn@champion, or a folder.")],
     events: Annotated[Path, typer.Option(help="Events, raw as the model was trained on, or canonical.")],
-    out: Annotated[Path, typer.Option(help="Where to write: .csv or .parquet.")],
+    out: Annotated[Path, typer.Option(help="Where to write: .csv, .parquet, or a folder for a part a partition.")],
     snapshots: Annotated[
         Path | None, typer.Option(help="Rows of customer_id, cutoff; by default everyone, just after the last event.")
     ] = None,
+    as_of: Annotated[str | None, typer.Option(help="The cutoff of everyone, e.g. 2024-06-01T00:00:00Z.")] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Partitions of customers; by default as many as the log's size asks for.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Partitions scored side by side.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score customers: a row out for each row in, in their order: `probability` or `segment`, or a `reason` why not.
 
-    Example: `journeylab score models:/demo_churn@champion --events runs/demo/events.parquet --out scores.csv`
+    A large log is split into partitions of customers first, so that it need not fit in memory; a run that was stopped,
+    even by `kill -9`, goes on where it was when the same command runs again, and no customer is scored twice.
+
+    Examples: `journeylab score models:/demo_churn@champion --events runs/demo/events.parquet --out scores.csv`,
+    `journeylab score models:/demo_churn@champion --events events/ --out scores/ --partitions 64`
     """
+    from training.bulk import WORKERS
     from training.scoring import score_file
 
-    frame = score_file(model, events, snapshots, out, progress=console).frame
-    without = int(frame["reason"].notna().sum())
-    note = f"{len(frame):,} rows" + (f", {without:,} without an answer: see their reason" if without else "")
-    _finish(as_json, note, {"out": str(out), "rows": len(frame), "without_answer": without}, "out")
+    outcome = score_file(
+        model, events, snapshots, out, as_of=as_of, partitions=partitions, workers=workers or WORKERS, progress=console
+    )
+    without = outcome.without_answer
+    note = f"{outcome.rows:,} rows" + (f", {without:,} without an answer: see their reason" if without else "")
+    result = {"out": str(out), "rows": outcome.rows, "without_answer": without, "partitions": outcome.partitions}
+    _finish(as_json, note, result, "out")
 
 
 @app.command(name="map")
@@ -283,6 +319,15 @@ def _show(models: dict[str, dict[str, Any]]) -> None:
         for split, rows in (("validation", "validation"), ("test", "held out")):
             table.add_row(name, rows, *(_interval(model["metrics"][split], metric) for metric in SHOWN))
     console.print(table)
+
+
+def _print(frame: Any) -> None:
+    """A frame as a table in the terminal."""
+    table = Table(*(str(name) for name in frame.columns), box=box.SIMPLE_HEAD)
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else _plain(str(value)) for value in row))
+    if len(frame):
+        console.print(table)
 
 
 def _interval(metrics: dict[str, float], metric: str) -> str:

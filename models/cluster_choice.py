@@ -30,7 +30,7 @@ SCREENING = ((2, 0.5), (4, 0.25))  # after so many rounds, this share of the can
 FEWEST_FINALISTS = 6
 MARGIN = 0.1  # sizes keep this share away from what is allowed: fits on other rows differ a little
 LOW = 0.1  # the quantile of the pairs' indices that is given as the low end
-CHOICE_RESTARTS = 4
+CHOICE_RESTARTS, CHOICE_ITERATIONS = 3, 40
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Arena:
     def trial(self, candidate: Candidate) -> Trial:
         """The candidate fitted on all rows, and whether its sizes will do."""
         points = self._all[candidate.representation][:, : candidate.dimensions]
-        found = fitted(points, candidate.method, candidate.segments, 0, CHOICE_RESTARTS)
+        found = fitted(points, candidate.method, candidate.segments, 0, CHOICE_RESTARTS, CHOICE_ITERATIONS)
         if found is None:
             return Trial(candidate, 1, 1.0, 1.0, ["it found one cluster only"])
         shares = np.bincount(found.assign(points), minlength=found.n_clusters) / len(points)
@@ -126,7 +126,7 @@ class Arena:
         points, drawn = self._round(candidate.representation, number)
         points = points[:, : candidate.dimensions]
         found: Clustering | None = fitted(
-            points[drawn], candidate.method, candidate.segments, 1 + number, CHOICE_RESTARTS
+            points[drawn], candidate.method, candidate.segments, 1 + number, CHOICE_RESTARTS, CHOICE_ITERATIONS
         )
         return np.zeros(len(points), np.int32) if found is None else found.assign(points)
 

@@ -88,7 +88,9 @@ class Clustering:
         return np.column_stack([squares[:, labels == cluster].min(axis=1) for cluster in range(self.n_clusters)])
 
 
-def fitted(points: Points, method: Method, k: int, seed: int, restarts: int = 10) -> Clustering | None:
+def fitted(
+    points: Points, method: Method, k: int, seed: int, restarts: int = 10, iterations: int = 200
+) -> Clustering | None:
     """Cluster (n, d) points; None where density finds fewer than two clusters.
 
     Args:
@@ -97,10 +99,11 @@ def fitted(points: Points, method: Method, k: int, seed: int, restarts: int = 10
         k: clusters; by density a cluster has at least the share 1 / (8 k) of the points, and as many as found count.
         seed: of the restarts.
         restarts: of which the best is kept.
+        iterations: of a mixture, at most; few of them end it where it is nearly still.
     """
     if method == "kmeans":
         return _kmeans(points, k, seed, restarts)
-    return _mixture(points, k, seed, restarts) if method == "mixture" else _density(points, k, seed)
+    return _mixture(points, k, seed, restarts, iterations) if method == "mixture" else _density(points, k, seed)
 
 
 def _kmeans(points: Points, k: int, seed: int, restarts: int) -> Clustering:
@@ -110,14 +113,14 @@ def _kmeans(points: Points, k: int, seed: int, restarts: int) -> Clustering:
     return Clustering("kmeans", {"centres": np.asarray(found.cluster_centers_, np.float64)})
 
 
-def _mixture(points: Points, k: int, seed: int, restarts: int) -> Clustering:
+def _mixture(points: Points, k: int, seed: int, restarts: int, iterations: int) -> Clustering:
     """Full covariances; k-means begins, as the likelihood has many summits."""
     from sklearn.mixture import GaussianMixture
 
     x = points.astype(np.float64)
     begin = _kmeans(points, k, seed, restarts).arrays["centres"]
     floor = SMALLEST_VARIANCE * float(x.var(axis=0).mean())
-    found = GaussianMixture(k, means_init=begin, reg_covar=max(floor, 1e-9), max_iter=200, random_state=seed)
+    found = GaussianMixture(k, means_init=begin, reg_covar=max(floor, 1e-9), max_iter=iterations, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a mixture that has not settled is still a clustering; stability judges it
         found.fit(x)

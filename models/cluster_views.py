@@ -138,7 +138,7 @@ class Behaviour:
 
     def place(self, raw: Matrix) -> Matrix:
         """(n, axes), each with mean 0 and variance 1 in training."""
-        return (self._themes(raw) - self.centre_) * self.scale_
+        return np.asarray((self._themes(raw) - self.centre_) * self.scale_)
 
     @property
     def dimensions(self) -> list[Dimension]:

@@ -91,7 +91,7 @@ class FoundSettings(Section):
     largest_share: float = Field(default=0.5, gt=0, le=1)
     dimensions: tuple[int, ...] = (2, 3, 4, 6)
     fit_rows: int = Field(default=20_000, ge=FEWEST_CUSTOMERS)
-    choice_rows: int = Field(default=4_000, ge=FEWEST_CUSTOMERS)
+    choice_rows: int = Field(default=3_000, ge=FEWEST_CUSTOMERS)
     rounds: int = Field(default=10, ge=2)
     restarts: int = Field(default=30, ge=1)
     stable_enough: float = Field(default=0.85, ge=0, le=1)

@@ -14,7 +14,7 @@ import pandas as pd
 UNKNOWN = "–"
 TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reverse the text around them
 Kind = Literal[
-    "name", "text", "path", "said", "count", "number", "share", "gap", "points", "seconds", "days", "chance"
+    "name", "text", "path", "said", "count", "number", "fine", "share", "gap", "points", "seconds", "days", "chance"
 ]  # fmt: skip
 TEXTS = ("name", "text", "path", "said")
 SECOND_UNITS = ((86_400.0 * 2, 86_400.0, "days"), (3_600.0 * 2, 3_600.0, "h"), (120.0, 60.0, "min"), (0.0, 1.0, "s"))
@@ -141,14 +141,19 @@ def number(value: float) -> str:
     return UNKNOWN if not math.isfinite(value) else f"{value:,.{1 if abs(value) >= 10 else 2}f}"
 
 
+def fine(value: float) -> str:
+    """A number with four digits after the point, such as a metric."""
+    return UNKNOWN if not math.isfinite(value) else f"{value:.4f}".replace("-", "−")
+
+
 def points(value: float) -> str:
     """A score from −100 to 100, given as −1 to 1."""
     return UNKNOWN if not math.isfinite(value) else f"{value * 100:+.0f}".replace("-", "−")
 
 
 WRITTEN = {
-    "count": count, "number": number, "share": share, "gap": gap, "points": points, "seconds": seconds, "days": days,
-    "chance": chance,
+    "count": count, "number": number, "fine": fine, "share": share, "gap": gap, "points": points, "seconds": seconds,
+    "days": days, "chance": chance,
 }  # fmt: skip
 
 
@@ -212,8 +217,8 @@ def _interval(row: dict[Any, Any], column: Column) -> str:
     low, high = row.get(f"{column.name}_low"), row.get(f"{column.name}_high")
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return ""
-    if column.kind == "number":
-        told = " to ".join(number(float(end)) for end in (low, high))
+    if column.kind in ("number", "fine"):
+        told = " to ".join(WRITTEN[column.kind](float(end)) for end in (low, high))
     else:
         told = span(float(low), float(high), unit="%" if column.kind == "share" else "")
     return f"<small>{told}</small>" if told else ""

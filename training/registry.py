@@ -190,12 +190,12 @@ def _compare(
     if candidate.tags.get("judged_by") == "stability":
         figures = [client.get_run(each.run_id).data.metrics for each in (candidate, champion) if each is not None]
         return decide_by_stability(figures[0], figures[1] if champion is not None else None), ""
-    experiment = _experiment_of(candidate)
+    experiment = experiment_of(candidate)
     with stage(progress, f"Reading {experiment.events.path}"):
         journeys = load_journeys(experiment.events)
     rivals = [champion] if champion is not None else _straw_men(candidate, client)
     try:
-        snapshots, y, said = _fresh_rows(experiment, journeys, [candidate, *rivals])
+        snapshots, y, said = comparison_snapshots(experiment, journeys, [candidate, *rivals])
     except DataError as error:
         return Decision(CHALLENGER, str(error)), ""
     say(progress, f"  {said}")
@@ -207,9 +207,14 @@ def _compare(
     return decide(y, scores[candidate.uri], old, straw_men, customers, seed=experiment.seed), said
 
 
-def _fresh_rows(
+def comparison_snapshots(
     experiment: Experiment, journeys: Journeys, compared: list[ResolvedModel]
 ) -> tuple[Snapshots, npt.NDArray[np.int8], str]:
+    """The most recent closed rows that none of the models has seen, their labels, and which they are in a sentence.
+
+    Raises:
+        DataError: there is no such row.
+    """
     table = experiment.build_labels(journeys)
     horizon_us = round(experiment.task.horizon_days * DAY_US)
     chosen = comparison_rows(
@@ -283,7 +288,8 @@ def _registered_model(name: str, client: MlflowClient) -> None:
             raise
 
 
-def _experiment_of(model: ResolvedModel) -> Experiment:
+def experiment_of(model: ResolvedModel) -> Experiment:
+    """The experiment that made a model, as its run recorded it."""
     folder = download_artifacts(artifact_uri=f"runs:/{model.run_id}/experiment")
     return resolved_experiment(Path(folder))
 
