@@ -25,10 +25,10 @@ from features.map_pain_points import pain_points
 from features.map_paths import paths
 from features.map_selection import DAY_US, Flags, Selection, select, unmet, wanted
 from features.map_settings import MapSettings as MapSettings
-from features.map_statistics import wilson
 from features.map_steps import sankey, step_matrix
 from features.map_touchpoints import remarks, touchpoints
 from features.map_transitions import transition_counts, transition_frame
+from features.statistics import wilson
 
 
 @dataclass(frozen=True)

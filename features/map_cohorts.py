@@ -14,7 +14,7 @@ import pandas as pd
 from features.kernels_map import count_cohorts
 from features.map_selection import DAY_US, Int64s, Selection
 from features.map_settings import MapSettings
-from features.map_statistics import ratio, wilson
+from features.statistics import ratio, wilson
 
 COLUMNS = ("cohort", "size", "period", "active", "retention", "retention_low", "retention_high")
 KINDS = ("datetime64[us]", "int64", "int64", "int64", "float64", "float64", "float64")

@@ -2,7 +2,7 @@
 
 Every rate is a share of customers, who are independent of each other: stages by the share that goes on to the next one,
 touchpoints by the share that meets them, transitions by the share of a touchpoint's customers that take the step at
-least once. Differences are a − b, with Newcombe's intervals and the z-test of two shares (`features.map_statistics`);
+least once. Differences are a − b, with Newcombe's intervals and the z-test of two shares (`features.statistics`);
 the tests of all three tables together are corrected by Benjamini and Hochberg. Where the same customer is in both maps
 (two periods), the groups are not independent, and the tests say "no difference" rather too often than too seldom.
 """
@@ -22,7 +22,7 @@ from features.journeys import Journeys
 from features.map_funnel import stages_of
 from features.map_selection import select
 from features.map_settings import END, START, MapSettings
-from features.map_statistics import benjamini_hochberg, difference
+from features.statistics import benjamini_hochberg, difference
 
 TESTED = ("rate_a", "rate_b", "difference", "difference_low", "difference_high", "p_value", "q_value")
 SURE, MOST_SENTENCES = 0.05, 12

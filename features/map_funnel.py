@@ -17,7 +17,7 @@ import pandas as pd
 from features.kernels_map import count_codes, first_meetings, reach_stages
 from features.map_selection import DAY_US, Int32s, Int64s, Selection, wanted
 from features.map_settings import MapSettings
-from features.map_statistics import ratio, wilson
+from features.statistics import ratio, wilson
 
 COLUMNS = (
     "stage", "customers", "share_of_first", "conversion", "conversion_low", "conversion_high", "dropped",

@@ -28,8 +28,8 @@ import pandas as pd
 from features.kernels_map_touch import COMPLAIN, LEAVE, LOOP, N_KINDS, WAIT, pain_moments
 from features.map_selection import DAY_US, Flags, Selection, unmet, wanted
 from features.map_settings import MapSettings
-from features.map_statistics import Z95, benjamini_hochberg, p_value, ratio
 from features.map_transitions import Pauses
+from features.statistics import Z95, benjamini_hochberg, p_value, ratio
 
 COLUMNS = (
     "rank", "kind", "touchpoint", "customers", "rate", "rest_rate", "difference", "difference_low", "difference_high",
@@ -37,7 +37,7 @@ COLUMNS = (
 )  # fmt: skip
 TEXTS = ("kind", "touchpoint", "sentence")
 KINDS = {LEAVE: "leave", LOOP: "loop", WAIT: "wait", COMPLAIN: "complain"}
-SURE = 0.05
+SURE, PERHAPS = 0.05, 0.2  # q-values up to which a point is told, without and with a caution
 
 Floats = npt.NDArray[np.float64]
 
@@ -135,13 +135,14 @@ def pain_points(selection: Selection, settings: MapSettings, pauses: Pauses) -> 
 
     Returns:
         The table: rank, kind, touchpoint, customers (whom it happened to), rate, rest_rate, difference with its 95 %
-        interval, p_value (two-sided), q_value, sentence; only touchpoints that do worse than the rest. And what to say.
+        interval, p_value (two-sided), q_value, sentence; only touchpoints that do worse than the rest, with a q-value
+        up to `PERHAPS`. And what to say.
     """
     limits = limits_of(selection, settings, pauses)
     moments, totals = moments_of(selection, settings, limits)
     found = pd.concat([_tested(kind, moments[kind], totals[kind], settings) for kind in KINDS], ignore_index=True)
     found["q_value"] = benjamini_hochberg(found["p_value"])
-    found = found[found["difference"] > 0]
+    found = found[(found["difference"] > 0) & (found["q_value"] <= PERHAPS)]
     at_least = found["n"] * found["difference_low"]
     order = np.lexsort((found["kind_code"], found["code"], -found["difference"], -at_least))
     table = found.iloc[order].head(settings.top_pain_points).reset_index(drop=True)

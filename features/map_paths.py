@@ -8,7 +8,7 @@ import pandas as pd
 from features.kernels_map_paths import BLANK, count_paths
 from features.map_selection import DAY_US, Flags, Int32s, Int64s, Selection
 from features.map_settings import END, MapSettings
-from features.map_statistics import ratio, wilson
+from features.statistics import ratio, wilson
 
 COLUMNS = (
     "rank", "path", "text", "customers", "share", "converted_share", "converted_low", "converted_high", "days_median",

@@ -12,7 +12,7 @@ from features import kernels_map_touch as kernels
 from features.kernels_map import count_crossed, medians
 from features.map_selection import Int64s, Selection, unmet, wanted
 from features.map_settings import MapSettings
-from features.map_statistics import net_promoter, ratio, wilson
+from features.statistics import net_promoter, ratio, wilson
 
 COLUMNS = (
     "touchpoint", "channel", "stage", "customers", "customer_share", "visits", "visits_per_customer", "dwell_s_median",

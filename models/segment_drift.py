@@ -19,10 +19,10 @@ from scipy.special import chdtri
 
 from features.errors import DataError
 from features.settings import Section
+from features.statistics import wilson
 from models.segment_columns import Column
 from models.segment_contract import NO_SEGMENT, Segment
 from models.segment_effects import number_words
-from models.segment_intervals import wilson
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -27,10 +27,11 @@ from scipy.special import ndtr
 from features.errors import DataError
 from features.settings import Section
 from features.snapshots import Snapshots
+from features.statistics import benjamini_hochberg, normal_quantile
 from features.tabular import TabularFeatures
 from models.segment_columns import Column, column_values, readable_columns
 from models.segment_contract import Segment
-from models.segment_intervals import difference_of_shares, normal_quantile, q_values
+from models.segment_intervals import difference_of_shares
 from models.segment_profiles import checked_places, last_rows
 
 Floats = npt.NDArray[np.float64]
@@ -109,7 +110,7 @@ def effects_of_columns(
     if x.shape != (len(places), len(columns)):
         raise DataError(f"x is {x.shape}, but there are {len(places)} places and {len(columns)} columns")
     tests = _Tests.of(x, places, len(segments), asked.least_known)
-    q = q_values(tests.p.ravel()).reshape(tests.p.shape)  # (c, k)
+    q = benjamini_hochberg(tests.p.ravel()).reshape(tests.p.shape)  # (c, k)
     chosen = [_chosen(tests, q[:, s], s, columns, asked) for s in range(len(segments))]
     level = 1 - asked.q_value * max(1, sum(map(len, chosen))) / max(1, int(np.isfinite(q).sum()))
     told = [

@@ -2,26 +2,21 @@
 
 A customer can have several rows (one a cutoff) that hang together, so a figure's interval counts customers: the rows of
 one are summed first, and the spread of those sums decides how sure the figure is.
-
->>> low, high = wilson(8, 10)
->>> round(float(low), 3), round(float(high), 3)
-(0.49, 0.943)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from features.errors import DataError
+from features.statistics import LEVEL, normal_quantile, wilson
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-LEVEL = 0.95
 MANY_CUSTOMERS = 20_000  # beyond these the mean is as good as normal, and resampling only costs time
 CHUNK_CELLS = 2_000_000  # replicates × customers at a time
 NOT_KNOWN = float("nan")
@@ -47,32 +42,6 @@ class Figure:
 
 
 NO_FIGURE = Figure(NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, 0, 0)
-
-
-def normal_quantile(level: float) -> float:
-    """How many standard errors an interval of this level reaches to either side."""
-    return NormalDist().inv_cdf(0.5 + level / 2)
-
-
-def wilson(positives: npt.ArrayLike, rows: npt.ArrayLike, level: float = LEVEL) -> tuple[Floats, Floats]:
-    """The score interval of shares (Wilson 1927, JASA 22:209); NaN where there are no rows.
-
-    Args:
-        positives: (…) how many of the rows; need not be whole.
-        rows: (…) of how many.
-        level: how often the interval holds the true share.
-    """
-    k, n = np.asarray(positives, np.float64), np.asarray(rows, np.float64)
-    z = normal_quantile(level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = k / n
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    known = n > 0
-    return (
-        np.where(known, np.clip(middle - half, 0.0, p), np.nan),  # rounding must not leave the share outside
-        np.where(known, np.clip(middle + half, p, 1.0), np.nan),
-    )
 
 
 def difference_of_shares(
@@ -155,21 +124,6 @@ def mean_over_customers(
         return Figure(mean, mean - half, mean + half, len(kept), n_customers)
     low, high = np.quantile(_means(sums, counts, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
     return Figure(mean, float(low), float(high), len(kept), n_customers)
-
-
-def q_values(p: npt.ArrayLike) -> Floats:
-    """False discovery rates of Benjamini & Hochberg (1995), JRSS B 57:289; NaN stays NaN and counts as no test.
-
-    >>> q_values([0.01, 0.04, 0.03]).round(3).tolist()
-    [0.03, 0.04, 0.04]
-    """
-    values = np.asarray(p, np.float64)
-    q = np.full(values.shape, np.nan)
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known], kind="stable")]
-    scaled = values[order] * len(order) / np.arange(1, len(order) + 1)
-    q[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
-    return q
 
 
 def _known(values: npt.ArrayLike, customers: npt.ArrayLike) -> tuple[Floats, Ints, int]:

@@ -23,9 +23,9 @@ from features.errors import ConfigError
 from features.settings import Section, unknown_key
 from features.snapshots import Snapshots
 from features.stages import fits
+from features.statistics import wilson
 from models.segment_contract import Segment
 from models.segment_effects import number_words
-from models.segment_intervals import wilson
 from models.segment_profiles import checked_places, first_since, now_rows
 
 METRICS = {

@@ -232,7 +232,7 @@ def test_events_without_a_touchpoint_or_channel() -> None:
 
 
 def test_times_far_apart() -> None:
-    rows = [(f"c{k}", 365.0 * 40 * (k % 3), "a") for k in range(30)]
+    rows = [(f"c{k}", 365.0 * 20 * (k % 3), "a") for k in range(30)]
     found = journey_map(log(rows), MapSettings(cohort="week"))
     check(found)
     assert any("cohorts are by month" in note for note in found.notes)

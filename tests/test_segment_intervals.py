@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import DataError
+from features.statistics import benjamini_hochberg
 from models import segment_intervals
 from models.segment_intervals import (
     difference_of_shares,
     mean_over_customers,
-    q_values,
     share_over_customers,
     wilson,
 )
@@ -83,7 +83,7 @@ def test_many_customers_take_the_normal_interval(monkeypatch: pytest.MonkeyPatch
 
 
 def test_q_values_of_benjamini_and_hochberg() -> None:
-    found = q_values([0.001, 0.5, np.nan, 0.02, 0.021])
+    found = benjamini_hochberg([0.001, 0.5, np.nan, 0.02, 0.021])
     assert found.tolist() == pytest.approx([0.004, 0.5, np.nan, 0.028, 0.028], nan_ok=True)
 
 

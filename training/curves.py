@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtri
 
+from features.statistics import wilson
 from training.evaluation import CALIBRATION_BINS, LEVEL, Floats, Rows, draw_weights, tied_counts
 
 GRID = np.linspace(0.0, 1.0, 101)
@@ -134,7 +134,7 @@ def calibration_table(y: npt.ArrayLike, p: npt.ArrayLike, customers: npt.ArrayLi
         observed=("observed", "mean"),
     ).reset_index()
     worth = found["rows"].to_numpy(np.float64) / _design_effect(rows)[found["bin"].to_numpy()]
-    found["observed_low"], found["observed_high"] = wilson(found["observed"].to_numpy(np.float64), worth)
+    found["observed_low"], found["observed_high"] = wilson(found["observed"].to_numpy(np.float64) * worth, worth)
     return found.sort_values("predicted", ignore_index=True).assign(bin=range(len(found)))
 
 
@@ -149,16 +149,3 @@ def _design_effect(rows: Rows) -> Floats:
     by_row = n * mean * (1 - mean)
     ratio = np.divide(by_customer, by_row, out=np.ones(CALIBRATION_BINS), where=by_row > 0)
     return np.maximum(ratio, 1.0)
-
-
-def wilson(share: Floats, n: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
-    """Wilson's score interval for a share seen in `n` rows (E. B. Wilson, JASA 22, 1927).
-
-    >>> low, high = wilson(np.array([0.0]), np.array([10.0]))
-    >>> float(low[0]), round(float(high[0]), 4)
-    (0.0, 0.2775)
-    """
-    z2 = float(ndtri((1 + level) / 2)) ** 2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)

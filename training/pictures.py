@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from features.errors import ConfigError
+from features.statistics import wilson
 from training.breakdown import by_cutoff
-from training.curves import calibration_table, lift_table, pr_table, roc_table, wilson
+from training.curves import calibration_table, lift_table, pr_table, roc_table
 from training.evaluation import TOP_SHARES, evaluate
 from training.picture_style import (
     COLOURS,
@@ -289,7 +290,7 @@ def _over_time(above: Axes, below: Axes, scored: Scored, place: int, hollow: boo
     if place == 0:
         above.vlines(when, table["auroc_low"], table["auroc_high"], color=style["color"], linewidth=1.4, zorder=1)
         rate = table["base_rate"].to_numpy(np.float64)
-        low, high = wilson(rate, table["n_customers"].to_numpy(np.float64))
+        low, high = wilson(rate * (n := table["n_customers"].to_numpy(np.float64)), n)
         below.vlines(when, low, high, color=INK, linewidth=1.2)
         below.plot(
             when, rate, color=INK, linewidth=1.6, marker="s", markersize=6, markerfacecolor=PAPER if hollow else INK

@@ -34,6 +34,7 @@ from models.lookalikes import Lookalikes, new_key, write_key
 from models.packaged import Scorer, requirements, touchpoints_seen
 from models.parity import record_sample
 from models.pyfunc import code_paths, input_example, signature
+from models.reference import Reference
 from models.rule_segments import RuleSegments
 from models.schemes import fit_schemes
 from models.segment_book import SegmentBook
@@ -136,6 +137,7 @@ class _Segmenting:
         scorer = self._scorer(book)
         scorer.save(folder / "scoring")
         record_sample(scorer, self.rows.later, folder / "scoring")
+        Reference.of(scorer, self.rows.now, scorer.answers(self.rows.later), self.rows.later).save(folder / "scoring")
         page = self._files(folder / "artifacts", book)
         with stage(self.progress, "Recording the segments in MLflow"):
             run = self._record(folder, scorer)
@@ -267,7 +269,7 @@ class _Segmenting:
         rates = [column for column in held.columns if str(column).startswith(f"{task}_")]
         table = found.table.merge(held[["id", *rates]].rename(columns=lambda c: c if c == "id" else f"held_out_{c}"))
         self.tables[f"{partition.scheme}/profiles"] = table
-        self.notes += [f"{partition.scheme}: {said}" for said in found.notes]
+        self.notes += [said for said in found.notes if said not in self.notes]  # most are of the log, not of a scheme
         return table
 
     def _rule_of_thumb(self, partition: Segmentation, place: Places) -> None:

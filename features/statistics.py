@@ -1,7 +1,8 @@
-"""Intervals and tests for the journey map: shares, differences of shares, net promoter score, multiplicity."""
+"""Intervals and tests: shares, differences of shares, net promoter score, multiplicity."""
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 Floats = npt.NDArray[np.float64]
+LEVEL = 0.95
 Z95 = 1.959963984540054
 
 
@@ -18,12 +20,18 @@ def ratio(part: Any, whole: Any) -> Floats:
     return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0), np.float64)
 
 
-def wilson(successes: Any, n: Any) -> tuple[Floats, Floats]:
-    """The 95 % score interval of a share (E. B. Wilson, JASA 22, 1927); NaN where n is 0.
+def normal_quantile(level: float) -> float:
+    """How many standard errors an interval of this level reaches to either side."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def wilson(successes: Any, n: Any, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """The score interval of a share (E. B. Wilson, JASA 22, 1927); NaN where n is 0.
 
     Args:
-        successes: (k,) how many of them.
-        n: (k,) of how many.
+        successes: (…) how many of them; need not be whole.
+        n: (…) of how many.
+        level: how often the interval holds the true share.
 
     >>> low, high = wilson([0], [10])
     >>> float(low[0]), round(float(high[0]), 4)
@@ -31,11 +39,11 @@ def wilson(successes: Any, n: Any) -> tuple[Floats, Floats]:
     """
     x, m = np.broadcast_arrays(np.asarray(successes, np.float64), np.asarray(n, np.float64))
     m = np.where(m > 0, m, np.nan)
-    share, z2 = x / m, Z95**2
+    share, z2 = x / m, normal_quantile(level) ** 2
     centre = (share + z2 / (2 * m)) / (1 + z2 / m)
     half = np.sqrt(z2 * (share * (1 - share) / m + z2 / (4 * m**2))) / (1 + z2 / m)
-    low, high = np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
-    return np.where(x == 0, 0.0 * low, low), np.where(x == m, 1.0 + 0.0 * high, high)
+    # Rounding must not leave the share outside its interval.
+    return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
 
 
 def difference(x_a: Any, n_a: Any, x_b: Any, n_b: Any) -> tuple[Floats, Floats, Floats, Floats]:
