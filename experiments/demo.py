@@ -30,7 +30,7 @@ console = Console(stderr=True, soft_wrap=True)
 def main() -> None:
     """Simulate, train both tasks, segment, draw the map, promote, package, and ask the bento about one customer."""
     started = time.monotonic()
-    journeylab("simulate", "--out", str(EVENTS.parent))
+    journeylab("simulate", "--customers", "1500", "--out", str(EVENTS.parent))
     for file in EXPERIMENTS.values():
         trained = journeylab("train", file)
         journeylab("promote", trained["model_uri"])
