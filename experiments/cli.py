@@ -31,6 +31,7 @@ app = typer.Typer(
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 SHOWN = ("auroc", "brier", "log_loss")
+PAST_THRESHOLD = 3
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, as the last line.")]
 
@@ -136,7 +137,28 @@ def compare(
     if out is not None:
         write_comparison(found, out)
     result = {"verdict": found.verdict, "difference": found.difference.to_dict("records"), "rows": found.rows}
-    _finish(as_json, found.rows, result, "verdict")
+    _finish(as_json, f"{found.rows} {found.change}".strip(), result | {"change": found.change}, "verdict")
+
+
+@app.command()
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A run's id in MLflow; a model URI or NAME@champion will do, too.")],
+    events: Annotated[Path | None, typer.Option(help="Where the event log lies now, if it has moved.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run again from what MLflow holds; ends with status 3 when a number is not the same.
+
+    The log's fingerprint is checked first. The model is fitted anew, held-out rows are scored, every figure compared.
+
+    Example: `journeylab reproduce demo_churn@champion`
+    """
+    from training.reproduce import reproduce as run_again
+
+    found = run_again(run, events=events, progress=console)
+    _print(found.metrics[found.metrics["difference"] != 0])
+    _finish(as_json, f"{found.name}, run {found.run_id}", found.to_dict(), "verdict")
+    if not found.same:
+        raise typer.Exit(PAST_THRESHOLD)
 
 
 @app.command()
@@ -172,6 +194,50 @@ def score(
     note = f"{outcome.rows:,} rows" + (f", {without:,} without an answer: see their reason" if without else "")
     result = {"out": str(out), "rows": outcome.rows, "without_answer": without, "partitions": outcome.partitions}
     _finish(as_json, note, result, "out")
+
+
+@app.command()
+def monitor(
+    rows: Annotated[Path, typer.Argument(help="What the service recorded: the folder of JOURNEYLAB_MONITOR.")],
+    model: Annotated[str, typer.Option(help="The champion, e.g. demo_churn@champion, or its scoring folder.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="What came true: customer_id (or who), label and, where known, cutoff.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="The service's key, for labels by customer_id; else the environment's.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Answers from here on, e.g. 2024-06-01.")] = None,
+    until: Annotated[str | None, typer.Option(help="Answers before this moment.")] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="When to act, e.g. psi=0.25 or unknown=0.1; repeat.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A page; the same as .json lies beside it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what was served with what was trained on; ends with status 3 when something is past its threshold.
+
+    Example: `journeylab monitor /var/lib/journeylab/monitor --model demo_churn@champion --out monitor.html`
+    """
+    from training.monitor import Thresholds
+    from training.monitor import monitor as run
+    from training.monitor_page import terminal, write_monitor_page
+
+    asked = Thresholds.of(threshold or [])
+    report = run(
+        rows, model, labels=labels, since=since, until=until, thresholds=asked, key_file=key_file, progress=console
+    )
+    console.print(terminal(report))
+    for remark in (*report.alarms, *report.notes):
+        console.print(f"  {_plain(remark)}", highlight=False, soft_wrap=True)
+    found = report.to_dict()
+    if out is not None:
+        write_monitor_page(report, out)
+        out.with_suffix(".json").write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+    verdict = f"{len(report.alarms)} alarms" if report.alarms else "No alarm"
+    note = f"{verdict} in {len(report.checks)} checks of {report.figures['answers']:,.0f} answers"
+    _finish(as_json, note, {"verdict": verdict, "page": None if out is None else str(out), **found}, "verdict")
+    if report.alarms:
+        raise typer.Exit(PAST_THRESHOLD)
 
 
 @app.command(name="map")

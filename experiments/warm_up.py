@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from features.journey_map import MapSettings, journey_map
 from features.journeys import Journeys
 from features.labels import churn_labels, conversion_labels
+from features.partitions import by_partition
 from features.sequences import SequenceFeatures
 from features.simulate import LABELS, simulate
 from features.sources import EventSource, load_journeys
 from features.tabular import TabularFeatures
 from models.runtime import CompiledGRU
 from models.schemes import SCHEMES, fit_schemes
+from models.trees import CompiledTrees
 
 
 def main() -> None:
@@ -35,6 +39,18 @@ def main() -> None:
             fit_schemes(SCHEMES, log.at("2024-05-01"))
             sequences = SequenceFeatures().fit(log.at("2024-05-01"))
             CompiledGRU(blank_weights(sequences, hidden=8)).pooled(sequences.batch(log.at("2024-05-01")))
+    by_partition(pa.table({"customer_id": ["a"]}), 2)
+    for kind in (np.uint32, np.uint64):
+        blank_tree(kind).margins(np.zeros((1, 1), np.float32))
+
+
+def blank_tree(kind: type[np.unsignedinteger[Any]]) -> CompiledTrees:
+    """A tree without a split, of at most 32 or 64 leaves."""
+    nothing, ints = np.zeros(0, np.int32), np.int64
+    return CompiledTrees(
+        1, nothing, nothing, np.zeros(0, np.float32), np.zeros(0, kind), np.zeros(3, ints), np.ones(1, kind),
+        np.array([0, 1], ints), np.zeros(1),
+    )  # fmt: skip
 
 
 def blank_weights(sequences: SequenceFeatures, hidden: int) -> dict[str, npt.NDArray[np.float32]]:

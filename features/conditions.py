@@ -31,6 +31,7 @@ complaint of who never complained) satisfies no comparison. Only events strictly
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from functools import cached_property
@@ -56,6 +57,10 @@ class Condition(Section):
     def holds(self, view: View) -> Bools:
         """(n,) for whom it holds."""
         raise NotImplementedError
+
+    def holds_one(self, view: View) -> bool:
+        """The same for a single snapshot, of which a service has to tell in microseconds."""
+        return bool(self.holds(view)[0])
 
     def words(self) -> str:
         """The condition for a person, every threshold in it."""
@@ -185,6 +190,10 @@ class All(_Nested):
         """(n,) for whom it holds."""
         return np.asarray(np.logical_and.reduce([one.holds(view) for one in self.all]))
 
+    def holds_one(self, view: View) -> bool:
+        """For a single snapshot."""
+        return all(one.holds_one(view) for one in self.all)
+
     def words(self) -> str:
         """Joined by and; alternatives inside stand in brackets."""
         return joined([f"({one.words()})" if _of_many(one, Either) else one.words() for one in self.all], "and")
@@ -211,6 +220,10 @@ class Either(_Nested):
         """(n,) for whom it holds."""
         return np.asarray(np.logical_or.reduce([one.holds(view) for one in self.any]))
 
+    def holds_one(self, view: View) -> bool:
+        """For a single snapshot."""
+        return any(one.holds_one(view) for one in self.any)
+
     def words(self) -> str:
         """Joined by or; conditions that belong together stand in brackets."""
         return joined([f"({one.words()})" if _of_many(one, All) else one.words() for one in self.any], "or")
@@ -232,6 +245,10 @@ class Not(_Nested):
     def holds(self, view: View) -> Bools:
         """(n,) for whom it holds."""
         return ~self.negated.holds(view)
+
+    def holds_one(self, view: View) -> bool:
+        """For a single snapshot."""
+        return not self.negated.holds_one(view)
 
     def words(self) -> str:
         """In brackets after not."""
@@ -299,6 +316,11 @@ class Compared(Condition):
         """The same, made once: views know it by identity."""
         return known(self.figure())
 
+    @cached_property
+    def _tests(self) -> tuple[tuple[str, float], ...]:
+        """The comparisons that are asked for; put together once, as a service asks for every customer."""
+        return tuple((name, self.rounded(x)) for name, x in self.bounds.items() if x is not None)
+
     def changed(self, **update: Any) -> Self:
         """A copy with other fields; what was made of the old ones is not copied."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
@@ -344,12 +366,18 @@ class Compared(Condition):
         if (self.top_share is not None or self.bottom_share is not None) and threshold is None:
             raise ConfigError(f"the threshold of {self.subject()} is not learnt yet: fit the segments first")
         kept = ~np.isnan(x)
-        for name, bound in self.bounds.items():
-            if bound is not None:
-                kept &= COMPARE[name](x, self.rounded(bound))
+        for name, bound in self._tests:
+            kept &= COMPARE[name](x, bound)
         if threshold is not None:
             kept &= x >= threshold if self.top_share is not None else x <= threshold
         return kept
+
+    def holds_one(self, view: View) -> bool:
+        """For a single snapshot, by plain numbers where the kind of figure has no `holds` of its own."""
+        if type(self).holds is not Compared.holds or self.top_share is not None or self.bottom_share is not None:
+            return super().holds_one(view)
+        x = float(view.of(self._figure)[0])
+        return x == x and all(COMPARE_ONE[name](x, bound) for name, bound in self._tests)
 
     def learnt(self, view: View) -> Condition:
         """With the threshold of a share."""
@@ -384,6 +412,13 @@ COMPARE: dict[str, Callable[[Any, float], Any]] = {
     "more_than": np.greater,
     "less_than": np.less,
     "exactly": np.equal,
+}
+COMPARE_ONE: dict[str, Callable[[float, float], bool]] = {
+    "at_least": operator.ge,
+    "at_most": operator.le,
+    "more_than": operator.gt,
+    "less_than": operator.lt,
+    "exactly": operator.eq,
 }
 COMPARE_WORDS = {
     "at_least": "at least ",

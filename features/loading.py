@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import difflib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from features.errors import DataError
@@ -85,51 +86,106 @@ def load(
     Raises:
         DataError: no such file, or no event log.
     """
-    options = options or CheckOptions()
-    header = columns_of(path, encoding=encoding)
-    theirs = _theirs(header, columns or {}, wanted_columns(options.schema))
-    files = {file: place for place, file in enumerate(event_files(path))}
-    step = _Step(options, theirs, convert, files, duplicates == "quarantine")
+    stream = open_stream(path, options, columns=columns, convert=convert, encoding=encoding)
     malformed: Malformed = []
     check, packer = EventCheck(), Packer()
-    parts = batches(path, list(theirs.values()), encoding=encoding, malformed=malformed)
-    for found, prepared in _ahead(step, parts, threads):
+    step = _Step(stream, duplicates == "quarantine")
+    for found, prepared in _ahead(step, stream.batches(malformed), threads):
         check.add(found)
         packer.add(prepared)
-    _set_malformed_aside(check, malformed, len(files) > 1)
+    if malformed:
+        check.set_aside(stream.malformed_rows(malformed))
     check.finish()
     pa.default_memory_pool().release_unused()  # what reading took, before the packed columns need theirs
     journeys, rows = packer.finish(threads)
-    if rows is not None:
-        journeys = _set_repeats_aside(check, journeys, rows, list(files))
-    ignored = [name for name in header if name not in theirs.values()]
-    notes = (*check.notes, *((ignored_note(ignored),) if ignored else ()))
-    return Loaded(journeys, check.quarantine(), check.counts, notes)
+    if rows is not None and (again := set_repeats_aside(journeys, rows, stream.file_names)) is not None:
+        check.move_aside(again[1])
+        journeys = again[0]
+    return Loaded(journeys, check.quarantine(), check.counts, (*check.notes, *stream.notes))
 
 
 @dataclass(frozen=True)
-class _Step:
-    """What is done to a batch alone."""
+class Stream:
+    """A log that is read and checked batch by batch; any thread may check any batch.
 
+    Attributes:
+        path: a file or a folder of files.
+        options: the schema and how to check.
+        theirs: canonical name → the file's name.
+        convert: as for `load`.
+        files: file → its place among them.
+        encoding: of CSV files.
+        notes: what is to be said about the files as a whole.
+    """
+
+    path: Path
     options: CheckOptions
     theirs: Mapping[str, str]
     convert: Convert | None
     files: Mapping[Path, int]
-    keep_rows: bool
+    encoding: str
+    notes: tuple[str, ...]
 
-    def __call__(self, batch: Batch) -> tuple[Findings, Prepared]:
+    @property
+    def file_names(self) -> list[str]:
+        """The names that the quarantine gives files; empty where there is only one."""
+        return [file.name for file in self.files] if len(self.files) > 1 else []
+
+    def batches(self, malformed: Malformed) -> Iterator[Batch]:
+        """The parts of the log in order; `malformed` gets the lines that are no rows."""
+        return batches(self.path, list(self.theirs.values()), encoding=self.encoding, malformed=malformed)
+
+    def check(self, batch: Batch) -> tuple[pa.Table, Findings]:
+        """The good rows of a batch, and what was found."""
         table = batch.read()
         ours = {name: table[theirs] for name, theirs in self.theirs.items() if theirs in table.column_names}
         if SOURCE_ROW in table.column_names:
             ours[SOURCE_ROW] = table[SOURCE_ROW]
         table = pa.table(ours)
         good, found = check_batch(self.convert(table) if self.convert else table, self.options, batch.first_row)
-        prepared = prepare(good, self.options.schema)
-        if self.keep_rows:
-            prepared = replace(prepared, rows=found.rows + (self.files[batch.file] << FILE_BITS))
         if found.bad is not None and len(self.files) > 1:
             found = replace(found, bad=_with_file(found.bad, [batch.file.name] * found.bad.num_rows))
-        return found, prepared
+        return good, found
+
+    def numbered(self, batch: Batch, found: Findings) -> npt.NDArray[np.int64]:
+        """(n_good,) the row numbers of a batch's good rows with the place of their file, see `set_repeats_aside`."""
+        return found.rows + (self.files[batch.file] << FILE_BITS)
+
+    def malformed_rows(self, malformed: Malformed) -> pa.Table:
+        """Quarantine rows for lines that are no rows."""
+        bad = quarantine_lines([(row, line) for _, row, line in malformed])
+        return _with_file(bad, [file.name for file, _, _ in malformed]) if len(self.files) > 1 else bad
+
+
+def open_stream(
+    path: Path,
+    options: CheckOptions | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    convert: Convert | None = None,
+    encoding: str = "utf8",
+) -> Stream:
+    """Look at the files' headers; the arguments and errors are those of `load`."""
+    options = options or CheckOptions()
+    header = columns_of(path, encoding=encoding)
+    theirs = _theirs(header, columns or {}, wanted_columns(options.schema))
+    files = {file: place for place, file in enumerate(event_files(path))}
+    ignored = [name for name in header if name not in theirs.values()]
+    notes = (ignored_note(ignored),) if ignored else ()
+    return Stream(path, options, theirs, convert, files, encoding, notes)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is done to a batch alone."""
+
+    stream: Stream
+    keep_rows: bool
+
+    def __call__(self, batch: Batch) -> tuple[Findings, Prepared]:
+        good, found = self.stream.check(batch)
+        prepared = prepare(good, self.stream.options.schema)
+        return found, replace(prepared, rows=self.stream.numbered(batch, found)) if self.keep_rows else prepared
 
 
 def _ahead(step: _Step, parts: Iterable[Batch], threads: int) -> Iterator[tuple[Findings, Prepared]]:
@@ -162,21 +218,21 @@ def _with_file(bad: pa.Table, names: list[str]) -> pa.Table:
     return bad.add_column(0, FILE, pa.array(names, pa.string()))
 
 
-def _set_malformed_aside(check: EventCheck, malformed: Malformed, name_files: bool) -> None:
-    if malformed:
-        bad = quarantine_lines([(row, line) for _, row, line in malformed])
-        check.set_aside(_with_file(bad, [file.name for file, _, _ in malformed]) if name_files else bad)
+def set_repeats_aside(
+    journeys: Journeys, rows: npt.NDArray[np.int64], file_names: Sequence[str] = ()
+) -> tuple[Journeys, pa.Table] | None:
+    """The log without events equal to an earlier one in every column, and those as quarantine rows; None where none is.
 
-
-def _set_repeats_aside(
-    check: EventCheck, journeys: Journeys, rows: np.ndarray[tuple[int], np.dtype[np.int64]], files: list[Path]
-) -> Journeys:
+    Args:
+        journeys: a packed log.
+        rows: (n_events,) row numbers, from bit `FILE_BITS` on the place of the file.
+        file_names: the files' names, where the quarantine is to say them.
+    """
     gone = repeated(journeys)
     if not gone.any():
-        return journeys
+        return None
     places = np.flatnonzero(gone)
     bad = quarantine_repeats(as_rows(journeys, places), rows[places] & ((1 << FILE_BITS) - 1))
-    if len(files) > 1:
-        bad = _with_file(bad, [files[place].name for place in rows[places] >> FILE_BITS])
-    check.move_aside(bad)
-    return without(journeys, gone)
+    if file_names:
+        bad = _with_file(bad, [file_names[place] for place in rows[places] >> FILE_BITS])
+    return without(journeys, gone), bad

@@ -28,6 +28,8 @@ PARQUET = (".parquet", ".pq")
 CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 CSV_BLOCK_BYTES = 16 << 20
 ROWS_A_BATCH = 1 << 20
+CSV_ROW_BYTES = 50  # and what gzip saves of them: for guesses
+GZIP_GAIN = 6
 DICTIONARY_BYTES = 4  # a row of a text column; where it takes more, the file spells most values out
 
 Malformed = list[tuple[Path, int, str]]
@@ -105,6 +107,31 @@ def batches(
     """
     for file in event_files(path):
         yield from _parquet(file, columns) if _suffix(file) in PARQUET else _csv(file, columns, encoding, malformed)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a log is, without reading it: exact for Parquet, from the bytes for text."""
+
+    rows: int
+    batches: int
+
+
+def size_of(path: Path) -> Size:
+    """About how many rows and batches a file or folder has."""
+    sizes = [_parquet_size(file) if _suffix(file) in PARQUET else _csv_size(file) for file in event_files(path)]
+    return Size(sum(size.rows for size in sizes), sum(size.batches for size in sizes))
+
+
+def _parquet_size(file: Path) -> Size:
+    metadata = _open_parquet(file).metadata
+    runs = [sum(metadata.row_group(group).num_rows for group in run) for run in _grouped(metadata)]
+    return Size(metadata.num_rows, sum(-(-rows // ROWS_A_BATCH) if rows > 4 * ROWS_A_BATCH else 1 for rows in runs))
+
+
+def _csv_size(file: Path) -> Size:
+    size = file.stat().st_size * (GZIP_GAIN if file.name.lower().endswith(".gz") else 1)
+    return Size(size // CSV_ROW_BYTES, max(1, -(-size // CSV_BLOCK_BYTES)))
 
 
 def columns_of(path: Path, *, encoding: str = "utf8") -> list[str]:

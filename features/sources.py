@@ -30,7 +30,7 @@ from features.errors import DataError
 from features.event_columns import TimeUnit, time_column
 from features.events import SOURCE_ROW, Checked, CheckOptions, as_table, check_events
 from features.journeys import Journeys
-from features.loading import Loaded, load
+from features.loading import Loaded, Stream, load, open_stream
 from features.pack import pack
 from features.profile_table import ProfileTable, profile_rows, with_profile
 from features.reading import columns_of, read_table
@@ -159,6 +159,25 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
         quarantine_path.parent.mkdir(parents=True, exist_ok=True)
         loaded.quarantine.to_pandas().to_csv(quarantine_path, index=False)
     return loaded
+
+
+def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, bool] | None:
+    """The log batch by batch, and whether repeated rows are to be set aside; None where an adapter needs all at once.
+
+    Args:
+        source: what to read and how.
+        base: the folder that relative paths start from; the working directory by default.
+
+    Raises:
+        DataError: no such file, or no event log.
+    """
+    path = (base or Path()) / source.path.expanduser()
+    with _naming(path):
+        rules = _rules_for(source, columns_of(path, encoding=source.encoding), base)
+        if rules is None:
+            return None
+        stream = open_stream(path, rules.options, columns=rules.columns, convert=rules, encoding=source.encoding)
+        return stream, rules.duplicates == "quarantine"
 
 
 def read_events(source: EventSource, *, base: Path | None = None) -> Checked:

@@ -27,6 +27,7 @@ from models.calibration import BetaCalibration, Vector
 from models.contract import Reason, check_labels
 from models.reasons import top_reasons
 from models.slices import both_classes, late_rows
+from models.trees import CompiledTrees, compiled
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -115,6 +116,7 @@ class GBDT:
     kind = "gbdt"
 
     features_: Features
+    _compiled: tuple[list[Any], list[CompiledTrees | None]] | None = None
 
     def __init__(self, settings: GBDTSettings | None = None) -> None:
         self.settings = settings or GBDTSettings()
@@ -222,9 +224,16 @@ class GBDT:
     def _margins(self, x: Matrix) -> Vector:
         """(n,) mean log-odds of the members."""
         total = np.zeros(len(x))
-        for booster in self.boosters_:
-            total += _margin(booster, x)
+        for booster, trees in zip(self.boosters_, self._trees, strict=True):
+            total += trees.margins(x) if trees else _margin(booster, x)
         return total / len(self.boosters_)
+
+    @property
+    def _trees(self) -> list[CompiledTrees | None]:
+        """The boosters' trees, compiled where they can be: the same margins, several times faster."""
+        if self._compiled is None or self._compiled[0] is not self.boosters_:  # the first time, or fitted anew
+            self._compiled = (self.boosters_, [compiled(booster) for booster in self.boosters_])
+        return self._compiled[1]
 
 
 def _margin(booster: Any, x: Matrix) -> Vector:

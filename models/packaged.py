@@ -352,15 +352,22 @@ def pinned(name: str) -> str:
     return f"{name}=={version(name).partition('+')[0]}"
 
 
-def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
-    if as_of is None:
-        return int(journeys.t.max()) + 1
+def as_of_moment(as_of: Any) -> int:
+    """An `as_of` as µs since 1970 UTC.
+
+    Raises:
+        DataError: no time, or one without a meaning.
+    """
     cutoff = _moments(pd.Series([as_of]))
     if cutoff[0] == NOT_A_TIME:
         raise DataError(
             f"as_of {as_of!r} is no ISO 8601 time: give one such as '{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}'."
         )
     return int(cutoff[0])
+
+
+def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
+    return int(journeys.t.max()) + 1 if as_of is None else as_of_moment(as_of)
 
 
 def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:

@@ -160,6 +160,10 @@ class RuleSegments:
             raise DataError("these segments are not fitted: call fit(training_snapshots) first")
         out = np.full(len(snapshots), NO_SEGMENT if self.rest is None else len(self.rules_), np.int32)
         view = View(snapshots, self.features_)
+        if len(snapshots) == 1:  # the first that holds is all that is wanted
+            held = (place for place, rule in enumerate(self.rules_) if self._holds_one(rule, view))
+            out[0] = next(held, out[0])
+            return out
         for place in range(len(self.rules_) - 1, -1, -1):  # the first that holds has the last word
             out[self._holds(self.rules_[place], view)] = place
         return out
@@ -224,6 +228,9 @@ class RuleSegments:
 
     def _holds(self, rule: Rule, view: View) -> npt.NDArray[np.bool_]:
         return rule.when.holds(view) if rule.frozen_at is None else self.lists_[rule.slug].holds(view.snapshots)
+
+    def _holds_one(self, rule: Rule, view: View) -> bool:
+        return rule.when.holds_one(view) if rule.frozen_at is None else bool(self._holds(rule, view)[0])
 
     def _name_segments(self) -> None:
         told = [self._words(place) for place in range(len(self.rules_))]

@@ -24,6 +24,7 @@ from serving.schemas import Question, Refused, as_text
 if TYPE_CHECKING:
     from features.journeys import Journeys
     from models.packaged import Scorer
+    from serving.monitoring import Watch
 
 REASONS_SHOWN = 5
 LOOKALIKES = "lookalikes"
@@ -35,10 +36,11 @@ class Answerer:
 
     Args:
         champions: the packaged models.
+        watch: takes note of answers, where that is wanted.
     """
 
-    def __init__(self, champions: Champions) -> None:
-        self.champions = champions
+    def __init__(self, champions: Champions, watch: Watch | None = None) -> None:
+        self.champions, self.watch = champions, watch
         self._own: dict[str, Callable[[_Asked], Answer]] = {
             "score": self._score,
             "reasons": self._reasons,
@@ -73,7 +75,7 @@ class Answerer:
             return self.nearest.answer(body, request_id, now)
         if route not in champions.names and route not in self._own:
             raise Refused(404, f"There is no task '{route[:60]}' here: this service has {champions.listed}.")
-        asked = _Asked(champions, champions.decoder.decode(body, now), {})
+        asked = _Asked(champions, champions.decoder.decode(body, now), {}, self.watch)
         question = asked.question
         if route in champions.names:
             found = asked.by(champions.names[route], question.reasons)
@@ -122,6 +124,7 @@ class _Asked:
     champions: Champions
     question: Question
     packed: dict[str, tuple[Journeys, int]]
+    watch: Watch | None = None
 
     def journey(self, scorer: Scorer) -> tuple[Journeys, int]:
         """The events as the scorer packs them, and how many were left out as repeated."""
@@ -149,7 +152,10 @@ class _Asked:
         """One champion's answer."""
         scorer, origin = self.champions.scorers[name], self.champions.origins[name]
         journey, repeated = self.journey(scorer)
-        given, why = scorer.score_one(self.snapshot(journey), reasons=reasons)
+        snapshot = self.snapshot(journey)
+        given, why = scorer.score_one(snapshot, reasons=reasons)
+        if self.watch is not None:
+            self.watch.saw(self.champions, name, snapshot, given, self.question.customer_id)
         strange = [name for name in journey.categories["touchpoint"].names if name not in scorer.known_touchpoints]
         answer: Answer = {**given, "model": _model(origin), "unknown": {}}
         if strange and scorer.touchpoints:

@@ -40,10 +40,12 @@ from serving.schemas import (
     as_text,
     columns_of,
     refusal,
+    refuse_doubled,
 )
 
 if TYPE_CHECKING:
     from models.packaged import Scorer
+    from serving.monitoring import Watch
 
 CUSTOMERS = 100_000
 CUSTOMERS_A_BLOCK = 2_000
@@ -73,10 +75,11 @@ class Batches:
 
     Args:
         champions: the packaged models.
+        watch: takes note of some answers, where that is wanted.
     """
 
-    def __init__(self, champions: Champions) -> None:
-        self.champions = champions
+    def __init__(self, champions: Champions, watch: Watch | None = None) -> None:
+        self.champions, self.watch = champions, watch
         self.adapter: TypeAdapter[Any] = TypeAdapter(_call_type(champions.decoder.event_type))
 
     def decode(self, body: bytes, media: str, as_of: str | None = None, now: datetime | None = None) -> Batch:
@@ -92,10 +95,11 @@ class Batches:
             Refused: with the one thing that is wrong first.
         """
         now = now or datetime.now(UTC)
+        for_all = as_of_moment(as_of, now)
         if media == JSON:
             return self._of_json(body, as_of, now)
         table = read_stream(body) if media == ARROW else read_parquet(body)
-        return self._of_table(table, as_of_moment(as_of, now))
+        return self._of_table(table, for_all)
 
     def answer(self, batch: Batch, media: str, request_id: str) -> Iterator[bytes]:
         """The answers, encoded block by block.
@@ -122,6 +126,7 @@ class Batches:
         if len(set(ids)) < len(ids):
             raise Refused(422, "Two customers have the same customer_id: send each once, with all its events.")
         events = [event for customer in customers for event in customer["events"]]
+        refuse_doubled(body, len(call) + sum(map(len, customers)) + sum(map(len, events)))
         if len(events) > ROWS:
             raise Refused(413, f"The call holds {len(events):,} events: send up to {ROWS:,}.")
         sizes = [len(customer["events"]) for customer in customers]
@@ -162,7 +167,10 @@ class Batches:
         asked = pd.DataFrame({"customer_id": batch.customer_ids[rows], "cutoff": stamps})
         columns: dict[str, Any] = {"customer_id": batch.customer_ids[rows], "as_of": stamps}
         for name, scorer in self.champions.scorers.items():
-            scored = scorer.score_journeys(batch.journeys[scorer.reads], asked, count_unknown=False).frame
+            journeys = batch.journeys[scorer.reads]
+            scored = scorer.score_journeys(journeys, asked, count_unknown=False).frame
+            if self.watch is not None:
+                self.watch.saw_many(self.champions, name, journeys, scored)
             columns |= {f"{name}.{answer}": scored[answer].to_numpy() for answer in (*scorer.answer_columns, "reason")}
         return pd.DataFrame(columns)
 

@@ -25,6 +25,7 @@ from serving.openapi import document
 
 if TYPE_CHECKING:
     from serving.batches import Batches
+    from serving.monitoring import Watch
 
 POINTER = "JOURNEYLAB_POINTER"  # the file that says where the champions lie
 LOOK_EVERY_S = 1.0
@@ -33,21 +34,22 @@ logger = logging.getLogger("journeylab.serving")
 
 @dataclass(frozen=True)
 class Serving:
-    """One set of champions with all that answers for them."""
+    """One set of champions with all that answers for them, and who takes note of it."""
 
     champions: Champions
+    monitor: Watch | None = None
 
     @cached_property
     def answerer(self) -> Answerer:
         """For one customer."""
-        return Answerer(self.champions)
+        return Answerer(self.champions, self.monitor)
 
     @cached_property
     def batches(self) -> Batches:
         """For many; made when wanted, as it takes pandas along, which BentoML's parent process does without."""
         from serving.batches import Batches
 
-        return Batches(self.champions)
+        return Batches(self.champions, self.monitor)
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -61,11 +63,12 @@ class Live:
     Args:
         champions: to begin with.
         pointer: a file with the path of the folder of champions that should be in service; None: always the first.
+        monitor: takes note of answers, where that is wanted.
     """
 
-    def __init__(self, champions: Champions, pointer: Path | None = None) -> None:
-        self.now = Serving(champions)
-        self.pointer = pointer
+    def __init__(self, champions: Champions, pointer: Path | None = None, monitor: Watch | None = None) -> None:
+        self.now = Serving(champions, monitor)
+        self.pointer, self.monitor = pointer, monitor
         self._place = str(champions.folder)
 
     def look(self, warm_up: Callable[[Champions], None]) -> bool:
@@ -86,7 +89,7 @@ class Live:
         except Exception as error:
             logger.error("the champions stay as they are: others could not be loaded (%s)", type(error).__name__)
             return False
-        self.now = Serving(champions)
+        self.now = Serving(champions, self.monitor)
         logger.info("champions in service: %s", champions.listed)
         return True
 

@@ -21,7 +21,7 @@ NAME = "journeylab"
 Row = dict[str, Any]
 
 
-class FileMonitor(MonitorBase):  # type: ignore[misc]
+class FileMonitor(MonitorBase[Any]):
     """BentoML's monitor with `serving.monitor_files` behind it: its default one keeps files for ever.
 
     Args:

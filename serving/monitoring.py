@@ -27,7 +27,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.errors import ConfigError
-from serving.champions import Champions
+from serving.champions import Champions, Origin
 from serving.schemas import as_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from features.journeys import Journeys
     from features.snapshots import Snapshots
     from models.pseudonyms import Pseudonyms
     from models.reference import Reference
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 MONITOR, RATE, MEGABYTES = "JOURNEYLAB_MONITOR", "JOURNEYLAB_MONITOR_RATE", "JOURNEYLAB_MONITOR_MB"
 TO_BENTOML = "bentoml"
 BURST_S = 60.0  # what a quiet minute leaves over may be used at once
-QUEUED = 2_000  # rows that wait at the most; beyond, the oldest are lost
+QUEUED = 500  # rows that wait at the most; beyond, the oldest are lost
 GATHER_S, PAUSE_S = 1.0, 0.002
 AT_ONCE = 10
 FEWEST_TOGETHER = 25
@@ -106,7 +109,8 @@ class WatchSettings:
 class _Seen:
     """An answer on its way to a row."""
 
-    champion: str
+    champions: Champions
+    name: str
     at_us: int
     snapshot: Snapshots
     answer: Any
@@ -119,7 +123,7 @@ class _Meter:
     """How many rows a champion may still have, and how many answers went without one."""
 
     rate: float
-    tokens: float = 1.0
+    tokens: float = float("inf")  # to begin with, as after a quiet minute
     counted: float = 0.0
     looked: float = field(default_factory=time.monotonic)
 
@@ -142,89 +146,90 @@ class Watch:
     """Sees answers and records them.
 
     Args:
-        champions: the packaged models.
         settings: what is recorded.
         write: takes rows; by default `serving.monitor_bentoml`.
     """
 
-    def __init__(
-        self,
-        champions: Champions,
-        settings: WatchSettings,
-        write: Callable[[Sequence[Row]], None] | None = None,
-    ) -> None:
-        self.champions, self.settings = champions, settings
+    def __init__(self, settings: WatchSettings, write: Callable[[Sequence[Row]], None] | None = None) -> None:
+        self.settings = settings
         self.lost = 0
         self._write = write
-        self._meters = {name: _Meter(settings.rate) for name in champions.folders}
+        self._meters: dict[Origin, _Meter] = {}
         self._queue: deque[_Seen] = deque(maxlen=QUEUED)
         self._awake, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._maker: _Maker | None = None
-        self._making = threading.Lock()
 
     @classmethod
-    def given(cls, champions: Champions, environment: Mapping[str, str] = os.environ) -> Watch | None:
+    def given(cls, environment: Mapping[str, str] = os.environ) -> Watch | None:
         """As the environment says; None where nothing is to be recorded. Light: nothing is loaded yet."""
         settings = WatchSettings.given(environment)
-        return None if settings is None else cls(champions, settings)
+        return None if settings is None else cls(settings)
 
     def start(self) -> None:
-        """Read the key and the references, and begin; in the process that answers.
+        """Read the key and begin; in the process that answers.
 
         Raises:
             ConfigError: a key that cannot be used.
         """
         from models.pseudonyms import Pseudonyms
-        from models.reference import Reference
 
+        if self._thread is not None:
+            return
         if self._write is None:
             from serving.monitor_bentoml import Recorder
 
             self._write = Recorder(COLUMNS, self.settings.folder, self.settings.most_bytes)
-        references = {name: Reference.load(folder) for name, folder in self.champions.folders.items()}
-        self._maker = _Maker(self.champions, references, Pseudonyms.given() or Pseudonyms.fresh())
+        self._maker = _Maker(Pseudonyms.given() or Pseudonyms.fresh())
         self._thread = threading.Thread(target=self._run, name="journeylab-monitor", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
-    def saw(self, name: str, snapshot: Snapshots, answer: Mapping[str, Any], customer_id: str | None = None) -> None:
+    def saw(
+        self,
+        champions: Champions,
+        name: str,
+        snapshot: Snapshots,
+        answer: Mapping[str, Any],
+        customer_id: str | None = None,
+    ) -> None:
         """Take note of an answer; cheap, and it never raises.
 
         Args:
-            name: of the champion.
+            champions: who answered.
+            name: of the one that did.
             snapshot: of one customer, that was answered.
-            answer: what the model said, its first value is kept.
+            answer: what the model said; its first value is kept.
             customer_id: of the request, if it named one.
         """
         try:
-            rows, stands_for = self._meters[name].take(1, 1)
+            rows, stands_for = self._meter(champions.origins[name]).take(1, 1)
             if rows and self._thread is not None:
                 first = next(iter(answer.values()))
-                self._put(_Seen(name, time.time_ns() // 1000, snapshot, first, customer_id, stands_for))
+                self._put(_Seen(champions, name, time.time_ns() // 1000, snapshot, first, customer_id, stands_for))
         except Exception:  # nothing here is worth a failed answer
             self.lost += 1
 
-    def saw_many(
-        self, name: str, snapshots: Snapshots, answer: Sequence[Any], customer_ids: Sequence[str | None]
-    ) -> None:
+    def saw_many(self, champions: Champions, name: str, journeys: Journeys, frame: pd.DataFrame) -> None:
         """The same for a call with many customers, of whom a few are drawn at random.
 
         Args:
-            name: of the champion.
-            snapshots: (n,) that were answered; those without events have no answer and are passed over.
-            answer: (n,) the first thing that the model said of each.
-            customer_ids: (n,) of the request.
+            champions: who answered.
+            name: of the one that did.
+            journeys: the log.
+            frame: what came of it: `customer_id, cutoff`, the answers, and a `reason` where there is none.
         """
         try:
-            there = np.flatnonzero(snapshots.stop > snapshots.start)
-            rows, stands_for = self._meters[name].take(len(there), len(there))
+            there = np.flatnonzero(frame["reason"].isna().to_numpy())
+            rows, stands_for = self._meter(champions.origins[name]).take(len(there), len(there))
             if rows == 0 or self._thread is None:
                 return
-            at = time.time_ns() // 1000
-            for row in np.random.default_rng().choice(there, rows, replace=False).tolist():
+            some = frame.iloc[np.random.default_rng().choice(there, rows, replace=False)]
+            snapshots, at = journeys.at_ids(some[["customer_id", "cutoff"]]), time.time_ns() // 1000
+            given = some[next(iter(champions.scorers[name].answer_columns))].tolist()
+            for row, customer in enumerate(some["customer_id"]):
                 own = snapshots.take(np.array([row]))
-                self._put(_Seen(name, at, own, answer[row], customer_ids[row], stands_for))
+                self._put(_Seen(champions, name, at, own, given[row], str(customer), stands_for))
         except Exception:
             self.lost += 1
 
@@ -237,6 +242,12 @@ class Watch:
             thread.join(timeout=10)
             atexit.unregister(self.close)
 
+    def _meter(self, origin: Origin) -> _Meter:
+        meter = self._meters.get(origin)
+        if meter is None:
+            meter = self._meters[origin] = _Meter(self.settings.rate)
+        return meter
+
     def _put(self, seen: _Seen) -> None:
         self._queue.append(seen)
         if not self._awake.is_set():
@@ -248,56 +259,52 @@ class Watch:
             self._awake.clear()
             self._closing.wait(GATHER_S)
             self._drain()
+        self._drain()
+        self._record([])
 
     def _drain(self) -> None:
-        """Make and write the rows that wait; a failure costs these rows and is told by its kind alone."""
         while self._queue:
-            taken = [self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))]
-            try:
-                self._record(taken)
-            except Exception as error:
-                self.lost += len(taken)
-                logger.error("monitor: %d rows lost: %s", len(taken), type(error).__name__)
-        if self._closing.is_set() and self._maker is not None and self._write is not None:
-            rows = self._maker.together(everything=True)
-            if rows:
-                self._write(rows)
+            self._record([self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))])
 
     def _record(self, taken: Sequence[_Seen]) -> None:
+        """Make and write rows; a failure costs these rows and is told by its kind alone."""
         assert self._maker is not None
         assert self._write is not None
-        rows = []
-        for seen in taken:
-            rows.append(self._maker.row(seen))
-            if not self._closing.is_set():
-                time.sleep(PAUSE_S)  # whoever answers comes first
-        self._write([*rows, *self._maker.together()])
+        try:
+            rows = []
+            for seen in taken:
+                rows.append(self._maker.row(seen))
+                if not self._closing.is_set():
+                    time.sleep(PAUSE_S)  # whoever answers comes first
+            if rows := [*rows, *self._maker.together(everything=not taken)]:
+                self._write(rows)
+        except Exception as error:
+            self.lost += len(taken)
+            logger.error("monitor: %d rows lost: %s", len(taken), type(error).__name__)
 
 
 class _Maker:
     """Snapshots → rows."""
 
-    def __init__(
-        self, champions: Champions, references: Mapping[str, Reference | None], pseudonyms: Pseudonyms
-    ) -> None:
-        self.champions, self.references, self.pseudonyms = champions, references, pseudonyms
-        self._seen: dict[str, Counter[str]] = {name: Counter() for name in references}
-        self._answers: Counter[str] = Counter()
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self.pseudonyms = pseudonyms
+        self._references: dict[Path, Reference | None] = {}
+        self._together: dict[tuple[Any, ...], tuple[Row, Counter[str]]] = {}
         self._since = time.monotonic()
 
     def row(self, seen: _Seen) -> Row:
+        """All columns; those of touchpoints are empty."""
         from models.reference import absent
 
-        scorer, reference = self.champions.scorers[seen.champion], self.references[seen.champion]
-        snapshot = seen.snapshot
+        scorer, reference = seen.champions.scorers[seen.name], self._reference(seen)
+        snapshot, named = seen.snapshot, self._named(seen)
         names, events = _touchpoints(snapshot)
         known = scorer.known_touchpoints or frozenset(names)
         unknown = sum(int(n) for name, n in zip(names, events, strict=True) if name not in known)
-        self._answers[seen.champion] += 1
-        self._seen[seen.champion].update(name for name, n in zip(names, events, strict=True) if n and name in known)
+        self._count(named, (name for name, n in zip(names, events, strict=True) if n and name in known))
         columns = (*scorer.schema.category_columns, *scorer.schema.number_columns)
         number = isinstance(seen.answer, float | np.floating)
-        return self._named(seen.champion, seen.at_us) | {
+        return named | {
             "stands_for": round(seen.stands_for, 3),
             "who": None if seen.customer_id is None else self.pseudonyms.of(seen.customer_id),
             "key": None if seen.customer_id is None else self.pseudonyms.mark,
@@ -315,24 +322,35 @@ class _Maker:
         if not everything and time.monotonic() - self._since < TOGETHER_S:
             return []
         self._since = time.monotonic()
-        rows = []
-        for champion, answers in list(self._answers.items()):
-            if answers >= FEWEST_TOGETHER:
-                counts, now = dict(self._seen[champion]), time.time_ns() // 1000
-                rows.append(self._named(champion, now) | {"touchpoints": counts, "answers": answers})
-                del self._answers[champion]
-                self._seen[champion] = Counter()
-        return rows
+        whole = {key: kept for key, kept in self._together.items() if kept[0]["answers"] >= FEWEST_TOGETHER}
+        for key in whole:
+            del self._together[key]
+        return [row | {"touchpoints": dict(counts)} for row, counts in whole.values()]
 
-    def _named(self, champion: str, at_us: int) -> Row:
-        origin, reference = self.champions.origins[champion], self.references[champion]
+    def _count(self, named: Row, touchpoints: Iterable[str]) -> None:
+        key = (named["champion"], named["version"], named["reference"])
+        row, counts = self._together.get(key) or (named | {"answers": 0}, Counter[str]())
+        counts.update(touchpoints)
+        self._together[key] = (row | {"at": named["at"], "answers": row["answers"] + 1}, counts)
+
+    def _named(self, seen: _Seen) -> Row:
+        origin, reference = seen.champions.origins[seen.name], self._reference(seen)
         empty: Row = dict.fromkeys(COLUMNS)
         return empty | {
-            "at": as_text(at_us // SECOND_US * SECOND_US),
+            "at": as_text(seen.at_us // SECOND_US * SECOND_US),
             "champion": origin.name,
             "version": origin.version,
             "reference": None if reference is None else reference.id,
         }
+
+    def _reference(self, seen: _Seen) -> Reference | None:
+        """Of a champion's training; read when it is first wanted, on the thread that makes rows."""
+        from models.reference import Reference
+
+        folder = seen.champions.folders[seen.name]
+        if folder not in self._references:
+            self._references[folder] = Reference.load(folder)
+        return self._references[folder]
 
 
 def _touchpoints(snapshot: Snapshots) -> tuple[tuple[str, ...], Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
 from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from serving.schemas import EVENTS, Refused, Time, as_of_moment, as_text, columns_of, refusal
+from serving.schemas import EVENTS, Refused, Time, as_of_moment, as_text, columns_of, refusal, refuse_doubled
 
 if TYPE_CHECKING:
     from models.embedder import Embedder
@@ -78,6 +78,7 @@ class Nearest:
             asked = self.adapter.validate_json(body)
         except ValidationError as error:
             raise refusal(error, SHAPE, FIELDS) from None
+        refuse_doubled(body, len(asked) + sum(map(len, asked.get("events") or ())))
         if ("customers" in asked) == ("events" in asked):
             raise Refused(422, f"Send either customers or events: {SHAPE}.")
         top, form = asked.get("top") or USUAL, asked.get("form")

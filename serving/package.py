@@ -40,7 +40,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ENTRY = ("serving.service", "serving.replay")
 PACKAGES = ("features", "models", "serving")
 SERVICE = "serving.service:JourneyLab"
+SERVER = ("bentoml", "httptools", "uvloop")  # uvicorn takes the last two where they are: half the time of its own
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
+UNWANTED = ("PYTHONPATH", "FORCE_COLOR", "CLICOLOR_FORCE")  # what is printed is read: a notebook would have it coloured
 
 
 class PackagingError(JourneyLabError):
@@ -122,7 +124,7 @@ def modules(entry: Sequence[str] = ENTRY) -> list[Path]:
     return sorted(found.values())
 
 
-def pinned(names: Sequence[str] = (*NEEDED, "bentoml")) -> list[str]:
+def pinned(names: Sequence[str] = (*NEEDED, *SERVER)) -> list[str]:
     """`names` and all that they need, as `name==version` of what is installed: what was proved is what is installed."""
     wanted, found = list(names), dict[str, str]()
     while wanted:
@@ -258,7 +260,7 @@ def _build(context: Path, name: str, labels: dict[str, str]) -> str:
 def _needed(context: Path) -> tuple[str, ...]:
     """What the champions of a staged bento need together, BentoML included."""
     scorers = Champions(context / "champions").scorers.values()
-    return tuple(sorted({name for scorer in scorers for name in needed(scorer.model)} | {"bentoml"}))
+    return tuple(sorted({name for scorer in scorers for name in needed(scorer.model)} | set(SERVER)))
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,7 @@ def _delete(tag: str) -> None:
 
 
 def _run(command: list[str], folder: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     return subprocess.run(
         command, cwd=folder, input=text, env=environment | QUIET, capture_output=True, text=True, check=False
     )

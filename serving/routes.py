@@ -82,7 +82,7 @@ def application(champions: Champions | Live) -> Starlette:
         Route("/score_batch", _safely(many), methods=["POST"]),
         Route("/{route}", _safely(one), methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={405: not_that_way})
+    return Starlette(routes=routes, exception_handlers={404: not_that_way, 405: not_that_way})
 
 
 def _safely(work: Callable[[Request, str], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

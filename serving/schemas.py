@@ -23,6 +23,7 @@ ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.
 MEDIA_IN, MEDIA_OUT = (JSON, ARROW, PARQUET), (JSON, NDJSON, ARROW)
 EVENTS = 10_000
 TEXT_LENGTH = 500
+TIME_LENGTH = 40
 ID_LENGTH = 200
 REASONS = 20
 LEAD = timedelta(days=1)  # how far ahead of this machine's clock as_of may lie: time zones, clocks that differ
@@ -34,10 +35,13 @@ SHOWN = 60
 A_TIME = "2024-05-31T13:00:00Z"
 
 Text = Annotated[str, StringConstraints(strict=True, max_length=TEXT_LENGTH)]
+Touchpoint = Annotated[
+    Text, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH, "pattern": r"\S"})
+]
 CustomerId = Annotated[str, StringConstraints(strict=True, max_length=ID_LENGTH, min_length=1)]
 Time = Annotated[
     str,
-    StringConstraints(strict=True, max_length=40, pattern=r"^\d{4}-\d{2}-\d{2}"),
+    StringConstraints(strict=True, max_length=TIME_LENGTH, pattern=r"^\d{4}-\d{2}-\d{2}"),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": [A_TIME]}),
 ]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -116,6 +120,7 @@ class Decoder:
             raise refusal(error, '{"events": [...]}') from None
         now = now or datetime.now(UTC)
         events: list[dict[str, Any]] = request["events"]
+        refuse_doubled(body, len(request) + sum(map(len, events)))
         t, categories, numbers = columns_of(events, self.columns)
         return Question(
             t=t,
@@ -155,6 +160,32 @@ def columns_of(
     return t, _occurring(texts), _occurring(numbers)
 
 
+def refuse_doubled(body: bytes, names: int) -> None:
+    """Of two values under one name the parser takes the last, which may not be the one that was meant.
+
+    Args:
+        body: JSON that was parsed.
+        names: how many names of fields came of it.
+
+    Raises:
+        Refused: a name that is twice in an object.
+    """
+    if body.translate(None, b" \t\r\n").count(b'":') != names:  # next to nothing; looking through it is not
+        try:
+            json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
+        except RecursionError:
+            raise Refused(400, "The body is nested too deep.") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(400, f"'{twice[:SHOWN]}' is there twice in one object: send each field once.")
+    return found
+
+
 def _occurring(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
@@ -166,7 +197,11 @@ def _present(value: str | None) -> str | None:
 
 def _event_type(columns: Columns) -> Any:
     """The event as a typed dictionary; other fields are let through, to be told as ignored."""
-    fields: dict[str, Any] = {"timestamp": Time, "touchpoint": Text, "customer_id": NotRequired[CustomerId | None]}
+    fields: dict[str, Any] = {
+        "timestamp": Time,
+        "touchpoint": Touchpoint,
+        "customer_id": NotRequired[CustomerId | None],
+    }
     fields |= {name: NotRequired[Text | None] for name in columns.categories if name != "touchpoint"}
     fields |= {name: NotRequired[(Duration if name == "duration_s" else Number) | None] for name in columns.numbers}
     event = cast(Any, TypedDict("Event", fields))  # type: ignore[operator]
@@ -189,6 +224,8 @@ def _request_type(event: Any) -> Any:
 def _moment(text: str, name: str, at: int | None = None) -> int:
     """ISO 8601 text → µs since 1970 UTC; without a zone it is UTC."""
     where = name if at is None else f"{name}[{at}].timestamp"
+    if len(text) > TIME_LENGTH:
+        raise Refused(422, f"{where} has {len(text):,} characters, which is no time: give one such as '{A_TIME}'.")
     try:
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,9 +1,9 @@
-"""Start a bento on this machine's own address.
+"""Start a bento: on this machine's own address, or on another where tokens say who may call.
 
     serve("journeylab:latest", port=3000)             # until it is interrupted
     with running("journeylab:latest") as url: ...     # for as long as the block lasts
 
-There are no tokens yet, so it answers this machine only and refuses to listen elsewhere.
+Without tokens (`serving.access`) it answers this machine only, says so at the start, and refuses to listen elsewhere.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from features.errors import ConfigError, JourneyLabError
+from serving.access import TOKENS, TOKENS_FILE, Tokens
 from serving.live import POINTER, point
+from serving.monitoring import MONITOR, TO_BENTOML
 from serving.swap import champions_of, pointer_of
 
+PLACES = (TOKENS_FILE, MONITOR, "JOURNEYLAB_MONITOR_KEY_FILE")
 QUIET = {"BENTOML_DO_NOT_TRACK": "True"}
 NEWEST = "journeylab:latest"
 READY_WITHIN_S = 120.0
@@ -36,14 +39,17 @@ def serve(bento: str | None = None, *, host: str = "127.0.0.1", port: int = 3000
 
     Args:
         bento: a tag in BentoML's store, or a bento's folder; by default the newest that `package` made.
-        host: a loopback address.
+        host: an address of this machine; one that others reach wants tokens.
         port: where to listen.
 
     Raises:
-        ConfigError: for a host that others can reach, a port that is taken, or a bento that is not there.
+        ConfigError: for a host that others can reach while there are no tokens, tokens that cannot be used, a port that
+            is taken, or a bento that is not there.
     """
     wanted = command(bento or NEWEST, host=host, port=port)
     _require(bento or NEWEST)
+    if not Tokens().configured:
+        print(f"No tokens are configured ({TOKENS_FILE}, {TOKENS}): only this machine is answered.", file=sys.stderr)
     process = subprocess.Popen(wanted, cwd=tempfile.gettempdir(), env=_pointed(bento or NEWEST, port))
     try:
         return process.wait()
@@ -91,11 +97,13 @@ def command(bento: str, *, host: str = "127.0.0.1", port: int = 3000) -> list[st
     Raises:
         ConfigError: see `serve`.
     """
-    if not is_loopback(host):
+    tokens = Tokens()  # raises where they cannot be used, which a worker would say in a stack
+    if not is_loopback(host) and not tokens.configured:
         raise ConfigError(
-            f"'{host}' can be reached by others and the service knows no tokens yet: use 127.0.0.1, and a proxy that "
-            "authenticates where others must reach it."
+            f"'{host}' can be reached by others and no tokens are configured: name a file of them in {TOKENS_FILE}, or "
+            "use 127.0.0.1."
         )
+    host = _address(host)
     with closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -104,6 +112,20 @@ def command(bento: str, *, host: str = "127.0.0.1", port: int = 3000) -> list[st
             raise ConfigError(f"Cannot listen on {host}:{port} ({error}). Choose another port with --port.") from None
     target = str(Path(bento).resolve()) if (Path(bento) / "bento.yaml").is_file() else bento
     return [sys.executable, "-m", "bentoml", "serve", target, "--host", host, "--port", str(port)]
+
+
+def _address(host: str) -> str:
+    """BentoML takes numbers only.
+
+    Raises:
+        ConfigError: a name; which of its addresses is meant would be a guess.
+    """
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        raise ConfigError(f"'{host}' is no IP address: give one of this machine's, such as 127.0.0.1.") from None
 
 
 def _require(bento: str) -> None:
@@ -116,8 +138,10 @@ def _require(bento: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of the service: no telemetry."""
-    return os.environ | QUIET
+    """The environment of the service: no telemetry, and places that are the same seen from another folder."""
+    given = {name: os.environ.get(name, "") for name in PLACES}
+    whole = {name: str(Path(place).resolve()) for name, place in given.items() if place not in ("", TO_BENTOML)}
+    return os.environ | whole | QUIET
 
 
 def is_loopback(host: str) -> bool:

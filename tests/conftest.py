@@ -124,6 +124,8 @@ members = 2
 max_trees = 25
 [search]
 trials = 2
+[report]
+fairness = ["country"]
 """
 
 

@@ -290,8 +290,8 @@ def test_the_future_changes_nothing_and_one_is_as_in_a_batch(table: Any, rows: l
     past = log([row for row in rows if row[1] > 0] or [("z", 1.0, "visit", "web", "s", None, None, None)])
     held = condition.holds(View(whole.at(CUTOFF)))
     for customer in whole.customer_ids.to_pylist():
-        one = condition.holds(View(past.at(CUTOFF, past.index_of([customer]))))
-        assert held[whole.index_of([customer])[0]] == one[0]
+        one = View(past.at(CUTOFF, past.index_of([customer])))
+        assert held[whole.index_of([customer])[0]] == condition.holds(one)[0] == condition.holds_one(one)
 
 
 @settings(max_examples=60, deadline=None)

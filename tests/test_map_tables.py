@@ -16,8 +16,8 @@ from features.kernels_map import kth, medians
 from features.map_cohorts import period_edges
 from features.map_influence import removal_effects, ways_of
 from features.map_selection import select
-from features.map_statistics import benjamini_hochberg, difference, net_promoter, p_value, wilson
 from features.map_transitions import transition_counts
+from features.statistics import benjamini_hochberg, difference, net_promoter, p_value, wilson
 
 START = pd.Timestamp("2024-01-01")
 MINUTE = 60.0

@@ -184,12 +184,12 @@ def test_a_bento_pins_what_its_champions_need_and_no_more(tmp_path: Path, scorin
     blend = Blend({"rfm": rfm, "gbdt": scorer.model})._weighted([0.5, 0.5], 0.0)
     blended = Scorer(blend, scorer.task | {"name": "blended"}, scorer.schema, scorer.source)
     blended.save(tmp_path / "champions" / "blended")
-    assert packaging._needed(tmp_path) == tuple(sorted((*NEEDED, "bentoml")))
+    assert packaging._needed(tmp_path) == tuple(sorted((*NEEDED, *packaging.SERVER)))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
 def test_no_address_that_others_reach(host: str) -> None:
-    with pytest.raises(ConfigError, match="can be reached by others and the service knows no tokens yet"):
+    with pytest.raises(ConfigError, match="can be reached by others and no tokens are configured"):
         command("journeylab:latest", host=host)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,14 @@ from features.sources import load_journeys
 from models.packaged import Scorer
 from models.segment_profiles import row_figures
 from training.breakdown import by_slice
+from training.customer_groups import QUARTERS, quarters
 from training.evaluation import paired_bootstrap
 from training.map_html import Column, escape, table
 from training.map_page import shell
 from training.map_parts import Part
 from training.progress import stage
+from training.promotion import change as changed
+from training.promotion import change_sentence
 from training.registry import ResolvedModel, comparison_snapshots, experiment_of, resolve
 from training.tracking import connect
 
@@ -43,7 +45,6 @@ MADE_BY = {
     "kind": "kind of model", "train_id": "training", "commit": "commit", "data_fingerprint": "data",
     "labels_fingerprint": "labels", "trained_until": "trained until", "encoder_version": "encoder",
 }  # fmt: skip
-SLICES = 4  # of tenure and of value
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Compared:
         differs: a row a parameter or circumstance that is not the same: `what, first, second`.
         rows: which rows they were compared on, or why on none.
         verdict: one sentence.
+        change: what would be different for those who act on the scores, if the second gave way to the first.
     """
 
     names: tuple[str, str]
@@ -70,6 +72,7 @@ class Compared:
     differs: pd.DataFrame
     rows: str
     verdict: str
+    change: str = ""
 
 
 def compare(first: str, second: str, *, progress: Console | None = None, n_boot: int = 2000) -> Compared:
@@ -89,7 +92,7 @@ def compare(first: str, second: str, *, progress: Console | None = None, n_boot:
     models = resolve(first, client), resolve(second, client)
     runs = client.get_run(models[0].run_id), client.get_run(models[1].run_id)
     _same_task(models)
-    difference, slices, rows = _on_the_same_rows(models, progress, n_boot)
+    difference, slices, rows, change = _on_the_same_rows(models, progress, n_boot)
     return Compared(
         names=(first, second),
         uris=(models[0].uri, models[1].uri),
@@ -99,6 +102,7 @@ def compare(first: str, second: str, *, progress: Console | None = None, n_boot:
         differs=_differs(runs),
         rows=rows,
         verdict=_verdict(difference, rows),
+        change=change,
     )
 
 
@@ -137,7 +141,7 @@ def _circumstances(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _on_the_same_rows(
     models: tuple[ResolvedModel, ResolvedModel], progress: Console | None, n_boot: int
-) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+) -> tuple[pd.DataFrame, pd.DataFrame, str, str]:
     experiment = experiment_of(models[0])
     empty = pd.DataFrame(columns=["metric", "difference", "difference_low", "difference_high", "said"])
     try:
@@ -145,13 +149,14 @@ def _on_the_same_rows(
             journeys = load_journeys(experiment.events)
         snapshots, y, said = comparison_snapshots(experiment, journeys, list(models))
     except DataError as error:
-        return empty, pd.DataFrame(columns=["slice", "rows", "first", "second"]), f"They were not compared: {error}"
+        return empty, pd.DataFrame(columns=["slice", "rows", "first", "second"]), f"They were not compared: {error}", ""
     with stage(progress, f"Scoring {len(snapshots):,} rows with both"):
         p, q = (Scorer.load(model.folder).probabilities(snapshots) for model in models)
     customers = snapshots.customer_ids
     paired = paired_bootstrap(y, p, q, customers, n_boot=n_boot, seed=experiment.seed)
     rows = [_difference(metric, paired) for metric in SHOWN if f"{metric}_difference" in paired]
-    return pd.DataFrame(rows, columns=empty.columns), _by_slices(snapshots, y, p, q), said
+    slices = _by_slices(snapshots, y, p, q)
+    return pd.DataFrame(rows, columns=empty.columns), slices, said, change_sentence(changed(p, q))
 
 
 def _difference(metric: str, paired: Mapping[str, float]) -> dict[str, Any]:
@@ -171,21 +176,14 @@ def _by_slices(
     figures = {"known for": (tenure, "days"), "value": (row_figures(snapshots).value, "")}
     parts = []
     for name, (values, unit) in figures.items():
-        if np.isnan(values).all() or len(np.unique(values)) < SLICES:
+        if np.isnan(values).all() or len(np.unique(values)) < QUARTERS:
             continue
-        label = _quarters(name, values, unit)
+        label = quarters(values, unit)
+        label = np.array([f"{name}: {text}" for text in label], dtype=object)
         one, other = (by_slice(y, each, snapshots.customer_ids, label, n_boot=0) for each in (p, q))
         joined = one[["slice", "n_rows", "auroc"]].merge(other[["slice", "auroc"]], on="slice")
         parts.append(joined.set_axis(["slice", "rows", "first", "second"], axis=1))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["slice", "rows", "first", "second"])
-
-
-def _quarters(name: str, values: npt.NDArray[np.float64], unit: str) -> npt.NDArray[np.object_]:
-    cuts = np.unique(np.nanquantile(values, np.linspace(0, 1, SLICES + 1)[1:-1]))
-    place = np.searchsorted(cuts, values, side="right")
-    ends = [f"{cut:,.0f}" for cut in cuts]
-    names = [f"below {ends[0]}", *(f"{a} to {b}" for a, b in pairwise(ends)), f"{ends[-1]} and more"]
-    return np.array([f"{place + 1}. {name} {text} {unit}".strip() for place, text in enumerate(names)], object)[place]
 
 
 def _verdict(difference: pd.DataFrame, rows: str) -> str:
@@ -209,7 +207,8 @@ def write_comparison(found: Compared, path: Path) -> Path:
         path: of the HTML file.
     """
     named = f"<p>First: {escape(found.names[0])}. Second: {escape(found.names[1])}. {escape(found.rows)}</p>"
-    header = f"<header><h1>Two models side by side</h1>{named}<p><strong>{escape(found.verdict)}</strong></p></header>"
+    verdict = f"<p><strong>{escape(found.verdict)}</strong></p><p>{escape(found.change)}</p>"
+    header = f"<header><h1>Two models side by side</h1>{named}{verdict}</header>"
     whose = (Column("difference", "First − second", "fine"), Column("said", "In words", "said"))
     parts = [
         Part("same", "On the same rows", "Intervals are 95 %, customers drawn together for both.", table(

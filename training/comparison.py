@@ -7,7 +7,7 @@ rows once, by the final models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
@@ -41,8 +41,34 @@ def compared(finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, s
         `model, against, role` (of `against`), `rows` ("validation" or "test"), then what `paired_bootstrap` gives:
         `<metric>_difference` (model − against) with `_low` and `_high`, and counts of rows.
     """
+    return _table(pairs(finals), data, n_boot, seed)
+
+
+def against_straw_men(
+    final: Final, finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, seed: int = 0
+) -> pd.DataFrame:
+    """Paired differences of a model from every baseline of its training, as `compared` gives them.
+
+    Args:
+        final: the model; a baseline is not held against itself.
+        finals: all final models of the training.
+        data: the rows that they were scored on.
+        n_boot: replicates.
+        seed: of the resampling.
+    """
+    straw_men = [other for other in finals if other.role == "baseline" and other.name != final.name]
+    return _table(((final, other) for other in straw_men), data, n_boot, seed)
+
+
+def beats(table: pd.DataFrame, split: str = "test") -> bool:
+    """Whether a model surely ranks better than every straw man on these rows, see `against_straw_men`."""
+    own = table[table["rows"] == split]
+    return bool(len(own) and (own["auroc_difference_low"] > 0).all())
+
+
+def _table(who: Iterable[tuple[Final, Final]], data: TaskData, n_boot: int, seed: int) -> pd.DataFrame:
     found = []
-    for model, against in pairs(finals):
+    for model, against in who:
         for split in SPLITS:
             y, customers, _ = data.scored(split)
             p_model, p_against = getattr(model, split), getattr(against, split)

@@ -24,6 +24,7 @@ from features.map_settings import MapSettings
 from features.settings import Section, explain, unknown_key
 from features.sources import EventSource
 from training.label_build import LabelBuild, build_labels
+from training.report_settings import Report
 from training.tasks import ChurnTask, ConversionTask, LabelsTask, Task
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Experiment(Section):
         search: how long to search.
         map: of the journey map (`features.map_settings`).
         segments: of the segments (`training.segment_settings`).
+        report: what the reviewer is shown (`training.report_settings`).
         seed: of everything random.
         min_class_count: the fewest positives and negatives in training that are modelled without `allow_small`.
         allow_small: train although there is too little data to trust the result.
@@ -111,6 +113,7 @@ class Experiment(Section):
     search: Search = Search()
     map: MapSettings = MapSettings()
     segments: dict[str, Any] = Field(default_factory=dict)
+    report: Report = Report()
     seed: int = Field(default=7, ge=0)
     min_class_count: int = Field(default=100, ge=1)
     allow_small: bool = False
@@ -150,6 +153,16 @@ class Experiment(Section):
         for kind in self.search.trials_of:
             if kind not in self.models.which:
                 raise ValueError(f"trials_of '{kind}', which is not among the models: {', '.join(self.models.which)}")
+        return self
+
+    @model_validator(mode="after")
+    def _fairness_columns(self) -> Self:
+        schema = self.events.schema()
+        known = [*schema.category_columns, *schema.number_columns]
+        for name in self.report.fairness:
+            if name not in known:
+                told = unknown_key(name, known).replace("unknown key", "no column").replace("Known keys", "There are")
+                raise ValueError(f"report.fairness: {told}")
         return self
 
     @property

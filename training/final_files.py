@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from models.contract import HasFeatures
-from training.comparison import own_rows
 from training.curves import calibration_table, lift_table, pr_table, roc_table
 from training.experiment import Experiment
 from training.finals import Final, Floats
+from training.model_card import FILE as CARD
 from training.pictures import MOST_MODELS, Scored, draw_all, draw_learning
 from training.records import TaskData, fresh, write_provenance
 from training.search_worker import log_loss
 
 CURVES = {"roc": roc_table, "pr": pr_table, "lift": lift_table, "calibration": calibration_table}
 ROWS = {"test": "held-out rows", "validation": "validation rows"}
+SETTINGS = "settings.json"
 BEST_OTHERS = 2  # models that a picture compares with, the best on validation; then twins and probes, then baselines
 
 
 def write_files(
-    final: Final, finals: Sequence[Final], comparisons: pd.DataFrame, experiment: Experiment, data: TaskData, to: Path
+    final: Final,
+    finals: Sequence[Final],
+    tables: Mapping[str, pd.DataFrame],
+    card: str,
+    experiment: Experiment,
+    data: TaskData,
+    to: Path,
 ) -> Path:
     """Fill a folder with all that the run of a final model shows.
 
     Args:
         final: the model.
         finals: all of the training, for the pictures.
-        comparisons: see `training.comparison`.
+        tables: name → a table for the reviewer; those without rows are left out.
+        card: see `training.model_card`.
         experiment: for the provenance.
         data: the rows that were scored.
         to: the folder; what is in it is lost.
@@ -43,10 +53,18 @@ def write_files(
     y, customers, _ = data.scored("test")
     for name, curve in CURVES.items():
         curve(y, final.test, customers).to_csv(files / "curves" / f"{name}.csv", index=False)
-    if len(own := own_rows(comparisons, final.name)):
-        own.to_csv(files / "comparisons.csv", index=False)
+    for name, table in tables.items():
+        if len(table):
+            table.to_csv(files / f"{name}.csv", index=False)
+    (files / CARD).write_text(card, encoding="utf-8")
+    (files / SETTINGS).write_text(json.dumps(settings_of(final), indent=1), encoding="utf-8")
     _draw(final, finals, data, files)
     return files
+
+
+def settings_of(final: Final) -> dict[str, Any]:
+    """What it takes to make the model again (`training.reproduce`), as `settings.json` holds it."""
+    return {"name": final.name, "kind": final.kind, "role": final.role, "of": final.of, "settings": final.settings}
 
 
 def beside(final: Final, finals: Sequence[Final], data: TaskData) -> list[Final]:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,8 @@ from models.catalogue import Combined, Companion
 from models.contract import Embeds, Learns, Model, Resumes, Settings
 from models.packaged import Scorer, requirements, touchpoints_seen
 from models.parity import record_sample
+from models.reference import Reference
+from training.evaluation import evaluate
 from training.experiment import Experiment
 from training.progress import stage
 from training.records import TaskData, fresh
@@ -53,6 +56,7 @@ class Final:
         folder: `scoring/` inside is the scoring folder.
         validation: (k,) predictions of models of the folds for all check rows, fold by fold.
         test: (m,) predictions for the held-out rows.
+        cost: `fit_seconds` (on all training rows, where that was done in one go), `rows_per_second` scored.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Final:
     folder: Path
     validation: Floats
     test: Floats
+    cost: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Final:
@@ -119,8 +124,10 @@ class Finals:
         if validation is None:
             validation = np.concatenate([self._checked(wanted, parts, fold) for fold in range(len(self.data.folds))])
         with stage(self.progress, f"Fitting {wanted.name} on all {len(self.data.train):,} training rows"):
+            began, anew = time.perf_counter(), not (parts / "final").exists()
             model = self._fit(wanted, self.data.train, self.data.y_train, parts / "final")
-            final = self._keep(about, model, validation)
+            seconds = time.perf_counter() - began
+            final = self._keep(about, model, validation, {"fit_seconds": seconds} if anew else {})
         shutil.rmtree(parts)
         return final
 
@@ -165,7 +172,9 @@ class Finals:
             model.resume_in(state)
         return model.fit(rows, y)
 
-    def _keep(self, about: dict[str, Any], model: Model, validation: Floats) -> Final:
+    def _keep(
+        self, about: dict[str, Any], model: Model, validation: Floats, cost: Mapping[str, float] | None = None
+    ) -> Final:
         """Write all of a final model so that its folder is whole or not there."""
         folder = self.folder / "final" / about["name"]
         temporary = fresh(folder.with_name(f"{about['name']}.tmp"))
@@ -173,15 +182,25 @@ class Finals:
         scorer.save(temporary / "scoring")
         record_sample(scorer, self.data.test, temporary / "scoring")
         np.save(temporary / "validation.npy", validation)
-        np.save(temporary / "test.npy", scorer.probabilities(self.data.test))
+        began = time.perf_counter()
+        test = scorer.probabilities(self.data.test)
+        spent = dict(cost or {}) | {"rows_per_second": len(test) / (time.perf_counter() - began)}
+        np.save(temporary / "test.npy", test)
+        self._reference(scorer, test).save(temporary / "scoring")
         if isinstance(model, Learns):
             model.history().to_csv(temporary / "history.csv", index=False)
         version = model.version if isinstance(model, Embeds) else ""
-        text = json.dumps(about | {"encoder_version": version}, indent=1)
+        text = json.dumps(about | {"encoder_version": version, "cost": spent}, indent=1)
         (temporary / "final.json").write_text(text, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
         return Final.load(folder)
+
+    def _reference(self, scorer: Scorer, test: Floats) -> Reference:
+        """What a monitor compares the served rows with."""
+        data = self.data
+        figures = evaluate(data.y_test, test, data.test.customer, n_boot=0)
+        return Reference.of(scorer, data.train, {"probability": test}, data.test, figures)
 
     def _scorer(self, model: Model) -> Scorer:
         task = self.experiment.task.model_dump(mode="json") | {"name": self.experiment.name}

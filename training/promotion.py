@@ -121,6 +121,36 @@ def decide_by_stability(candidate: Mapping[str, float], champion: Mapping[str, f
     return Decision("champion", f"As stable as the champion: {said}; {kept:.0%} of the customers keep theirs.", figures)
 
 
+def change(p_new: npt.ArrayLike, p_old: npt.ArrayLike) -> dict[str, float]:
+    """What would be different for those who act on the scores: of (n,) probabilities, the new and the old.
+
+    Returns:
+        `mean_prediction`, `mean_prediction_before`; `same_top_tenth`, the share of the tenth with the highest new
+        predictions that was in the old tenth; `moved_over_ten_points`, the share of rows.
+
+    >>> change([0.9, 0.2, 0.1, 0.1], [0.9, 0.1, 0.1, 0.3])["moved_over_ten_points"]
+    0.25
+    """
+    new, old = np.asarray(p_new, np.float64), np.asarray(p_old, np.float64)
+    n_top = max(1, round(len(new) / 10))
+    tops = [set(np.argsort(-p, kind="stable")[:n_top].tolist()) for p in (new, old)]
+    return {
+        "mean_prediction": float(new.mean()),
+        "mean_prediction_before": float(old.mean()),
+        "same_top_tenth": len(tops[0] & tops[1]) / n_top,
+        "moved_over_ten_points": float((np.abs(new - old) > 0.1 + 1e-12).mean()),
+    }
+
+
+def change_sentence(figures: Mapping[str, float]) -> str:
+    """`change` for people."""
+    return (
+        f"What would change: of the tenth of rows with the highest predictions {figures['same_top_tenth']:.0%} are the "
+        f"same; {figures['moved_over_ten_points']:.0%} of all rows move by more than ten points; the mean prediction "
+        f"goes from {figures['mean_prediction_before']:.1%} to {figures['mean_prediction']:.1%}."
+    )
+
+
 def _against_champion(found: dict[str, float]) -> Decision:
     figures = {"champion": found}
     differences = f"AUROC {_difference(found, 'auroc')}, Brier {_difference(found, 'brier')}"

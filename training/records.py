@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -119,8 +120,13 @@ def labels_fingerprint(table: pd.DataFrame) -> str:
 
 
 def configuration_fingerprint(experiment: Experiment, data: TaskData) -> str:
-    """SHA-256 of all that decides the outcome; how long to search, the map and segments do not."""
-    aside: dict[str, Any] = {"search": {"trials", "trials_of", "jobs", "timeout_s"}, "map": True, "segments": True}
+    """SHA-256 of all that decides the outcome; how long to search, the map, segments and reports do not."""
+    aside: dict[str, Any] = {
+        "search": {"trials", "trials_of", "jobs", "timeout_s"},
+        "map": True,
+        "segments": True,
+        "report": True,
+    }
     settings = experiment.model_dump(mode="json", exclude=aside)
     parts = (json.dumps(settings, sort_keys=True), data.fingerprint, data.labels_fingerprint)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -170,18 +176,21 @@ def write_provenance(folder: Path, experiment: Experiment) -> None:
     resolved = {"experiment": experiment.model_dump(mode="json"), "overrides": list(experiment.overrides)}
     _write_json(folder / "experiment" / "resolved.json", resolved)
     commit, changed = code_version()
-    _write_json(
-        folder / "environment" / "machine.json",
-        {
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "commit": commit,
-            "commit_changed": changed,
-        },
-    )
+    _write_json(folder / "environment" / "machine.json", machine() | {"commit": commit, "commit_changed": changed})
     (folder / "environment" / "packages.txt").write_text("\n".join(_packages()) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """What of this machine can move the last digits."""
+    torch = sys.modules.get("torch")  # where nothing has used it, no GPU has had a part
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "gpu": torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "",
+    }
 
 
 @cache
@@ -214,8 +223,8 @@ def note(
         "### Data",
         f"- {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days; {events} "
         f"(fingerprint `{data.fingerprint[:12]}`) from `{experiment.events.path}`",
-        f"- train: {_span(data.train, data.y_train)}; the last label closed on {as_text(data.trained_until)}",
-        f"- held out: {_span(data.test, data.y_test)}",
+        f"- train: {span(data.train, data.y_train)}; the last label closed on {as_text(data.trained_until)}",
+        f"- held out: {span(data.test, data.y_test)}",
         *(f"- {remark}" for remark in (*data.notes, *remarks)),
     ]
     if uri:
@@ -246,7 +255,8 @@ def _figure(metrics: Mapping[str, float], name: str) -> str:
     return f"{metrics[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if low is not None and high is not None else "")
 
 
-def _span(snapshots: Snapshots, y: npt.NDArray[Any]) -> str:
+def span(snapshots: Snapshots, y: npt.NDArray[Any]) -> str:
+    """How many rows, how many of them positive, which cutoffs: for a note."""
     first, last = as_text(int(snapshots.cutoff.min())), as_text(int(snapshots.cutoff.max()))
     return f"{len(y):,} snapshots, {np.mean(y):.1%} positive, cutoffs {first} to {last}"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +33,10 @@ from features.snapshots import Snapshots
 from features.sources import load_journeys
 from models.packaged import Scorer
 from training.experiment import Experiment
+from training.model_card import FILE as CARD
+from training.model_card import short_form
 from training.progress import say, stage
-from training.promotion import Decision, comparison_rows, decide, decide_by_stability
+from training.promotion import Decision, change, change_sentence, comparison_rows, decide, decide_by_stability
 from training.records import resolved_experiment
 from training.tracking import connect, quiet
 
@@ -42,6 +44,7 @@ Floats = npt.NDArray[np.float64]
 
 CHAMPION: Literal["champion"] = "champion"
 CHALLENGER: Literal["challenger"] = "challenger"
+CHANGE = "change"  # among the figures of a decision: what would be different from the champion
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,10 @@ def _compare(
     straw_men = {} if champion is not None else {rival.tags["kind"]: scores[rival.uri] for rival in rivals}
     old = scores[champion.uri] if champion is not None else None
     customers = snapshots.customer_ids
-    return decide(y, scores[candidate.uri], old, straw_men, customers, seed=experiment.seed), said
+    decision = decide(y, scores[candidate.uri], old, straw_men, customers, seed=experiment.seed)
+    if old is not None:
+        decision = replace(decision, figures={**decision.figures, CHANGE: change(scores[candidate.uri], old)})
+    return decision, said
 
 
 def comparison_snapshots(
@@ -269,7 +275,12 @@ def _write_reason(
     client: MlflowClient, name: str, version: str, decision: Decision, rows: str, champion: ResolvedModel | None
 ) -> None:
     against = f" It was compared with version {champion.version}." if champion is not None else ""
-    client.update_model_version(name, version, f"{decision.alias}: {decision.reason} {rows}{against}".strip())
+    said = f"{decision.alias}: {decision.reason} {rows}{against}".strip()
+    said += f" {change_sentence(decision.figures[CHANGE])}" if CHANGE in decision.figures else ""
+    card = fetched(str(client.get_model_version(name, version).run_id), CARD)
+    if card is not None:
+        said += f"\n\n{short_form(card.read_text(encoding='utf-8'))}"
+    client.update_model_version(name, version, said)
     for key, value in {
         "decision": decision.alias,
         "reason": decision.reason,

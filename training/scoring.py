@@ -1,73 +1,119 @@
-"""Scores for a file of events: what `journeylab score` does.
+"""Scores for a log of events: what `journeylab score` does.
 
 score_file("models:/demo_churn@champion", Path("events.parquet"), None, Path("scores.csv"))
+
+A log that fits in memory is scored at once; a larger one, or one whose scores go to a folder, in partitions
+(`training.bulk`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.console import Console
 
-from features.errors import ConfigError, DataError
-from features.reading import read_table
-from features.sources import EventSource, load_log
-from models.packaged import Scored, Scorer
+from features.errors import ConfigError
+from features.reading import size_of
+from features.sources import EventSource, load_log, stream_log
+from models.packaged import Scorer
+from training.bulk import WORKERS, Outcome, read_asked, score_in_partitions
 from training.progress import say, stage
 from training.registry import resolve
 
-WRITERS = {".csv": "CSV", ".parquet": "Parquet"}
+SINGLE = (".csv", ".parquet")
+EVENTS_AT_ONCE = 20_000_000  # about 1 GB packed
 
 
 def score_file(
-    model: str, events: Path, snapshots: Path | None, out: Path, *, progress: Console | None = None
-) -> Scored:
-    """Score customers of a file, one row out for each row asked for, in the same order.
+    model: str,
+    events: Path,
+    snapshots: Path | None,
+    out: Path,
+    *,
+    as_of: Any = None,
+    partitions: int | None = None,
+    workers: int = WORKERS,
+    progress: Console | None = None,
+) -> Outcome:
+    """Score customers of a log; at once, a row out for each row asked for, in the same order.
 
     Args:
         model: an MLflow model URI as `training.registry.resolve` takes it, or a scoring folder.
         events: a file or folder, raw as the model was trained on or canonical; read through the model's own adapter.
         snapshots: a table of `customer_id, cutoff`; by default every customer, just after the last event.
-        out: where to write `customer_id, cutoff`, the answers, `reason`; `.csv` or `.parquet`.
+        out: where to write `customer_id, cutoff`, the answers, `reason`; `.csv` or `.parquet`, or a folder, which
+            gets a part a partition.
+        as_of: the cutoff of every customer, where there are no `snapshots`.
+        partitions: how many partitions of customers; by default as many as the size asks for.
+        workers: threads that score partitions.
         progress: where to show what is going on.
 
     Raises:
-        ConfigError: no such model; an ending of `out` that is neither.
+        ConfigError: no such model; an ending of `out` that is neither; `as_of` beside `snapshots`.
         DataError: events or snapshots that cannot be used.
     """
-    if out.suffix not in WRITERS:
-        raise ConfigError(f"Cannot write {out}: name a file that ends in .csv or .parquet.")
-    asked = _snapshots(snapshots) if snapshots is not None else None
-    scorer = load_scorer(model)
+    if out.suffix and out.suffix not in SINGLE and not out.is_dir():
+        raise ConfigError(f"Cannot write {out}: name a file that ends in .csv or .parquet, or a folder.")
+    if as_of is not None and snapshots is not None:
+        raise ConfigError("The snapshots say their own cutoffs: leave --as-of out, or the snapshots.")
+    folder = scoring_folder(model)
+    if partitions is not None or out.suffix not in SINGLE or _is_large(folder, events):
+        outcome = score_in_partitions(
+            folder, events, out, partitions=partitions, snapshots=snapshots, as_of=as_of, workers=workers,
+            progress=progress,
+        )  # fmt: skip
+    else:
+        outcome = _score_at_once(folder, events, snapshots, out, as_of, progress)
+    _report(outcome, progress)
+    return outcome
+
+
+def scoring_folder(model: str) -> Path:
+    """The scoring folder of a model URI, or the folder itself."""
+    folder = Path(model)
+    return folder if folder.is_dir() else resolve(model).folder
+
+
+def load_scorer(model: str) -> Scorer:
+    """The scorer of a model URI or of a scoring folder."""
+    return Scorer.load(scoring_folder(model))
+
+
+def _is_large(folder: Path, events: Path) -> bool:
+    """Whether a log should be split, and can be: some adapters need all of it at once."""
+    if size_of(events).rows <= EVENTS_AT_ONCE:
+        return False
+    source = EventSource.model_validate(Scorer.load(folder).source).with_path(events)
+    return stream_log(source) is not None
+
+
+def _score_at_once(
+    folder: Path, events: Path, snapshots: Path | None, out: Path, as_of: Any, progress: Console | None
+) -> Outcome:
+    asked = None if snapshots is None else read_asked(snapshots)
+    scorer = Scorer.load(folder)
     quarantine = out.with_name(f"{out.stem}_quarantine.csv")
     with stage(progress, f"Reading {events}"):
         log = load_log(EventSource.model_validate(scorer.source).with_path(events), quarantine_path=quarantine)
     with stage(progress, "Scoring"):
-        scored = scorer.score_journeys(log.journeys, asked)
+        scored = scorer.score_journeys(log.journeys, asked, as_of=as_of)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         scored.frame.to_csv(out, index=False)
     else:
         scored.frame.to_parquet(out, index=False)
-    if log.counts:
-        say(progress, f"  {sum(log.counts.values()):,} events set aside, with reasons, in {quarantine}")
-    if scored.unknown:
-        say(
-            progress,
-            f"  {sum(scored.unknown.values()):,} events of {len(scored.unknown)} touchpoints unseen in training",
-        )
-    return scored
+    without = int(scored.frame["reason"].notna().sum())
+    beside = quarantine if log.counts else None
+    return Outcome(
+        out, len(scored.frame), without, log.journeys.n_events, log.counts, scored.unknown, 1, beside, log.notes
+    )
 
 
-def load_scorer(model: str) -> Scorer:
-    """The scorer of a model URI or of a scoring folder."""
-    folder = Path(model)
-    return Scorer.load(folder if folder.is_dir() else resolve(model).folder)
-
-
-def _snapshots(path: Path) -> pd.DataFrame:
-    frame: pd.DataFrame = read_table(path).to_pandas()
-    if frame.empty:
-        raise DataError(f"{path} has no rows: give a table of customer_id, cutoff with one row a wanted score.")
-    return frame
+def _report(outcome: Outcome, progress: Console | None) -> None:
+    if outcome.quarantined:
+        n = sum(outcome.quarantined.values())
+        say(progress, f"  {n:,} events set aside, with reasons, in {outcome.quarantine}")
+    if outcome.unknown:
+        n = sum(outcome.unknown.values())
+        say(progress, f"  {n:,} events of {len(outcome.unknown)} touchpoints unseen in training")

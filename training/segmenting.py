@@ -113,6 +113,27 @@ def segment(experiment: Experiment, *, progress: Console | None = None, runs: Pa
     return _Segmenting(experiment, settings, data, rows, tracker, home, progress).run()
 
 
+def refit(
+    experiment: Experiment, data: TaskData, matched_with: SegmentBook | None, progress: Console | None = None
+) -> tuple[SegmentBook, dict[str, float]]:
+    """Fit the segments of an experiment again, recording nothing.
+
+    Args:
+        experiment: as its run recorded it.
+        data: its rows.
+        matched_with: the segments that they were matched with, if any.
+        progress: where to show what is going on.
+
+    Returns:
+        The segments and the figures that their run records.
+    """
+    settings = experiment.segmentation
+    rows = population(data, experiment.task.horizon_days, settings.who)
+    again = _Segmenting(experiment, settings, data, rows, Tracker(experiment.name), Path(), progress)
+    again.__dict__["_in_use"] = None if matched_with is None else (matched_with, "")
+    return again.fitted(), again.metrics
+
+
 @dataclass
 class _Segmenting:
     experiment: Experiment
@@ -129,11 +150,7 @@ class _Segmenting:
 
     def run(self) -> SegmentResult:
         folder = fresh(self.home / f"segments_{self.identity[:8]}")
-        partitions = self._partitions()
-        for partition in partitions.values():
-            with stage(self.progress, f"Explaining {len(partition.segments)} segments of '{partition.scheme}'"):
-                self._explain(partition)
-        book = SegmentBook(tuple(partitions.values()), self._main(partitions))
+        book = self.fitted()
         scorer = self._scorer(book)
         scorer.save(folder / "scoring")
         record_sample(scorer, self.rows.later, folder / "scoring")
@@ -145,6 +162,14 @@ class _Segmenting:
         return SegmentResult(
             str(run.info.run_id), uri, self.name, self.metrics, self.tables, tuple(self.notes), page.resolve()
         )
+
+    def fitted(self) -> SegmentBook:
+        """Fit and explain every partition; fills tables, figures and notes."""
+        partitions = self._partitions()
+        for partition in partitions.values():
+            with stage(self.progress, f"Explaining {len(partition.segments)} segments of '{partition.scheme}'"):
+                self._explain(partition)
+        return SegmentBook(tuple(partitions.values()), self._main(partitions))
 
     @property
     def name(self) -> str:
@@ -385,6 +410,7 @@ class _Segmenting:
         said = f"{len(self.settings.partitions)} partitions, the main one '{self.settings.main_partition}', of "
         said += f"{self.rows.said}. The page `segments.html` among the artifacts shows all of them."
         text = note(self.experiment, self.data, f"Segments: {self.experiment.name}", said, {}, self.notes[:12])
+        matched = {"matched_with": self._in_use[1]} if self._in_use else {}
         record = FinalRun(
             train_id=run_name,
             name=NAME,
@@ -392,7 +418,7 @@ class _Segmenting:
             role=ROLE,
             params=self.settings.model_dump(mode="json", exclude={"rules"}),
             metrics=self.metrics,
-            tags=self._tags | {"kind": SegmentBook.kind, "train_id": run_name},
+            tags=self._tags | {"kind": SegmentBook.kind, "train_id": run_name} | matched,
             note=text,
             artifacts=folder / "artifacts",
             datasets={split: self.data.rows(split) for split in ("train", "test")},

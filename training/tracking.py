@@ -44,11 +44,13 @@ SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"
 LONGEST_VALUE = 5_000  # characters; MLflow refuses a little more than that
 MOST_METRICS, MOST_PARAMS = 1_000, 100  # in one call of MLflow's
-GUIDE = """One experiment a task. Choose what to compare by the tag `role`:
+GUIDE = """One experiment a task. Choose what to compare by a tag, in the filter above the list:
 
-- `tags.role = 'model' or tags.role = 'baseline'`: what could be promoted, and what it must be better than
-- `tags.role = 'twin' or tags.role = 'probe'`: what a model is worth: itself without something it sees, or something
+- `tags.candidate = 'true'`: models and baselines: what could be promoted, and what it must be better than
+- `tags.candidate = 'false'`: twins and probes: what a model is worth: itself without something it sees, or something
   simple on its embedding; `comparisons.csv` has the differences
+- `tags.best_on_validation = 'true'`: the best of each training; `tags.beats_straw_men = 'true'`: surely better than
+  every straw man on held-out rows
 - `tags.role = 'search'`: searches, their trials below them
 - `tags.role = 'map'`: journey maps: a page, tables and pictures
 
@@ -138,6 +140,7 @@ class FinalRun:
         fingerprint: of the data, at most 36 characters.
         source: the path of the events.
         curves: metrics with a value an epoch: `metric, epoch, value`.
+        tables: name → a table that MLflow shows for several runs side by side; those without rows are left out.
     """
 
     train_id: str
@@ -153,6 +156,7 @@ class FinalRun:
     fingerprint: str = ""
     source: str = ""
     curves: pd.DataFrame | None = None
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,9 @@ class Tracker:
             if record.curves is not None:
                 self._log_metrics(run_id, _steps(record.curves))
             self.client.log_artifacts(run_id, str(record.artifacts))
+            for name, table in record.tables.items():
+                if len(table):
+                    self.client.log_table(run_id, table.reset_index(drop=True), f"tables/{name}.json")
             for context, rows in record.datasets.items():
                 name = f"{self.name} {context}"
                 mlflow.log_input(_dataset(rows, name, record.fingerprint, record.source), context=context)

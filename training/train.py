@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,18 @@ from models.catalogue import BASELINES, Companion
 from models.contract import Settings
 from models.packaged import requirements
 from models.pyfunc import input_example, signature
-from training.comparison import compared, sentences
+from training.comparison import against_straw_men, beats, compared, own_rows, sentences
+from training.customer_groups import customer_slices, group_table, profile_groups
 from training.evaluation import evaluate
 from training.experiment import Experiment
 from training.final_files import curve_metrics, write_files
 from training.finals import Final, Finals, Floats
+from training.model_card import Shown, model_card
 from training.progress import say, stage
 from training.records import TaskData, configuration_fingerprint, fresh, note, tags, task_data, write_provenance
 from training.search import SearchResult, search
 from training.search_folder import held, read_scores, scores_path
+from training.search_report import draw_search, parameter_importance
 from training.tracking import FinalRun, PyfuncModel, Tracker
 from training.trials import Trial
 
@@ -131,6 +134,7 @@ class _Training:
     progress: Console | None
     catalogue: str
     search_runs: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def run(self) -> TrainResult:
         finals = self._models()
@@ -142,6 +146,7 @@ class _Training:
         best = min(candidates, key=lambda name: told[name]["metrics"]["validation"]["log_loss"])
         if best in BASELINES:
             say(self.progress, f"On validation no model is better than the baseline {best}: look at the data first.")
+        self.tracker.tag(told[best]["run_id"], {"best_on_validation": "true"})
         return TrainResult(
             told[best]["run_id"], told[best]["uri"], best, told, self.train_id, self.folder, self.data.notes
         )
@@ -246,6 +251,9 @@ class _Training:
         found.trials.to_csv(files / "trials.csv", index=False)
         if len(found.curves):
             found.curves.to_csv(files / "curves.csv", index=False)
+        importance = parameter_importance(found.folder)
+        importance.to_csv(files / "parameter_importance.csv", index=False)
+        draw_search(kind, found.trials, importance, files / "pictures" / "search.png")
         (files / "settings.json").write_text(json.dumps(found.settings, indent=1), encoding="utf-8")
         text = note(self.experiment, self.data, f"Search of {kind}", said, metrics)
         self.tracker.finish_search(run_id, metrics, files, text)
@@ -255,16 +263,45 @@ class _Training:
         if (there := self.tracker.final_run(self.train_id, final.name)) is not None:
             return there
         with stage(self.progress, f"Recording {final.name} in MLflow"):
-            metrics = self._validation_metrics(final.validation)
-            metrics |= _prefixed("test", self._evaluated("test", final.test))
+            shown = self._shown(final, finals, comparisons)
+            tables = {"comparisons": own_rows(comparisons, final.name), "straw_men": shown.straw_men}
+            tables |= {"slices": shown.slices, "fairness": shown.fairness}
+            card = model_card(final, self.experiment, self.data, shown)
             to = self.folder / "artifacts" / final.name
-            files = write_files(final, finals, comparisons, self.experiment, self.data, to)
-            record = self._record(final, metrics, files, sentences(comparisons, final.name))
-            return self.tracker.log_final(record, self._pyfunc(final))
+            files = write_files(final, finals, tables, card, self.experiment, self.data, to)
+            record = self._record(final, shown, files)
+            return self.tracker.log_final(replace(record, tables=tables), self._pyfunc(final))
 
-    def _record(self, final: Final, metrics: Mapping[str, float], artifacts: Path, remarks: Sequence[str]) -> FinalRun:
+    def _shown(self, final: Final, finals: Sequence[Final], comparisons: pd.DataFrame) -> Shown:
+        """What the reviewer is shown beside the figures."""
+        y, customers, _ = self.data.scored("test")
+        seed, straw_men = self.experiment.seed, [each for each in finals if each.role == "baseline"]
+        named = profile_groups(self.data.test, self.experiment.report.fairness)
+        return Shown(
+            figures={each.name: self._figures(each) for each in (final, *straw_men)},
+            straw_men=against_straw_men(final, finals, self.data, seed=seed),
+            remarks=tuple(sentences(comparisons, final.name)),
+            slices=group_table(self._slices, y, final.test, customers, seed=seed),
+            fairness=group_table(named, y, final.test, customers, seed=seed),
+        )
+
+    @cached_property
+    def _slices(self) -> dict[str, Any]:
+        return customer_slices(self.data.train, self.data.test)
+
+    def _figures(self, final: Final) -> dict[str, float]:
+        """All metrics of a final model on both sides, measured once."""
+        if final.name not in self.measured:
+            test = _prefixed("test", self._evaluated("test", final.test))
+            self.measured[final.name] = self._validation_metrics(final.validation) | test
+        return self.measured[final.name]
+
+    def _record(self, final: Final, shown: Shown, artifacts: Path) -> FinalRun:
+        metrics, remarks = shown.figures[final.name], [*shown.remarks, *sentences(shown.straw_men, final.name)]
         title = f"{final.name}: {self.experiment.name}"
         known = {"encoder_version": final.encoder_version, "search_run_id": self.search_runs.get(final.name, "")}
+        known["candidate"] = str(final.role in CANDIDATES).lower()
+        known["beats_straw_men"] = "" if final.role == "baseline" else str(beats(shown.straw_men)).lower()
         params = final.settings | ({"encoder_version": final.encoder_version} if final.encoder_version else {})
         return FinalRun(
             train_id=self.train_id,
@@ -272,7 +309,7 @@ class _Training:
             kind=final.kind,
             role=final.role,
             params=params,
-            metrics=metrics,
+            metrics={**metrics, **final.cost},
             tags=self._tags(final.kind) | {key: value for key, value in known.items() if value},
             note=note(self.experiment, self.data, title, final.said, metrics, remarks),
             artifacts=artifacts,

@@ -1,0 +1,66 @@
+"""Any bento in service for as long as it is measured: its port, its processor time, its memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from serving.access import TOKENS
+from serving.serve import _ready, _stop, command, environment, free_port
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Served:
+    """A running service.
+
+    Args:
+        process: of `bentoml serve`.
+        port: where it listens.
+        ready_s: how long it took until it was ready.
+    """
+
+    def __init__(self, process: psutil.Process, port: int, ready_s: float) -> None:
+        self.process, self.port, self.ready_s = process, port, ready_s
+        self._first = {worker.pid for worker in self._all()}
+
+    def cpu_s(self) -> float:
+        """Processor seconds of all its processes until now."""
+        times = [process.cpu_times() for process in self._all()]
+        return float(sum(one.user + one.system for one in times))
+
+    def memory_mb(self) -> float:
+        """Resident memory of all its processes."""
+        return float(sum(process.memory_info().rss for process in self._all())) / 1e6
+
+    def workers_are_the_same(self) -> bool:
+        """Whether none ended since the start."""
+        return self._first == {worker.pid for worker in self._all()}
+
+    def _all(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+
+@contextmanager
+def served(bento: str, log: Path | None = None) -> Iterator[Served]:
+    """A bento of ours or of others, with a token."""
+    port = free_port()
+    begun = time.monotonic()
+    with open(log or os.devnull, "wb") as out:
+        process = subprocess.Popen(
+            command(bento, port=port), cwd=tempfile.gettempdir(), env=environment() | {TOKENS: TOKEN}, stdout=out,
+            stderr=out, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _ready(process, f"http://127.0.0.1:{port}")
+            yield Served(psutil.Process(process.pid), port, time.monotonic() - begun)
+        finally:
+            _stop(process)

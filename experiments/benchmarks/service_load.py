@@ -1,0 +1,260 @@
+"""How fast is the service, beside BentoML services that do nothing; what do batches, a cold start and overload do?
+
+    .venv/bin/python -m experiments.benchmarks.service_load [--quick] [--only single,batch,…] [--home runs/service_load]
+
+Simulated journeys, churn and conversion with one booster of 300 trees each, the segments that `journeylab segment`
+makes by default; load over loopback from a process of its own. Every ratio is of one run, services measured in turns.
+Beside requests a second stands the service's own processor time a request, which a busy machine changes least. Bars
+are printed as met or MISSED. Models and bentos stay in `--home` and are taken again: remove it after a change of code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from experiments.benchmarks.sequences.worlds import Bar
+from experiments.benchmarks.service.http_load import Plan, Waited, load
+from experiments.benchmarks.service.served import HEADERS, Served, served
+from experiments.benchmarks.service.worlds import AS_OF, TREES, World
+from experiments.benchmarks.simulated_exam import TRAIN_DAYS, label_table
+from models.packaged import Scorer
+from models.parity import difference, read_sample, record_sample
+from serving.package import request_bodies
+from serving.schemas import ARROW
+
+PARTS = ("single", "sequence", "batch", "cold", "overload", "parity")
+TURNS = 3
+SAME = 1e-6
+
+
+class Bench:
+    """The parts, with what they share.
+
+    Args:
+        world: models and bentos.
+        seconds: of each measurement under load.
+        quick: does it run? The figures mean nothing.
+    """
+
+    def __init__(self, world: World, seconds: float, quick: bool) -> None:
+        self.world, self.seconds, self.quick = world, seconds, quick
+        self.files = world.home / "bodies"
+        self.files.mkdir(exist_ok=True)
+
+    def single(self) -> Iterator[Bar]:
+        """One customer a request."""
+        yield from self._beside("score", "churn + conversion + segments", self.world.bento("score"), 1.5, 0.5)
+        if not self.quick:
+            five = self.world.bento("score_5", members=5)
+            yield from self._beside("score_5", "the same, five boosters a task", five, 1.5, 0.5)
+
+    def sequence(self) -> Iterator[Bar]:
+        """The same with a GRU of 128 units among the champions."""
+        yield from self._beside("gru", "… + a GRU", self.world.bento("score_gru", sequence=True), 1.0, None)
+
+    def _beside(self, name: str, words: str, bento: str, faster: float, tail: float | None) -> Iterator[Bar]:
+        bodies = self._write(self.world.journeys(64), "journey")
+        wrapped = self._write([{"journey": journey} for journey in self.world.journeys(64)], "wrapped")
+        ways = {
+            "no-op @api": (self.world.nothing("Echo"), "/echo", wrapped),
+            "no-op ASGI": (self.world.nothing("Bare"), "/", bodies),
+            name: (bento, "/score", bodies),
+        }
+        found = self._in_turns({way: partial(self._loaded, way, *of) for way, of in ways.items()})
+        ours, api, asgi = (found[way] for way in (name, "no-op @api", "no-op ASGI"))
+        yield Bar(f"/score, {words}, by no-op @api, requests", ours[0] / api[0], faster, True, "x")
+        if tail is not None:
+            yield Bar(f"/score, {words}, by no-op @api, p99", ours[1] / api[1], tail, False, "x")
+            yield Bar(f"moonshot: /score, {words}, by no-op ASGI, requests", ours[0] / asgi[0], 0.9, True, "x")
+            yield Bar(f"/score, {words}, answers that were not 200", ours[3], 0, False, "")
+
+    def _in_turns(self, ways: Mapping[str, Callable[[], tuple[float, ...]]]) -> dict[str, tuple[float, ...]]:
+        """Medians of some turns of each way: requests a second, p99 in ms, processor ms a request, failures."""
+        taken: dict[str, list[tuple[float, ...]]] = {way: [] for way in ways}
+        for _ in range(1 if self.quick else TURNS):
+            for way, measure in ways.items():
+                taken[way].append(measure())
+        return {way: tuple(np.median(np.array(rows), axis=0)) for way, rows in taken.items()}
+
+    def _loaded(self, way: str, bento: str, path: str, bodies: tuple[str, ...]) -> tuple[float, ...]:
+        with served(bento) as service:
+            waited, cpu = self._under_load(service, Plan(service.port, path, bodies, HEADERS, seconds=self.seconds))
+        failed = int((waited.status != 200).sum())
+        print(
+            f"  {way:12} {waited.a_second:7,.0f} requests/s   p50 {waited.percentile_ms(50):6.2f} ms"
+            f"   p99 {waited.percentile_ms(99):7.2f} ms   processor {cpu:5.2f} ms a request   {failed} failed",
+            flush=True,
+        )
+        return waited.a_second, waited.percentile_ms(99), cpu, failed
+
+    def _under_load(self, service: Served, plan: Plan) -> tuple[Waited, float]:
+        """After a warm-up: what came of it, and the service's processor milliseconds a request."""
+        load(replace(plan, seconds=min(1.0, plan.seconds)))
+        before = service.cpu_s()
+        waited = load(plan)
+        return waited, (service.cpu_s() - before) * 1e3 / max(1, len(waited.status))
+
+    def batch(self) -> Iterator[Bar]:
+        """A thousand customers a call, as an Arrow stream, one booster."""
+        customers = 100 if self.quick else 1_000
+        table = self.world.table(customers)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        body = self.files / "batch.arrow"
+        body.write_bytes(sink.getvalue().to_pybytes())
+        with served(self.world.bento("batch", labels=("churn",), segments=False)) as service:
+            path, headers = f"/score_batch?as_of={AS_OF}", HEADERS | {"Content-Type": ARROW}
+            plan = Plan(service.port, path, (str(body),), headers, connections=2, seconds=self.seconds)
+            waited, cpu = self._under_load(service, plan)
+        own = self._predicted(table)
+        rate = waited.a_second * customers
+        print(
+            f"  /score_batch {rate:9,.0f} customers/s   p99 {waited.percentile_ms(99):.0f} ms"
+            f"   processor {cpu:.1f} ms a call   LightGBM alone, one thread: {own:,.0f} rows/s",
+            flush=True,
+        )
+        yield Bar("/score_batch, Arrow, one booster", rate, 15_000, True, "customers/s")
+        yield Bar("/score_batch by LightGBM's own predict", rate / own, 0.6, True, "x")
+
+    def _predicted(self, table: pa.Table) -> float:
+        """Rows a second of LightGBM's `predict` on the ready matrix, on one thread as the service has."""
+        scorer = Scorer.load(self.world.boosted("churn", 1))
+        journeys, _ = scorer.read(table)
+        model: Any = scorer.model
+        x = model.features_.transform(journeys.at(AS_OF))
+        taken = []
+        for _ in range(3 if self.quick else 15):
+            begun = time.perf_counter()
+            model.boosters_[0].predict(x, raw_score=True, num_threads=1)
+            taken.append(time.perf_counter() - begun)
+        assert model.boosters_[0].num_trees() == TREES
+        return len(x) / float(np.median(taken))
+
+    def cold(self) -> Iterator[Bar]:
+        """From `bentoml serve` to ready."""
+        taken = []
+        for _ in range(1 if self.quick else TURNS):
+            with served(self.world.bento("score")) as service:
+                taken.append(service.ready_s)
+        print(f"  ready after {', '.join(f'{one:.1f}' for one in taken)} s", flush=True)
+        yield Bar("cold start", float(np.median(taken)), 6.0, False, "s")
+
+    def overload(self) -> Iterator[Bar]:
+        """Ten times what it can do."""
+        seconds = 3.0 if self.quick else 60.0
+        bodies = self._write(self.world.journeys(64), "journey")
+        with served(self.world.bento("score")) as service:
+            calm = Plan(service.port, "/score", bodies, HEADERS, seconds=min(self.seconds, seconds))
+            usual, _ = self._under_load(service, calm)
+            memory: list[float] = []
+            done = threading.Event()
+            watcher = threading.Thread(target=_watch, args=(service, memory, done))
+            watcher.start()
+            waited = load(replace(calm, seconds=seconds, a_second=10 * usual.a_second, connections=512))
+            done.set()
+            watcher.join()
+            recovery = _recovered(calm, usual)
+            alive = service.workers_are_the_same()
+        codes = Counter(int(status) for status in waited.status)
+        early, late = (float(np.median(part)) for part in np.array_split(np.array(memory), 3)[::2])
+        print(
+            f"  capacity {usual.a_second:,.0f}/s; offered ten times that on 512 connections for {seconds:.0f} s: "
+            f"{dict(codes)}, {waited.a_second:,.0f} good/s, p99 {waited.percentile_ms(99):,.0f} ms, "
+            f"{waited.unsent:,} not sent\n"
+            f"  memory {early:,.0f} MB in the first third, {late:,.0f} MB in the last; as ever after {recovery:.1f} s",
+            flush=True,
+        )
+        yield Bar("overload: workers that ended", float(not alive), 0, False, "")
+        yield Bar("overload: answers that are neither good nor 503", _others(codes, {200, 503}), 0, False, "")
+        yield Bar("overload: memory, last third by first", late / early, 1.05, False, "x")
+        yield Bar("overload: recovered after", recovery, 5.0, False, "s")
+
+    def parity(self) -> Iterator[Bar]:
+        """Recorded journeys, answered over HTTP."""
+        n = 200 if self.quick else 10_000
+        worst = 0.0
+        with served(self.world.bento("score")) as service:
+            for label in ("churn", "conversion"):
+                scorer = Scorer.load(self.world.boosted(label, 1))
+                rows = self.world.simulation.journeys.at_ids(label_table(self.world.simulation, label, TRAIN_DAYS))
+                recorded = self.files / f"recorded_{label}"
+                record_sample(scorer, rows, recorded, n=n // 2)
+                events, scores = read_sample(recorded)
+                sent = request_bodies(events)
+                bodies = self._write([sent[customer] for customer in scores["customer_id"]], f"recorded_{label}_")
+                plan = Plan(service.port, f"/{label}", bodies, HEADERS, seconds=0, keep=True)
+                waited = load(plan)
+                given: list[Any] = [None] * len(bodies)
+                for which, answer in zip(waited.body, waited.answers, strict=True):
+                    given[which] = json.loads(answer).get("probability")
+                away = difference(list(scores["probability"]), given)
+                print(f"  {len(bodies):,} journeys by /{label}: largest difference {away:.1e}", flush=True)
+                worst = max(worst, away)
+        yield Bar(f"parity over HTTP, {n:,} journeys", worst, SAME, False, "")
+
+    def _write(self, bodies: list[dict[str, Any]], name: str) -> tuple[str, ...]:
+        paths = []
+        for number, body in enumerate(bodies):
+            path = self.files / f"{name}{number}.json"
+            path.write_text(json.dumps(body), encoding="utf-8")
+            paths.append(str(path))
+        return tuple(paths)
+
+
+def _watch(service: Served, memory: list[float], done: threading.Event) -> None:
+    while not done.wait(0.2):
+        memory.append(service.memory_mb())
+
+
+def _others(codes: Counter[int], fine: set[int]) -> float:
+    return float(sum(count for status, count in codes.items() if status not in fine))
+
+
+def _recovered(calm: Plan, usual: Waited) -> float:
+    """Seconds from the end of the load until requests take no longer than twice what they took."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < 30:
+        waited = load(replace(calm, seconds=0.5))
+        if waited.percentile_ms(50) <= 2 * usual.percentile_ms(50) and (waited.status == 200).all():
+            return max(0.0, time.monotonic() - begun - 0.5)
+    return float("inf")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it run? The figures mean nothing")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--home", type=Path, default=Path("runs/service_load"))
+    asked = parser.parse_args()
+    parts = asked.only.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
+    world = World(asked.home / ("quick" if asked.quick else "full"), 200 if asked.quick else 2_000)
+    bench = Bench(world, 0.5 if asked.quick else asked.seconds, asked.quick)
+    bars: list[Bar] = []
+    for part in parts:
+        print(part, flush=True)
+        bars += getattr(bench, part)()
+    print()
+    for bar in bars:
+        sign = "≥" if bar.at_least else "≤"
+        met = "met   " if bar.met else "MISSED"
+        print(f"{met} {bar.name}: {bar.found:,.3g} {bar.unit} (bar {sign} {bar.wanted:,.6g})")
+
+
+if __name__ == "__main__":
+    main()
