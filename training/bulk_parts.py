@@ -29,7 +29,7 @@ from features.partitions import partition_of
 from features.schema import EventSchema
 from models.packaged import Scorer
 from training.bulk_plan import Desk, write_whole
-from training.bulk_split import ABOUT, Split, blocks_of
+from training.bulk_split import ABOUT, Split, events_of
 from training.progress import bar
 
 ROW = "row"  # of the snapshots table, 1-based: where rows are asked for, parts say which they answer
@@ -89,8 +89,8 @@ class Work:
     def _journeys(self, part: int) -> tuple[Journeys, int]:
         """A partition's log, and how many of its events were set aside as repeated."""
         packer = Packer()
-        for block in blocks_of(self.desk, self.split, part):
-            packer.add(prepare(block, self.schema))
+        for events in events_of(self.desk, self.split, part):
+            packer.add(prepare(events, self.schema))
         journeys, rows = packer.finish(threads=1)
         if not self.drop_repeats:
             return journeys, 0

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,18 @@ def split_log(desk: Desk, stream: Stream, keep_rows: bool, workers: int, progres
     return split
 
 
-def blocks_of(desk: Desk, split: Split, part: int) -> Iterator[pa.Table]:
-    """The events of a partition, a table a run, in the order of the log; mapped from disk, not copied."""
+def events_of(desk: Desk, split: Split, part: int) -> Iterator[pa.Table]:
+    """The events of a partition in the order of the log; runs of the same columns and types make one table."""
+    for schema, blocks in groupby(_blocks(desk, split, part), lambda block: block.schema):
+        whole = pa.Table.from_batches(list(blocks), schema)
+        yield whole.unify_dictionaries().combine_chunks()
+
+
+def _blocks(desk: Desk, split: Split, part: int) -> Iterator[pa.RecordBatch]:
+    """What each run has of a partition; mapped from disk, not copied."""
     for number in range(split.runs):
         with pa.memory_map(str(desk.run(number))) as source, pa.ipc.open_file(source) as runs:
-            yield pa.Table.from_batches([runs.get_batch(part)])
+            yield runs.get_batch(part).replace_schema_metadata(None)
 
 
 def _each_run(

@@ -282,7 +282,7 @@ def _read_predictions(run_id: str, split: str) -> pd.DataFrame:
     path = fetched(run_id, f"predictions/{split}.csv")
     if path is None:
         raise ConfigError(f"Run {run_id} holds no predictions/{split}.csv any more: it cannot be compared.")
-    return pd.read_csv(path, dtype={"customer_id": str}, keep_default_na=False, float_precision="round_trip")
+    return pd.read_csv(path, dtype={"customer_id": str}, keep_default_na=False)
 
 
 def _circumstances(model: ResolvedModel) -> tuple[str, ...]:

@@ -110,6 +110,7 @@ def quiet() -> Iterator[None]:
         # Label columns are whole numbers without gaps, and the source of a data set is a path: both are meant.
         warnings.filterwarnings("ignore", message=".*integer column.*", category=UserWarning)
         warnings.filterwarnings("ignore", message="(?s).*dataset source.*", category=UserWarning)
+        warnings.filterwarnings("ignore", message="(?s).*select_dtypes.*")  # MLflow's own, on writing a table
         # MLflow 3.17's own code, on Pydantic 2 and on pandas 3.
         warnings.filterwarnings("ignore", message=".*inferred as AnyType.*", category=UserWarning)
         warnings.filterwarnings("ignore", message="Operation with range is deprecated")
