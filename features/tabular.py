@@ -33,10 +33,10 @@ from features.tabular_catalogue import CANONICAL_CATEGORIES, Feature, Learned, W
 from features.tabular_learning import FALLBACK_WINDOWS_DAYS, NUMBERS, as_readonly, learn, suitable_windows_days
 
 ALL_GROUPS = slot.GROUP_NAMES
-NEED_TALLY = {"trend", "variety", "touch", "order"}
-NEED_VISITS = {"rfm", "rhythm", "sessions", "variety", "returns", "touch"}
-NEED_DAYS = {"day_rhythm", "tenure", "calendar"}
-NEED_VALUE = {"value", "rfm", "returns"}
+NEED_TALLY = frozenset({"trend", "variety", "touch", "order"})
+NEED_VISITS = frozenset({"rfm", "rhythm", "sessions", "variety", "returns", "touch"})
+NEED_DAYS = frozenset({"day_rhythm", "tenure", "calendar"})
+NEED_VALUE = frozenset({"value", "rfm", "returns"})
 NONE, NO_NUMBER = as_readonly([], np.int32), as_readonly([], np.float64)  # a column that a log lacks
 SERIAL_EVENTS = 100_000  # below this many events a thread costs more than it brings
 
@@ -359,7 +359,7 @@ class TabularFeatures:
 
     def _groups(self, learned: Learned) -> tuple[str, ...]:
         """The groups that the data can feed."""
-        absent = set() if "value" in learned.has else NEED_VALUE
+        absent = set() if "value" in learned.has else set(NEED_VALUE)
         absent |= set() if "satisfaction" in learned.has else {"satisfaction"}
         absent |= set() if learned.units else {"open_work"}
         absent |= set() if learned.properties else {"properties"}

@@ -93,4 +93,4 @@ def test_rare_values_are_pooled() -> None:
 @pytest.mark.parametrize("one_sided", [0, 1])
 def test_one_class_only_is_no_error(one_sided: int) -> None:
     table = group_table({"a": ["x"] * 40}, np.full(40, one_sided), np.full(40, 0.5), np.arange(40), n_boot=20)
-    assert np.isnan(table.loc[0, "auroc"])
+    assert np.isnan(table["auroc"].iloc[0])

@@ -79,6 +79,7 @@ def test_a_registered_version_says_why_and_carries_the_card(trained: Trained) ->
     client = Tracker("small_churn").client
     version = client.get_model_version("small_churn", promotion.version)
     assert set(version.tags) >= OF_VERSIONS
+    assert version.description is not None
     assert version.description.startswith(f"{promotion.alias}: {promotion.reason}")
     assert "### Model card: rfm, small_churn" in version.description
     assert "#### Limits" in version.description
@@ -94,7 +95,7 @@ def test_what_would_change_stands_on_the_version(trained: Trained, monkeypatch: 
     promote(result.models["rfm"]["uri"])
     second = promote(result.models["gbdt"]["uri"])
     version = Tracker("small_churn").client.get_model_version("small_churn", second.version)
-    assert "What would change: of the tenth of rows with the highest predictions " in version.description
+    assert "What would change: of the tenth of rows with the highest predictions " in str(version.description)
 
 
 def test_tables_lie_side_by_side(trained: Trained) -> None:

@@ -27,7 +27,7 @@ def test_the_parameter_that_decides_comes_first(tmp_path: Path) -> None:
     table = parameter_importance(searched(tmp_path, 30))
     assert table["parameter"].tolist() == ["x", "y"]
     assert table["importance"].sum() == pytest.approx(1.0)
-    assert table.loc[0, "importance"] > 0.5
+    assert table["importance"].iloc[0] > 0.5
 
 
 def test_of_few_trials_nothing_is_said(tmp_path: Path) -> None:

@@ -144,6 +144,13 @@ def test_a_log_without_the_columns_of_training_gives_missing() -> None:
     pd.testing.assert_series_equal(x["gap_mean"], full["gap_mean"])
 
 
+def test_a_log_without_work_takes_nothing_from_the_next_one() -> None:
+    touchpoint = Category(np.zeros(JOURNEYS.n_events, np.int32), ("visit",))
+    idle = Journeys(JOURNEYS.customer_ids, JOURNEYS.offsets, JOURNEYS.t, {"touchpoint": touchpoint})
+    TabularFeatures(drop_redundant=False).fit(idle.at(END))
+    test_a_log_with_one_column_only()
+
+
 def test_a_log_with_one_column_only() -> None:
     bare = Journeys(
         JOURNEYS.customer_ids, JOURNEYS.offsets, JOURNEYS.t, {"touchpoint": JOURNEYS.categories["touchpoint"]}

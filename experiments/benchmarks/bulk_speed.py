@@ -73,7 +73,7 @@ def main() -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Every figure for one size."""
     partitions = options.partitions or max(4, -(-options.customers // 20_000))
-    log = options.data / f"bulk_{options.customers}.parquet"
+    log = options.data / f"events_{options.customers * EVENTS_EACH}_{options.customers}.parquet"  # as file_to_matrix
     model = options.data / f"bulk_model_{options.leaves}"
     if not log.exists():
         options.data.mkdir(parents=True, exist_ok=True)
