@@ -192,7 +192,10 @@ class All(_Nested):
 
     def holds_one(self, view: View) -> bool:
         """For a single snapshot."""
-        return all(one.holds_one(view) for one in self.all)
+        for one in self.all:  # noqa: SIM110  # a generator would cost as much as they do
+            if not one.holds_one(view):
+                return False
+        return True
 
     def words(self) -> str:
         """Joined by and; alternatives inside stand in brackets."""
@@ -321,6 +324,15 @@ class Compared(Condition):
         """The comparisons that are asked for; put together once, as a service asks for every customer."""
         return tuple((name, self.rounded(x)) for name, x in self.bounds.items() if x is not None)
 
+    @cached_property
+    def _tests_of_one(self) -> tuple[tuple[Callable[[float, float], bool], float], ...]:
+        return tuple((COMPARE_ONE[name], bound) for name, bound in self._tests)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether the comparisons with numbers are all there is to it."""
+        return type(self).holds is Compared.holds and self.top_share is None and self.bottom_share is None
+
     def changed(self, **update: Any) -> Self:
         """A copy with other fields; what was made of the old ones is not copied."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
@@ -361,7 +373,11 @@ class Compared(Condition):
         return self
 
     def holds(self, view: View) -> Bools:
-        """(n,) for whom every comparison holds; an unknown figure satisfies none."""
+        """(n,) for whom every comparison holds; an unknown figure satisfies none.
+
+        Raises:
+            ConfigError: a threshold that is to be learnt is not learnt yet.
+        """
         x, threshold = view.of(self._figure), self.learnt_threshold
         if (self.top_share is not None or self.bottom_share is not None) and threshold is None:
             raise ConfigError(f"the threshold of {self.subject()} is not learnt yet: fit the segments first")
@@ -374,13 +390,20 @@ class Compared(Condition):
 
     def holds_one(self, view: View) -> bool:
         """For a single snapshot, by plain numbers where the kind of figure has no `holds` of its own."""
-        if type(self).holds is not Compared.holds or self.top_share is not None or self.bottom_share is not None:
+        if not self._is_plain:
             return super().holds_one(view)
-        x = float(view.of(self._figure)[0])
-        return x == x and all(COMPARE_ONE[name](x, bound) for name, bound in self._tests)
+        x = view.one(self._figure)
+        for fits, bound in self._tests_of_one:
+            if not fits(x, bound):
+                return False
+        return x == x
 
     def learnt(self, view: View) -> Condition:
-        """With the threshold of a share."""
+        """With the threshold of a share.
+
+        Raises:
+            DataError: no customer in training has the figure.
+        """
         share = self.top_share if self.top_share is not None else self.bottom_share
         if share is None or self.learnt_threshold is not None:
             return self

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -17,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import ConfigError
+from features.journeys import as_readonly
 from features.kernels_figures import COUNT, dominant, last_known_code, last_known_number, tally
 from features.selections import Selection, allowed
 from features.snapshots import Snapshots
 from features.tabular import TabularFeatures
-from features.tabular_learning import as_readonly
 
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("touchpoint", "channel", "stage", "item")
@@ -56,28 +58,37 @@ class View:
         self._matrix: npt.NDArray[np.float32] | None = None
         rows = (snapshots.start, snapshots.stop, snapshots.cutoff)
         self.rows = tuple(as_readonly(column, np.int64) for column in rows)
-        self.t = as_readonly(self.journeys.t, np.int64)
+        self.t = self.journeys.readonly[""]
         self.codes = tuple(self.column(name) for name in COLUMNS)
+        self._ones: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self.snapshots)
 
     def of(self, figure: Figure) -> Floats:
         """(n,) the figure of each snapshot, computed at the first asking."""
-        if id(figure) not in self._figures:
+        found = self._figures.get(id(figure))
+        if found is None:
             figure = known(figure)
-        if id(figure) not in self._figures:
-            self._figures[id(figure)] = figure, figure.of(self)
-        return self._figures[id(figure)][1]
+            found = self._figures.get(id(figure))
+        if found is None:
+            found = self._figures[id(figure)] = figure, figure.of(self)
+        return found[1]
+
+    def one(self, figure: Figure) -> float:
+        """The figure of a single snapshot."""
+        found = self._ones.get(id(figure))
+        if found is None:
+            found = self._ones[id(figure)] = float(self.of(figure)[0])
+        return found
 
     def column(self, name: str) -> npt.NDArray[np.int32]:
         """(n_events,) codes of a categorical column, empty where the log lacks it."""
-        category = self.journeys.categories.get(name)
-        return NO_CODES if category is None else as_readonly(category.codes, np.int32)
+        return self.journeys.readonly[name] if name in self.journeys.categories else NO_CODES
 
     def numbers(self, name: str) -> Floats:
         """(n_events,) a numeric column, empty where the log lacks it."""
-        return as_readonly(self.journeys.numbers.get(name, NO_NUMBERS), np.float64)
+        return self.journeys.readonly[name] if name in self.journeys.numbers else NO_NUMBERS
 
     def names(self, column: str) -> Sequence[str]:
         """The names of a categorical column."""
@@ -244,12 +255,25 @@ class Score:
 
     def of(self, view: View) -> Floats:
         """(n,) float64 scores from 1."""
+        if len(view) == 1:
+            return np.array([self._of_one(view)])
         total = np.zeros(len(view))
         for part, cuts, falling in zip(self.parts, self.cuts, self.falling, strict=True):
             x = view.of(part)
             above = np.searchsorted(np.array(cuts), x, side="left")  # cuts below x
             total += np.where(np.isnan(x), np.nan, len(cuts) + 1 - above if falling else above + 1)
         return np.floor(total / len(self.parts) + 0.5)
+
+    def _of_one(self, view: View) -> float:
+        """The same by plain numbers: a service has microseconds."""
+        total = 0
+        for part, cuts, falling in zip(self.parts, self.cuts, self.falling, strict=True):
+            x = view.one(part)
+            if x != x:
+                return x
+            above = bisect_left(cuts, x)
+            total += len(cuts) + 1 - above if falling else above + 1
+        return floor(total / len(self.parts) + 0.5)
 
 
 _KNOWN: WeakValueDictionary[Figure, Figure] = WeakValueDictionary()

@@ -58,6 +58,13 @@ class Journeys:
     categories: dict[str, Category]
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
+    @cached_property
+    def readonly(self) -> dict[str, npt.NDArray[Any]]:
+        """Column → (n_events,) int32 codes or float64 numbers, and "" → int64 times, as kernels are compiled for."""
+        codes = {name: as_readonly(category.codes, np.int32) for name, category in self.categories.items()}
+        numbers = {name: as_readonly(values, np.float64) for name, values in self.numbers.items()}
+        return {"": as_readonly(self.t, np.int64), **codes, **numbers}
+
     @property
     def n_events(self) -> int:
         """How many events there are."""
@@ -234,3 +241,12 @@ def pack(events: pa.Table | pd.DataFrame, schema: EventSchema | None = None) -> 
     from features import pack as packing  # packing makes journeys, so it imports this module
 
     return packing.pack(events, schema)
+
+
+def as_readonly(values: Any, dtype: Any = None) -> npt.NDArray[Any]:
+    """Contiguous and read-only, whatever it was: mapped from disk or not, the kernels are compiled once."""
+    array: npt.NDArray[Any] = np.ascontiguousarray(values, dtype=dtype)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array

@@ -24,7 +24,7 @@ from features.errors import DataError
 from features.event_columns import as_text, text_column
 from features.events import SOURCE_ROW, as_table, has_nulls
 from features.interning import TextIndex
-from features.journeys import Category, Journeys
+from features.journeys import Category, Journeys, as_readonly
 from features.kernels_order import appearance
 from features.ordering import Array, Each, Ints, Order
 from features.schema import EventSchema
@@ -183,25 +183,32 @@ def pack_columns(
     (['b', 'a'], [1, 3, 2], [1, 0, 1])
     """
     schema, times = schema or EventSchema(), np.asarray(t, dtype=np.int64)
-    known: dict[str, int] = {}
-    codes = np.array([known.setdefault(name, len(known)) for name in customer_ids], np.int64)
-    order = np.lexsort((times, codes))
-    categories = {name: _few_names(columns[name], order) for name in schema.category_columns if name in columns}
-    numbers = {name: _few_numbers(columns[name])[order] for name in schema.number_columns if name in columns}
+    known = {name: place for place, name in enumerate(dict.fromkeys(customer_ids))}
     offsets: Ints = np.zeros(len(known) + 1, np.int64)
-    np.cumsum(np.bincount(codes, minlength=len(known)), out=offsets[1:])
-    return Journeys(pa.array(list(known), pa.string()), offsets, times[order], categories, numbers)
+    if len(known) == 1:
+        offsets[1], order = len(times), np.argsort(times, kind="stable")
+    else:
+        codes = np.array([known[name] for name in customer_ids], np.int64)
+        order = np.lexsort((times, codes))
+        np.cumsum(np.bincount(codes, minlength=len(known)), out=offsets[1:])
+    categories = {name: _few_names(columns[name], order) for name in schema.category_columns if name in columns}
+    numbers = {name: _few_numbers(columns[name], order) for name in schema.number_columns if name in columns}
+    return Journeys(pa.array(list(known), pa.string()), offsets, as_readonly(times[order]), categories, numbers)
 
 
 def _few_names(values: Iterable[Any], order: Ints) -> Category:
-    texts = ["" if value is None or value != value else str(value) for value in values]
-    names = sorted({text for text in texts if text.strip()})
-    code = {name: k for k, name in enumerate(names)}
-    return Category(np.array([code.get(text, -1) for text in texts], np.int32)[order], tuple(names))
+    values = list(values)
+    distinct = set(values)
+    if not {*map(type, distinct)} <= {str, type(None)}:
+        values = [None if value is None or value != value else str(value) for value in values]
+        distinct = set(values)
+    names = sorted(value for value in distinct if value is not None and value.strip())
+    code = dict.fromkeys(distinct, -1) | {name: k for k, name in enumerate(names)}
+    return Category(as_readonly(np.array([code[value] for value in values], np.int32)[order]), tuple(names))
 
 
-def _few_numbers(values: Any) -> npt.NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)  # None becomes NaN
+def _few_numbers(values: Any, order: Ints) -> npt.NDArray[np.float64]:
+    return as_readonly(np.asarray(values, dtype=np.float64)[order])  # None becomes NaN
 
 
 def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from features.errors import ConfigError
-from features.journeys import Journeys
+from features.journeys import Journeys, as_readonly
 from features.kernels_sequences import (
     DAY_US,
     code_steps,
@@ -34,7 +34,7 @@ from features.kernels_sequences import (
 )
 from features.settings import Section
 from features.snapshots import Snapshots
-from features.tabular_learning import as_readonly, visible_events, vocabulary
+from features.tabular_learning import visible_events, vocabulary
 
 MISSING, OTHER, FIRST_KNOWN = 0, 1, 2
 FIT_ROWS = 5_000  # training rows whose steps decide the scales

@@ -37,8 +37,8 @@ class Snapshots:
     def __len__(self) -> int:
         return len(self.customer)
 
-    def take(self, rows: npt.NDArray[Any]) -> Snapshots:
-        """The snapshots at `rows` (indices or a mask), in that order."""
+    def take(self, rows: npt.NDArray[Any] | slice) -> Snapshots:
+        """The snapshots at `rows` (indices, a mask or a slice), in that order."""
         return Snapshots(self.journeys, self.customer[rows], self.start[rows], self.stop[rows], self.cutoff[rows])
 
     @property

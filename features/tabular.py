@@ -11,7 +11,7 @@ many. Times are UTC; a snapshot sees events strictly before its cutoff, because 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -26,11 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from features import kernels_plan as slot
 from features.errors import ConfigError, DataError
-from features.journeys import Journeys
+from features.journeys import Journeys, as_readonly
 from features.kernels_rows import fill_rows
 from features.snapshots import Snapshots
 from features.tabular_catalogue import CANONICAL_CATEGORIES, Feature, Learned, Widths, catalogue
-from features.tabular_learning import FALLBACK_WINDOWS_DAYS, NUMBERS, as_readonly, learn, suitable_windows_days
+from features.tabular_learning import FALLBACK_WINDOWS_DAYS, NUMBERS, learn, suitable_windows_days
 
 ALL_GROUPS = slot.GROUP_NAMES
 NEED_TALLY = frozenset({"trend", "variety", "touch", "order"})
@@ -166,10 +166,16 @@ class TabularFeatures:
         Raises:
             DataError: there is no event to learn from.
         """
+        windows = self.settings.windows_days or suitable_windows_days(snapshots)
+
+        def checked() -> npt.NDArray[np.float32]:
+            return self.transform(snapshots.take(rows_to_check(len(snapshots), self.settings.check_rows)))
+
+        return self.fit_learned(windows, learn(snapshots, **self.learning()), checked)
+
+    def learning(self) -> dict[str, Any]:
+        """The settings that `features.tabular_learning.learn` goes by."""
         s = self.settings
-        if s.windows_days is None:
-            s = s.model_copy(update={"windows_days": suitable_windows_days(snapshots)})
-        self.settings_ = s
         sizes = {
             "touchpoint": s.top_touchpoints,
             "channel": s.top_channels,
@@ -178,20 +184,30 @@ class TabularFeatures:
             "property": s.top_property_values,
             "profile": s.top_profile_values,
         }
-        learned = learn(
-            snapshots,
-            sizes=sizes,
-            min_count=s.min_count,
-            max_units=s.max_units,
-            bad_satisfaction=s.bad_satisfaction,
-            properties=s.properties,
-            profile=s.profile,
-        )
+        return {
+            "sizes": sizes,
+            "min_count": s.min_count,
+            "max_units": s.max_units,
+            "bad_satisfaction": s.bad_satisfaction,
+            "properties": s.properties,
+            "profile": s.profile,
+        }
+
+    def fit_learned(
+        self, windows: tuple[float, ...], learned: Learned, checked: Callable[[], npt.NDArray[np.float32]]
+    ) -> Self:
+        """Take what was learned, of one log or of all parts of one.
+
+        Args:
+            windows: in days.
+            learned: vocabularies and the like.
+            checked: gives the features of the rows that decide what is redundant, in any order; see `rows_to_check`.
+        """
+        self.settings_ = self.settings.model_copy(update={"windows_days": windows})
         self._plan(learned, None)
         self.dropped_ = {}
-        if s.drop_redundant:
-            rows = np.unique(np.linspace(0, len(snapshots) - 1, min(s.check_rows, len(snapshots))).astype(np.int64))
-            self.dropped_ = redundant(self.transform(snapshots.take(rows)), self.get_feature_names_out())
+        if self.settings.drop_redundant:
+            self.dropped_ = redundant(checked(), self.get_feature_names_out())
             self._plan(learned, [f.name for f in self.features_ if f.name not in self.dropped_])
         return self
 
@@ -413,8 +429,9 @@ class TabularFeatures:
             lut.append(missing)
             if column in journeys.categories:
                 lut += [codes.get(name, other) for name in journeys.categories[column].names]
-        columns = [journeys.categories[c].codes if c in journeys.categories else NONE for c in CANONICAL_CATEGORIES]
-        numbers = [journeys.numbers.get(c, NO_NUMBER) for c in NUMBERS]
+        plain = journeys.readonly
+        columns = [plain[c] if c in journeys.categories else NONE for c in CANONICAL_CATEGORIES]
+        numbers = [plain[c] if c in journeys.numbers else NO_NUMBER for c in NUMBERS]
         args = (
             self._slots,
             self._windows,
@@ -422,10 +439,10 @@ class TabularFeatures:
             self._bad,
             np.array(lut, np.int32),
             np.array(lut_start, np.int64),
-            as_readonly(journeys.t, np.int64),
-            *(as_readonly(column, np.int32) for column in columns),
+            plain[""],
+            *columns,
             as_readonly(self._stack_codes(journeys), np.int32),
-            *(as_readonly(column, np.float64) for column in numbers),
+            *numbers,
             as_readonly(self._stack_numbers(journeys), np.float64),
             self._width,
         )
@@ -452,6 +469,11 @@ class TabularFeatures:
         for i, column in enumerate(columns):
             out[i] = journeys.numbers.get(column, np.nan)
         return out
+
+
+def rows_to_check(n: int, most: int) -> npt.NDArray[np.int64]:
+    """Which of `n` training rows, evenly spread, decide what is redundant."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
 
 
 def redundant(x: npt.NDArray[np.float32], names: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Clusterings of points: fitted by scikit-learn, assigned by numpy.
+"""Clusterings of points: fitted by scikit-learn, assigned without it.
 
 `fitted` gives a `Clustering` by k-means, a Gaussian mixture or by density (HDBSCAN: Campello, Moulavi & Sander 2013). A
 new point goes to the nearest centre, the most probable component, or with the nearest core point that has a label.
@@ -14,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from features.journeys import as_readonly
 from models.cluster_views import Matrix, product
+from models.kernels_clusters import squared_distances
 
 Method = Literal["kmeans", "mixture", "density"]
 METHODS: tuple[Method, ...] = ("kmeans", "mixture", "density")
@@ -72,11 +74,12 @@ class Clustering:
             for low in range(0, len(x), ROWS_AT_ONCE):
                 out[low : low + ROWS_AT_ONCE] = self._to_cores(x[low : low + ROWS_AT_ONCE])
             return out
+        if self.method == "kmeans":
+            squared_distances(out, as_readonly(x, np.float64), as_readonly(self.arrays["centres"], np.float64))
+            return out
         for cluster, centre in enumerate(self.arrays["centres"]):
-            away = x - centre
-            if self.method == "mixture":
-                away = product(away, self.arrays["whitening"][cluster])
-            out[:, cluster] = _row_sums(away * away)
+            away = product(x - centre, self.arrays["whitening"][cluster])
+            out[:, cluster] = product(away * away, np.ones((away.shape[1], 1)))[:, 0]
         return out
 
     def _to_cores(self, x: Matrix) -> Matrix:
@@ -141,11 +144,3 @@ def _density(points: Points, k: int, seed: int) -> Clustering | None:
         inside = np.sort(np.random.default_rng(seed).choice(inside, MOST_CORES, replace=False))
     labels = np.unique(found.labels_[inside], return_inverse=True)[1]
     return Clustering("density", {"cores": x[inside], "labels": labels.astype(np.float64)})
-
-
-def _row_sums(x: Matrix) -> Matrix:
-    """(n,) sums of rows in the order of the columns."""
-    total = np.zeros(len(x))
-    for column in range(x.shape[1]):
-        total += x[:, column]
-    return total

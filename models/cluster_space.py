@@ -85,9 +85,11 @@ class ClusterSpace:
 
     def transform(self, snapshots: Snapshots, dimensions: int) -> npt.NDArray[np.float32]:
         """(n, d) as `place`, in blocks of rows."""
+        if len(snapshots) <= ROWS_AT_ONCE:
+            return self.place(self.read(snapshots), dimensions)
         blocks = [
             self.place(self.read(snapshots.take(np.arange(low, min(low + ROWS_AT_ONCE, len(snapshots))))), dimensions)
-            for low in range(0, max(1, len(snapshots)), ROWS_AT_ONCE)
+            for low in range(0, len(snapshots), ROWS_AT_ONCE)
         ]
         return np.concatenate(blocks)
 

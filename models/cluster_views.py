@@ -8,14 +8,17 @@ a batch; learning takes any rows of what was read, so that a bootstrap sample co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from features.journeys import as_readonly
 from features.snapshots import Snapshots
 from features.tabular import TabularFeatures, TabularSettings
 from features.tabular_learning import visible_events, vocabulary
+from models.kernels_clusters import add_product, add_scores, count_values
 
 Matrix = npt.NDArray[np.float64]
 
@@ -131,7 +134,7 @@ class Behaviour:
 
     def learn(self, raw: Matrix) -> None:
         """Learn the tables of normal scores, and centre and spread of each axis."""
-        self.tables_ = [normal_table(raw[:, column]) for column in range(raw.shape[1])]
+        self._keep([normal_table(raw[:, column]) for column in range(raw.shape[1])])
         themes = self._themes(raw)
         self.centre_, spread = themes.mean(axis=0), themes.std(axis=0)
         self.scale_ = np.where(spread > FLAT, 1 / np.maximum(spread, FLAT), 0.0)  # a constant axis stays at 0
@@ -147,13 +150,18 @@ class Behaviour:
 
     def _themes(self, raw: Matrix) -> Matrix:
         """(n, axes) means of normal scores; what is missing counts as the middle."""
-        themes, at = np.zeros((len(raw), len(self.axes_))), 0
-        for axis, (_, _, columns) in enumerate(self.axes_):
-            for _ in columns:
-                themes[:, axis] += scored(raw[:, at], *self.tables_[at])
-                at += 1
-            themes[:, axis] /= len(columns)
-        return themes
+        themes = np.zeros((len(raw), len(self.axes_)))
+        add_scores(themes, as_readonly(raw, np.float64), *self._flat)
+        return np.asarray(themes / self._widths)
+
+    def _keep(self, tables: list[tuple[Matrix, Matrix]]) -> None:
+        """The tables of normal scores, also end to end as the kernel reads them."""
+        self.tables_ = tables
+        widths = [len(columns) for _, _, columns in self.axes_]
+        borders = np.cumsum([0, *(len(values) for values, _ in tables)])
+        values, scores = (np.concatenate([np.zeros(0), *(table[which] for table in tables)]) for which in (0, 1))
+        self._widths = np.array(widths, float)
+        self._flat = (np.repeat(np.arange(len(widths)), widths), borders, values, scores)
 
     def to_dict(self) -> dict[str, Any]:
         """The fitted state as JSON-ready data; numbers survive exactly."""
@@ -171,7 +179,7 @@ class Behaviour:
         view = cls()
         view.axes_ = [(name, words, list(columns)) for name, words, columns in data["axes"]]
         view.tabular_ = TabularFeatures.from_dict(data["tabular"])
-        view.tables_ = [(np.array(values, float), np.array(scores, float)) for values, scores in data["tables"]]
+        view._keep([(np.array(values, float), np.array(scores, float)) for values, scores in data["tables"]])
         view.centre_, view.scale_ = np.array(data["centre"], float), np.array(data["scale"], float)
         return view
 
@@ -194,13 +202,6 @@ def normal_table(column: Matrix) -> tuple[Matrix, Matrix]:
     ranks = np.linspace(0, len(known) - 1, TABLE_SIZE).round().astype(np.int64)
     keep = np.unique(np.searchsorted(distinct, known[ranks]))
     return distinct[keep], means[keep]
-
-
-def scored(column: Matrix, values: Matrix, scores: Matrix) -> Matrix:
-    """(n,) normal scores by a table; 0, the middle, where a value is missing."""
-    if len(values) == 0:
-        return np.zeros(len(column))
-    return np.where(np.isnan(column), 0.0, np.interp(column, values, scores))
 
 
 class Composition:
@@ -232,22 +233,19 @@ class Composition:
 
     def read(self, snapshots: Snapshots) -> Matrix:
         """(n, V + 1) how often each row has each value, all others last; missing ones are left out."""
-        width, lengths = len(self.vocabulary_) + 1, np.maximum(snapshots.stop - snapshots.start, 0)
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        if self.column not in snapshots.journeys.categories or offsets[-1] == 0:
-            return np.zeros((len(snapshots), width))
-        category = snapshots.journeys.categories[self.column]
-        event = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - snapshots.start, lengths)  # (E,) of the log
-        codes, t = category.codes[event], snapshots.journeys.t[event]
-        again = np.zeros(len(codes), dtype=bool)
-        again[1:] = (codes[1:] == codes[:-1]) & (np.diff(t) <= SESSION_GAP_US)
-        again[offsets[:-1][lengths > 0]] = False
-        known = {value: place for place, value in enumerate(self.vocabulary_)}
-        ours = np.array([*(known.get(name, width - 1) for name in category.names), -1], np.int64)[codes]
-        kept = (ours >= 0) & ~again
-        owner = np.repeat(np.arange(len(snapshots)), lengths)
-        counts = np.bincount(owner[kept] * width + ours[kept], minlength=len(snapshots) * width)
-        return counts.reshape(len(snapshots), width).astype(np.float64)
+        rest = len(self.vocabulary_)
+        counts = np.zeros((len(snapshots), rest + 1))
+        category = snapshots.journeys.categories.get(self.column)
+        if category is not None:
+            place = np.array([self._known.get(name, rest) for name in category.names], np.int64)
+            start, stop = as_readonly(snapshots.start, np.int64), as_readonly(snapshots.stop, np.int64)
+            plain = snapshots.journeys.readonly
+            count_values(counts, start, stop, plain[self.column], plain[""], place, SESSION_GAP_US)
+        return counts
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        return {value: place for place, value in enumerate(self.vocabulary_)}
 
     def learn(self, raw: Matrix) -> None:
         """Learn shares and axes."""
@@ -325,6 +323,5 @@ def principal_axes(covariance: Matrix) -> tuple[Matrix, Matrix]:
 def product(x: Matrix, weights: Matrix) -> Matrix:
     """(n, k) x @ weights, summed in one order whatever n is, so that a batch of one gives the same bits."""
     out = np.zeros((len(x), weights.shape[1]))
-    for column in range(x.shape[1]):
-        out += x[:, column : column + 1] * weights[column]
+    add_product(out, as_readonly(x, np.float64), as_readonly(weights, np.float64))
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
@@ -159,14 +160,20 @@ class Needs(Protocol):
 
 def answer_columns(model: Saved) -> dict[str, str]:
     """What a model's answers are called and of which type they are, as `Answers.answer_columns`."""
-    return model.answer_columns if isinstance(model, Answers) else PROBABILITY
+    return cast(Answers, model).answer_columns if _answers_itself(type(model)) else PROBABILITY
 
 
 def answers(model: Saved, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
     """Name → (n,) of what a model says about each snapshot."""
-    if isinstance(model, Answers):
-        return model.answers(snapshots)
+    if _answers_itself(type(model)):
+        return cast(Answers, model).answers(snapshots)
     return {"probability": cast(Model, model).predict(snapshots)}
+
+
+@cache
+def _answers_itself(kind: type) -> bool:
+    """Whether its objects are `Answers`; asked of the class, as `isinstance` with a protocol is dear."""
+    return hasattr(kind, "answers") and hasattr(kind, "answer_columns")
 
 
 def check_labels(snapshots: Snapshots, labels: npt.ArrayLike) -> Vector:

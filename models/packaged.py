@@ -213,17 +213,18 @@ class Scorer:
         """Name → "double" or "string" of what the model answers."""
         return answer_columns(self.model)
 
-    def score_one(self, snapshot: Snapshots, *, reasons: int = 0) -> tuple[dict[str, Any], list[Reason]]:
-        """Answers and reasons for one snapshot that has events.
+    def told(self, snapshots: Snapshots) -> list[dict[str, Any]]:
+        """(n,) the model's answers about few snapshots that have events, as plain numbers and texts by name.
 
         Args:
-            snapshot: of one customer, as known at the cutoff; of a log that `pack_request` made, or any other.
-            reasons: how many are wanted.
+            snapshots: as known at their cutoffs; of a log that `pack_request` made, or any other.
         """
-        given = {name: values[0] for name, values in answers(self.model, snapshot).items()}
-        told = {name: float(value) if isinstance(value, np.floating) else value for name, value in given.items()}
-        wanted = reasons > 0 and isinstance(self.model, Explains)
-        return told, self.model.reasons(snapshot, reasons)[0] if wanted else []  # type: ignore[attr-defined]
+        given = {name: values.tolist() for name, values in answers(self.model, snapshots).items()}
+        return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+
+    def why(self, snapshot: Snapshots, most: int) -> list[Reason]:
+        """At most so many reasons for what is said of one snapshot; none where the model has none to give."""
+        return self.model.reasons(snapshot, most)[0] if isinstance(self.model, Explains) else []
 
     @cached_property
     def reads(self) -> str:
@@ -237,7 +238,7 @@ class Scorer:
         t: Ints,
         categories: Mapping[str, Sequence[str | None]],
         numbers: Mapping[str, Sequence[float | None]],
-    ) -> tuple[Journeys, int]:
+    ) -> tuple[Journeys, list[str]]:
         """Events packed as `score_events` would pack them but without a table, for the service.
 
         Args:
@@ -247,23 +248,23 @@ class Scorer:
             numbers: column → (n,) finite numbers, None where missing.
 
         Returns:
-            The log, and how many events were left out as equal to an earlier one. Columns outside
-            the schema are ignored.
+            The log, and whose events were left out as equal to an earlier one. Columns outside the schema are
+            ignored.
         """
         wanted = (*self.schema.category_columns, *self.schema.number_columns)
         columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in wanted}
-        repeated = 0
+        left_out: list[str] = []
         if self.drops_duplicates:
             rows = _first_of_equals(t, {"": owners} | columns)
-            repeated = len(t) - len(rows)
-            if repeated:
+            if len(rows) < len(t):
+                left_out = [owners[row] for row in sorted(set(range(len(t))) - set(rows))]
                 t, columns = t[rows], {name: [values[row] for row in rows] for name, values in columns.items()}
                 owners = [owners[row] for row in rows]
         if stages := self.source.get("stages"):
             own = columns.get("stage") or [None] * len(t)
             derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
             columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
-        return pack_columns(owners, t, columns, self.schema), repeated
+        return pack_columns(owners, t, columns, self.schema), left_out
 
     @property
     def drops_duplicates(self) -> bool:
@@ -358,7 +359,7 @@ def as_of_moment(as_of: Any) -> int:
     Raises:
         DataError: no time, or one without a meaning.
     """
-    cutoff = _moments(pd.Series([as_of]))
+    cutoff = moments_of(pd.Series([as_of]))
     if cutoff[0] == NOT_A_TIME:
         raise DataError(
             f"as_of {as_of!r} is no ISO 8601 time: give one such as '{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}'."
@@ -379,10 +380,10 @@ def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
                 f"The snapshots have no column '{name}': the columns are {there}. Rename the one that holds it."
             )
     ids = id_texts(cutoffs["customer_id"])
-    return np.asarray(ids.to_pylist(), dtype=object), _moments(cutoffs["cutoff"])
+    return np.asarray(ids.to_pylist(), dtype=object), moments_of(cutoffs["cutoff"])
 
 
-def _moments(values: pd.Series) -> Ints:
+def moments_of(values: pd.Series) -> Ints:
     """(n,) µs since 1970 UTC, `NOT_A_TIME` where a value is missing or no time."""
     values = values.reset_index(drop=True)
     if pd.api.types.is_numeric_dtype(values):  # a number says no unit

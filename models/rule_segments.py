@@ -156,11 +156,20 @@ class RuleSegments:
         Raises:
             DataError: before `fit`.
         """
+        return self.assign_seen(View(snapshots, self.features_))
+
+    def assign_seen(self, view: View) -> npt.NDArray[np.int32]:
+        """(n,) the same for snapshots that other rules have looked at, with the figures that those asked for.
+
+        Raises:
+            DataError: the segments are not fitted.
+        """
         if not self._segments:
             raise DataError("these segments are not fitted: call fit(training_snapshots) first")
-        out = np.full(len(snapshots), NO_SEGMENT if self.rest is None else len(self.rules_), np.int32)
-        view = View(snapshots, self.features_)
-        if len(snapshots) == 1:  # the first that holds is all that is wanted
+        if view.features is not self.features_:
+            view = View(view.snapshots, self.features_)
+        out = np.full(len(view), NO_SEGMENT if self.rest is None else len(self.rules_), np.int32)
+        if len(view) == 1:  # the first that holds is all that is wanted
             held = (place for place, rule in enumerate(self.rules_) if self._holds_one(rule, view))
             out[0] = next(held, out[0])
             return out

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import ConfigError, DataError
+from features.figures import View
 from features.snapshots import Snapshots
 from models.folder import SEGMENTS
 from models.segment_contract import Segmentation
@@ -61,8 +62,11 @@ class SegmentBook:
         places = self.main_partition.assign(snapshots)
         found = {SEGMENT: _looked_up(self.main_partition, places, "id")}
         found[NAME] = _looked_up(self.main_partition, places, "name")
+        view = View(snapshots)
         for scheme in self._others:
-            found[scheme] = _looked_up(self.partitions[scheme], self.partitions[scheme].assign(snapshots), "name")
+            other = self.partitions[scheme]
+            by_rules = getattr(other, "assign_seen", None)  # which share the figures that they ask for
+            found[scheme] = _looked_up(other, by_rules(view) if by_rules else other.assign(snapshots), "name")
         return found
 
     @property
@@ -129,5 +133,8 @@ def _kinds() -> dict[str, Callable[[Path], Segmentation]]:
 
 
 def _looked_up(partition: Segmentation, places: npt.NDArray[np.int32], what: str) -> npt.NDArray[np.object_]:
+    if len(places) == 1:
+        name = None if places[0] < 0 else getattr(partition.segments[places[0]], what)
+        return np.array([name], dtype=object)
     names = np.array([getattr(segment, what) for segment in partition.segments] + [None], dtype=object)
     return np.asarray(names[places])  # those in none are −1: the None at the end

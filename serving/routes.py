@@ -22,6 +22,7 @@ from serving.champions import Champions
 from serving.live import Live, Serving
 from serving.openapi import PAGE
 from serving.schemas import ARROW, BATCH_BYTES, BODY_BYTES, JSON, MEDIA_IN, MEDIA_OUT, Refused
+from serving.together import Together
 
 if TYPE_CHECKING:
     from serving.batches import Batches
@@ -36,13 +37,13 @@ logger = logging.getLogger("journeylab.serving")
 def application(champions: Champions | Live) -> Starlette:
     """The routes of the champions that are in service; `serving.access` keeps the gate."""
     live = champions if isinstance(champions, Live) else Live(champions)
-    few = anyio.CapacityLimiter(BATCHES_AT_ONCE)
+    few, together = anyio.CapacityLimiter(BATCHES_AT_ONCE), Together()
 
     async def one(request: Request, request_id: str) -> Response:
         body = await _body(request, BODY_BYTES)
         route, answerer = request.path_params["route"], live.now.answerer
-        if len(body) <= INLINE_BYTES and b'"reasons"' not in body and route != "reasons":
-            answer = answerer.answer(route, body, request_id)
+        if len(body) <= INLINE_BYTES and b'"reasons"' not in body and answerer.is_quick(route):
+            answer = await together.answer(answerer, answerer.read(route, body, request_id))
         else:
             answer = await anyio.to_thread.run_sync(answerer.answer, route, body, request_id)
         return _json(200, answer, request_id)

@@ -7,6 +7,7 @@ A body is parsed and checked in one pass (pydantic, compiled). Everything that i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,9 @@ FIELDS = ("events", "customer_id", "as_of", "reasons")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)  # as `features.event_columns`
 MICROSECOND = timedelta(microseconds=1)
+PLAIN_FROM, PLAIN_TO = ((moment - EPOCH) // MICROSECOND for moment in (EARLIEST, LATEST))
+A_PLAIN_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?Z?)?"
+PLAIN_TIMES = re.compile(rf"{A_PLAIN_TIME}(?:\n{A_PLAIN_TIME})*")
 SHOWN = 60
 A_TIME = "2024-05-31T13:00:00Z"
 
@@ -151,12 +155,16 @@ def columns_of(
     Raises:
         Refused: a time that is none, a blank touchpoint.
     """
-    t = np.array([_moment(event["timestamp"], "events", at) for at, event in enumerate(events)], dtype=np.int64)
-    texts = {name: [_present(event.get(name)) for event in events] for name in columns.categories}
+    given = [event["timestamp"] for event in events]
+    t = _plain_moments(given)
+    if t is None:
+        t = np.array([_moment(text, "events", at) for at, text in enumerate(given)], dtype=np.int64)
+    there = frozenset().union(*events)
+    texts = {name: _present([event.get(name) for event in events]) for name in columns.categories if name in there}
     if None in texts["touchpoint"]:
         at = texts["touchpoint"].index(None)
         raise Refused(422, f"events[{at}].touchpoint is blank: say what happened, such as 'page_view'.")
-    numbers = {name: [event.get(name) for event in events] for name in columns.numbers}
+    numbers = {name: [event.get(name) for event in events] for name in columns.numbers if name in there}
     return t, _occurring(texts), _occurring(numbers)
 
 
@@ -190,9 +198,10 @@ def _occurring(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
-def _present(value: str | None) -> str | None:
+def _present(values: list[str | None]) -> list[str | None]:
     """Blank text is missing, as the checks of a log have it."""
-    return None if value is None or not value or value.isspace() else value
+    blank = {value for value in set(values) if value is not None and (not value or value.isspace())}
+    return [None if value in blank else value for value in values] if blank else values
 
 
 def _event_type(columns: Columns) -> Any:
@@ -219,6 +228,20 @@ def _request_type(event: Any) -> Any:
     request = cast(Any, TypedDict("Request", fields))  # type: ignore[operator]
     request.__pydantic_config__ = ConfigDict(extra="forbid")
     return request
+
+
+def _plain_moments(texts: list[str]) -> npt.NDArray[np.int64] | None:
+    """(n,) µs since 1970 UTC of times in the usual way of writing, all at once; None where one needs another look."""
+    together = "\n".join(texts)
+    if not PLAIN_TIMES.fullmatch(together):
+        return None
+    try:
+        moments = np.array(together.replace("Z", "").split("\n"), "datetime64[us]").astype(np.int64)
+    except ValueError:
+        return None
+    if len(moments) != len(texts):  # there is a line break in one of them
+        return None
+    return moments if moments.min() >= PLAIN_FROM and moments.max() < PLAIN_TO else None
 
 
 def _moment(text: str, name: str, at: int | None = None) -> int:
