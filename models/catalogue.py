@@ -7,7 +7,6 @@ worth, further models that take their settings over), and `combinations` makes b
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, cast
@@ -15,7 +14,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import ConfigError
+from features.errors import ConfigError, no_such
 from features.tabular import ALL_GROUPS
 from models.baselines import BaseRate, Recency, RFMLogistic
 from models.blend import Blend, cross_fitted
@@ -184,10 +183,37 @@ def make(kind: str, settings: Settings) -> Model:
         ConfigError: for a kind or a setting that does not exist.
     """
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"There is no model of kind {kind!r}; there are {', '.join(KINDS)}.{hint}")
+        raise ConfigError(f"There is {no_such('model of kind', kind, KINDS)}.")
     return KINDS[kind].made(settings)
+
+
+def check_settings(kind: str, settings: Settings) -> None:
+    """Whether a searched kind could be made with these settings; nothing is imported or made for it.
+
+    Args:
+        kind: one of `SPACES`.
+        settings: as an experiment file has them; what is missing is searched or takes its default.
+
+    Raises:
+        ConfigError: a setting that does not exist, or a value that it cannot have.
+        ValidationError: the same, inside its `features` or `sequences`.
+    """
+    if kind == GBDT.kind:
+        made: Any = GBDTSettings.from_dict(settings)
+    elif kind == "probe":
+        made = ProbeSettings.from_dict(_own(settings))
+    else:
+        made = SequenceModelSettings.from_dict(_own(settings) | {"network": kind})
+    for each in fields(made):
+        value, usual = getattr(made, each.name), each.default
+        if isinstance(usual, bool) != isinstance(value, bool) and isinstance(usual, bool | int | float):
+            raise ConfigError(
+                f"{each.name} is {value!r}; write {'true or false' if isinstance(usual, bool) else 'a number'}"
+            )
+        if isinstance(usual, int | float) and not isinstance(value, int | float):
+            raise ConfigError(f"{each.name} is {value!r}; write a number, such as {usual}")
+        if isinstance(usual, int) and isinstance(value, float):
+            raise ConfigError(f"{each.name} is {value!r}; write a whole number, such as {usual}")
 
 
 def search_space(kind: str, trial: Trial) -> Settings:

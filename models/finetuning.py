@@ -100,9 +100,16 @@ class LabelledBatches:
     """Batches of labelled snapshots: pure functions of (epoch, number). In order where there is no seed."""
 
     def __init__(
-        self, snapshots: Snapshots, labels: Labels, sequences: SequenceFeatures, size: int, seed: int | None
+        self,
+        snapshots: Snapshots,
+        labels: Labels,
+        sequences: SequenceFeatures,
+        size: int,
+        seed: int | None,
+        devices: int = 1,
     ) -> None:
         self.snapshots, self.labels, self.sequences, self.size, self.seed = snapshots, labels, sequences, size, seed
+        self.devices = devices
         self._lengths = sequences.lengths(snapshots)
         self._epoch: tuple[int, list[npt.NDArray[np.int64]]] = (-1, [])
 
@@ -121,7 +128,7 @@ class LabelledBatches:
         if self.seed is None:
             order = np.argsort(self._lengths, kind="stable")
             return [order[at : at + self.size] for at in range(0, len(order), self.size)]
-        return bucketed(self._lengths, self.size, np.random.default_rng((self.seed, epoch)))
+        return bucketed(self._lengths, self.size, np.random.default_rng((self.seed, epoch)), self.devices)
 
 
 def fine_tuned(
@@ -155,7 +162,7 @@ def fine_tuned(
         torch.manual_seed(seed)
         edges = time_edges(sequences, snapshots.take(fit)) if settings.next_weight else None
         network = Classifier(copy.deepcopy(base), settings, labels.shape[1], edges)
-    learn = LabelledBatches(snapshots.take(fit), labels[fit], sequences, settings.batch_size, seed)
+    learn = LabelledBatches(snapshots.take(fit), labels[fit], sequences, settings.batch_size, seed, settings.devices)
     look = LabelledBatches(snapshots.take(check), labels[check], sequences, CHECK_BATCH, None)
     options = FitSettings(
         epochs=settings.epochs,
@@ -163,6 +170,7 @@ def fine_tuned(
         weight_decay=settings.weight_decay,
         patience=0,
         keep="last",
+        devices=settings.devices,
         seed=seed,
     )
     return network, fit_network(network, learn, look, options, folder=folder, report=report)

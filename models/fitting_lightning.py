@@ -284,14 +284,17 @@ def run(
     bar: bool | None,
 ) -> Curve:
     """Fit, or go on with what lies in the folder, and leave the process as it was."""
-    spawns = _strategy(settings).startswith("ddp_spawn")
+    strategy = _strategy(settings)
+    spawns = strategy.startswith("ddp_spawn")
     asked = Relay(report) if report and spawns else report
     with as_it_was(network), tempfile.TemporaryDirectory() as temporary:
         # What processes of its own have found comes back through their last checkpoint.
         home = folder or (Path(temporary) if spawns else None)
         path = home / CHECKPOINT if home else None
         epoch_end = EpochEnd(check, settings, path, purpose, asked)
-        trainer = _trainer(settings, epoch_end, bar=bool(bar) and sys.stdout.isatty())
+        if strategy == "ddp_spawn" and leaves_unused(network.train(), train):
+            strategy = "ddp_spawn_find_unused_parameters_true"
+        trainer = _trainer(settings, strategy, epoch_end, bar=bool(bar) and sys.stdout.isatty())
         with interruptible(trainer), asked if isinstance(asked, Relay) else nullcontext():
             start = str(path) if path and path.exists() else None
             trainer.fit(Step(network.train(), train, settings), ckpt_path=start)
@@ -300,13 +303,13 @@ def run(
         return epoch_end.curve
 
 
-def _trainer(settings: FitSettings, epoch_end: EpochEnd, bar: bool) -> Trainer:
+def _trainer(settings: FitSettings, strategy: str, epoch_end: EpochEnd, bar: bool) -> Trainer:
     on_gpu = torch.cuda.is_available()
     automatic = "bf16-mixed" if on_gpu else "32-true"
     return Trainer(
         accelerator="cuda" if on_gpu else "cpu",
         devices=settings.devices,
-        strategy=_strategy(settings),
+        strategy=strategy,
         precision=automatic if settings.precision == "auto" else settings.precision,  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip_norm or None,
@@ -322,6 +325,15 @@ def _trainer(settings: FitSettings, epoch_end: EpochEnd, bar: bool) -> Trainer:
 
 def _strategy(settings: FitSettings) -> str:
     return "ddp_spawn" if settings.strategy == "auto" and settings.devices != 1 else settings.strategy
+
+
+def leaves_unused(network: nn.Module, train: Batches) -> bool:
+    """Whether a loss leaves parameters without a gradient, which DDP must know: to look for them is slow."""
+    loss: Tensor = network.loss(train.batch(0, 0))  # type: ignore[operator]
+    loss.backward()  # type: ignore[no-untyped-call]
+    unused = any(weight.grad is None for weight in network.parameters() if weight.requires_grad)
+    network.zero_grad(set_to_none=True)
+    return unused
 
 
 def seed_step(seed: int, number: int, device: torch.device) -> None:

@@ -102,6 +102,9 @@ class Lookalikes:
         Returns:
             Nearest first: place, similarity (cosine, for "mean" the mean of those to all seeds), or with the Euclidean
             metric distance (to the mean, or to the nearest seed); and hash where identifiers were given.
+
+        Raises:
+            DataError: no seeds, or places where nobody is.
         """
         places = np.unique(np.asarray(seeds, np.int64).reshape(-1))
         if not len(places) or places[0] < 0 or places[-1] >= len(self.vectors_):
@@ -127,7 +130,12 @@ class Lookalikes:
         return self._ranked(self._prepared(x), np.zeros(0, np.int64), top, form)
 
     def places_of(self, ids: Sequence[str], key: bytes) -> Ints:
-        """(m,) places of customers by identifier, -1 where there is no vector of theirs; needs the key of the fit."""
+        """(m,) places of customers by identifier, -1 where there is no vector of theirs; needs the key of the fit.
+
+        Raises:
+            DataError: only places are known.
+            ConfigError: another key than the vectors were kept with.
+        """
         if self.hashes_ is None:
             raise DataError("these look-alikes know places only: fit them with ids and a key")
         if mark(key) != self.key_mark_:

@@ -183,16 +183,29 @@ class Scorer:
         else:
             ids, cutoff = _asked(cutoffs)
         snapshots = journeys.at(cutoff, journeys.index_of(ids))
-        why_not = _why_not(snapshots, ids)
-        usable = np.flatnonzero([reason is None for reason in why_not])
-        given = self.answers(snapshots.take(usable))
+        answered, why_not = self.answers_where_any(snapshots, ids)
         stamps = np.where(cutoff == NOT_A_TIME, np.datetime64("NaT", "us"), cutoff.view("datetime64[us]"))
-        answered = {name: _spread(values, usable, len(snapshots)) for name, values in given.items()}
         return Scored(
             pd.DataFrame({"customer_id": ids, "cutoff": stamps, **answered, "reason": why_not}),
-            self._why(snapshots, usable, reasons),
+            self._why(snapshots, np.flatnonzero(why_not == None), reasons),  # noqa: E711
             unknown_touchpoints(journeys, self.touchpoints) if count_unknown else {},
         )
+
+    def answers_where_any(
+        self, snapshots: Snapshots, ids: npt.NDArray[np.object_]
+    ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.object_]]:
+        """Name → (n,) answers, NaN or None where there is none, and (n,) why there is none, None where there is one.
+
+        Args:
+            snapshots: any, also of unknown customers and without events.
+            ids: (n,) whom they are about, None where nobody said.
+        """
+        why_not = _why_not(snapshots, ids)
+        usable = np.flatnonzero(why_not == None)  # noqa: E711
+        if len(usable) == len(snapshots):
+            return self.answers(snapshots), why_not
+        given = self.answers(snapshots.take(usable))
+        return {name: _spread(values, usable, len(snapshots)) for name, values in given.items()}, why_not
 
     def probabilities(self, snapshots: Snapshots) -> Vector:
         """(n,) probabilities of a model that gives them."""

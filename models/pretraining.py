@@ -155,7 +155,7 @@ class JourneyBatches:
         """Batch `number` of an epoch."""
         if self._epoch[0] != epoch:
             rng = np.random.default_rng((self.settings.seed, epoch))
-            self._epoch = epoch, bucketed(self._lengths, self.settings.pretraining_batch, rng)
+            self._epoch = epoch, bucketed(self._lengths, self.settings.pretraining_batch, rng, self.settings.devices)
         rows = self._epoch[1][number]
         chosen = self.journeys.take(rows)
         whose = np.arange(len(rows))
@@ -185,15 +185,23 @@ def slices(journeys: Snapshots, rng: np.random.Generator) -> Snapshots:
     return Snapshots(journeys.journeys, journeys.customer, start, stop, cutoff)
 
 
-def bucketed(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
-    """Rows in random batches of like lengths: of every 16 batches' rows, sorted, and then the batches shuffled."""
+def bucketed(lengths: Ints, batch_size: int, rng: np.random.Generator, devices: int = 1) -> list[Ints]:
+    """Rows in random batches of like lengths: of every 16 batches' rows, sorted, and then the batches shuffled.
+
+    Several devices take batches in turn, and whoever has the shorter one waits: rows of a step are dealt out to them.
+    """
     order = rng.permutation(len(lengths))
-    batches = []
+    steps = []
     for at in range(0, len(order), batch_size * BUCKETED):
         lot = order[at : at + batch_size * BUCKETED]
         lot = lot[np.argsort(lengths[lot], kind="stable")]
-        batches += [lot[low : low + batch_size] for low in range(0, len(lot), batch_size)]
-    return [batches[place] for place in rng.permutation(len(batches))]
+        for low in range(0, len(lot), batch_size * devices):
+            rows = lot[low : low + batch_size * devices]
+            parts = -(-len(rows) // batch_size)
+            steps.append([rows[part::parts] for part in range(parts)])
+    drawn = [steps[place] for place in rng.permutation(len(steps))]
+    drawn.sort(key=lambda step: len(step) < devices)  # stable; one that lacks batches would shift all after it
+    return [batch for step in drawn for batch in step]
 
 
 def pretrained(
@@ -215,7 +223,10 @@ def pretrained(
         journeys = unlabelled(snapshots)
         network = Pretraining(encoder, settings, time_edges(sequences, journeys))
     options = FitSettings(
-        epochs=settings.pretraining_epochs, learning_rate=settings.pretraining_rate, seed=settings.seed
+        epochs=settings.pretraining_epochs,
+        learning_rate=settings.pretraining_rate,
+        devices=settings.devices,
+        seed=settings.seed,
     )
     history = fit_network(network, JourneyBatches(journeys, sequences, settings), None, options, folder=folder)
     return encoder, history

@@ -154,7 +154,11 @@ class Training:
         return column in self.journeys.numbers and not np.isnan(self.journeys.numbers[column][self.visible]).all()
 
     def touchpoints(self, kind: str) -> tuple[str, ...]:
-        """The touchpoints of a kind: what the settings name, or those seen in training that fit the defaults."""
+        """The touchpoints of a kind: what the settings name, or those seen in training that fit the defaults.
+
+        Raises:
+            DataError: touchpoints that the log does not have.
+        """
         given: tuple[str, ...] | None = getattr(self.settings, kind)
         if given is not None:
             if not allowed(self.seen, given).any():

@@ -54,7 +54,11 @@ def stage_order(training: Training, scheme: str) -> list[str]:
 
 
 def needs(training: Training) -> Learnt:
-    """Complaints, low satisfaction, things sent back, questions, customers stuck in a stage."""
+    """Complaints, low satisfaction, things sent back, questions, customers stuck in a stage.
+
+    Raises:
+        DataError: nothing in the log to go by.
+    """
     recent = training.settings.recent_days
     rules: list[Rule] = []
     notes: list[str] = []
@@ -117,7 +121,11 @@ def _stuck(training: Training, notes: list[str]) -> list[Rule]:
 
 
 def objections(training: Training) -> Learnt:
-    """Reasons given, baskets and prices left, competitors looked at."""
+    """Reasons given, baskets and prices left, competitors looked at.
+
+    Raises:
+        DataError: nothing in the log to go by.
+    """
     recent = training.settings.recent_days
     rules: list[Rule] = [*_reasons(training)]
     if said := training.touchpoints("reasons"):

@@ -17,7 +17,11 @@ AT_LEAST_EVENTS = 2  # once is no preference
 
 
 def interests(training: Training) -> Learnt:
-    """The group of items (or content) whose share is furthest above everybody's."""
+    """The group of items (or content) whose share is furthest above everybody's.
+
+    Raises:
+        DataError: no such column, or too few values in it.
+    """
     settings = training.settings
     column = settings.interest_column or first_of((*INTEREST_COLUMNS, "touchpoint"), training)
     if column is None or not training.has(column) or column not in training.journeys.categories:
@@ -54,7 +58,11 @@ def _group_count(names: tuple[str, ...], counts: Counts, patterns: tuple[str, ..
 
 
 def channel(training: Training) -> Learnt:
-    """The channel of most events."""
+    """The channel of most events.
+
+    Raises:
+        DataError: a log without channels.
+    """
     settings = training.settings
     if not training.has("channel"):
         raise DataError("preferred channel needs channels: the log has none; map a column to 'channel'")
@@ -77,7 +85,11 @@ def channel(training: Training) -> Learnt:
 
 
 def geography(training: Training) -> Learnt:
-    """The last known place."""
+    """The last known place.
+
+    Raises:
+        DataError: no column of places.
+    """
     given = training.settings.geography
     column = first_of((given,) if given else GEOGRAPHY_COLUMNS, training)
     if column is None:
@@ -87,7 +99,11 @@ def geography(training: Training) -> Learnt:
 
 
 def profile(training: Training) -> Learnt:
-    """Demographics or firmographics: one column of the customer, by name or by thirds of a number."""
+    """Demographics or firmographics: one column of the customer, by name or by thirds of a number.
+
+    Raises:
+        DataError: no column that describes customers.
+    """
     column = training.settings.profile or profile_column(training)
     if column is None or not training.has(column):
         lacking = "has no column of customers beyond places" if column is None else f"has no column '{column}'"

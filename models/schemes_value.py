@@ -85,7 +85,11 @@ def _scores(cuts: list[tuple[float, ...]], window: float) -> str:
 
 
 def value(training: Training) -> Learnt:
-    """Tiers of value, of those who brought any."""
+    """Tiers of value, of those who brought any.
+
+    Raises:
+        DataError: no values, or none above zero.
+    """
     if not training.has("value"):
         raise DataError("value tiers need a column 'value': the log has none; map one in [events.columns]")
     window = training.settings.window_days
@@ -124,7 +128,11 @@ def engagement(training: Training) -> Learnt:
 
 
 def habits(training: Training) -> Learnt:
-    """How customers buy: once, by offers, in a season, often or seldom, much or little at a time."""
+    """How customers buy: once, by offers, in a season, often or seldom, much or little at a time.
+
+    Raises:
+        DataError: nobody bought in the window.
+    """
     bought, window = _purchases(training, "habits"), training.settings.window_days
     days: dict[str, Any] = {"days_with": bought, "within_days": window}
     buys = training.figure(**days)

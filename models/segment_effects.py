@@ -105,7 +105,11 @@ def effects_of_columns(
     segments: Sequence[Segment],
     settings: EffectSettings | None = None,
 ) -> pd.DataFrame:
-    """The same from (n, c) columns, one row a customer."""
+    """The same from (n, c) columns, one row a customer.
+
+    Raises:
+        DataError: shapes that do not fit.
+    """
     asked, places = settings or EffectSettings(), np.asarray(place, np.int64)
     if x.shape != (len(places), len(columns)):
         raise DataError(f"x is {x.shape}, but there are {len(places)} places and {len(columns)} columns")

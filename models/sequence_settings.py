@@ -39,6 +39,8 @@ class EncoderSettings:
         splits: sub-journeys that CoLES draws of each journey.
         margin: CoLES: how far apart those of different customers are pushed, on the unit sphere.
         seed: of everything random.
+        devices: processes that learn together by Lightning's DDP, each from its own batches: as many GPUs (NCCL) where
+            there are any, else as many CPU processes (gloo). What a step learns from is so many batches.
     """
 
     network: Network = "gru"
@@ -55,6 +57,7 @@ class EncoderSettings:
     splits: int = 4
     margin: float = 0.5
     seed: int = 0
+    devices: int = 1
 
     def __post_init__(self) -> None:
         for name, known in (("network", get_args(Network)), ("objective", get_args(Objective))):

@@ -53,6 +53,9 @@ def medoids(space: npt.ArrayLike, place: npt.ArrayLike, n_segments: int, count: 
         place: (n,) the segment of each row, -1 for none.
         n_segments: how many segments.
         count: how many rows of each at the most.
+
+    Raises:
+        DataError: another number of points than of rows.
     """
     points, places = np.asarray(space, np.float64), np.asarray(place, np.int64)
     if points.ndim != 2 or len(points) != len(places):
@@ -85,6 +88,9 @@ def typical_journeys(
     Returns:
         A row a line: segment_id, segment, journey (1: nearest), line, days_since_start (coarse), touchpoint, channel,
         times, text. Segments with too few customers, or whose customers have no events, have none.
+
+    Raises:
+        DataError: another number of points than of snapshots.
     """
     places, asked = checked_places(segments, snapshots, place), settings or JourneySettings()
     points = np.asarray(space)

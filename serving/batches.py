@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -70,6 +69,21 @@ class Batch:
     set_aside: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Block:
+    """Answers to some of a call's customers.
+
+    Attributes:
+        customer_ids: (k,) text.
+        as_of: (k,) µs since 1970 UTC.
+        columns: `NAME.ANSWER` and `NAME.reason` of each champion → (k,), NaN or None where there is nothing.
+    """
+
+    customer_ids: npt.NDArray[np.object_]
+    as_of: npt.NDArray[np.int64]
+    columns: dict[str, npt.NDArray[Any]]
+
+
 class Batches:
     """Bodies → answers, for these champions.
 
@@ -110,7 +124,7 @@ class Batches:
             request_id: echoed.
         """
         about = self._about(batch, request_id)
-        blocks = (self._block(batch, slice(at, at + CUSTOMERS_A_BLOCK)) for at in _starts(len(batch.customer_ids)))
+        blocks = self._blocks(batch)
         if media == ARROW:
             return _as_arrow(blocks, about)
         return _as_lines(blocks, about) if media == NDJSON else _as_json(blocks, about)
@@ -161,18 +175,23 @@ class Batches:
         """One champion for each way to read events."""
         return list({scorer.reads: scorer for scorer in self.champions.scorers.values()}.values())
 
-    def _block(self, batch: Batch, rows: slice) -> pd.DataFrame:
-        """(k,) rows: `customer_id, as_of`, then `NAME.ANSWER` and `NAME.reason` for each champion."""
-        stamps = batch.as_of[rows].view("datetime64[us]")
-        asked = pd.DataFrame({"customer_id": batch.customer_ids[rows], "cutoff": stamps})
-        columns: dict[str, Any] = {"customer_id": batch.customer_ids[rows], "as_of": stamps}
-        for name, scorer in self.champions.scorers.items():
-            journeys = batch.journeys[scorer.reads]
-            scored = scorer.score_journeys(journeys, asked, count_unknown=False).frame
-            if self.watch is not None:
-                self.watch.saw_many(self.champions, name, journeys, scored)
-            columns |= {f"{name}.{answer}": scored[answer].to_numpy() for answer in (*scorer.answer_columns, "reason")}
-        return pd.DataFrame(columns)
+    def _blocks(self, batch: Batch) -> Iterator[Block]:
+        """The answers to some customers after the other."""
+        places = {reads: _places(journeys, batch.customer_ids) for reads, journeys in batch.journeys.items()}
+        n = len(batch.customer_ids)
+        for at in range(0, max(n, 1), CUSTOMERS_A_BLOCK):
+            rows = slice(at, at + CUSTOMERS_A_BLOCK)
+            ids, as_of = batch.customer_ids[rows], batch.as_of[rows]
+            columns: dict[str, npt.NDArray[Any]] = {}
+            for name, scorer in self.champions.scorers.items():
+                snapshots = batch.journeys[scorer.reads].at(as_of, places[scorer.reads][rows])
+                given, why_not = scorer.answers_where_any(snapshots, ids)
+                if self.watch is not None:
+                    first = next(iter(given.values()))
+                    self.watch.saw_many(self.champions, name, snapshots, first, ids, why_not == None)  # noqa: E711
+                columns |= {f"{name}.{answer}": values for answer, values in given.items()}
+                columns[f"{name}.reason"] = why_not
+            yield Block(ids, as_of, columns)
 
     def _about(self, batch: Batch, request_id: str) -> dict[str, Any]:
         from models.packaged import unknown_touchpoints
@@ -211,17 +230,27 @@ def _named(origin: Mapping[str, str]) -> dict[str, str]:
     return {"name": origin["name"], "version": origin["version"]}
 
 
-def _starts(n: int) -> range:
-    return range(0, max(n, 1), CUSTOMERS_A_BLOCK)
+def _places(journeys: Journeys, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+    """(n,) where the log has each customer, -1 where it does not."""
+    if len(ids) == journeys.n_customers and journeys.customer_ids.equals(pa.array(ids, pa.string())):
+        return np.arange(len(ids))
+    return journeys.index_of(ids)
 
 
-def _as_arrow(blocks: Iterator[pd.DataFrame], about: Mapping[str, Any]) -> Iterator[bytes]:
+def _as_arrow(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
     chunks = _Chunks()
     with pa.ipc.new_stream(pa.PythonFile(chunks, "w"), schema := _schema(about)) as writer:
         for block in blocks:
-            writer.write_table(pa.Table.from_pandas(block, schema=schema, preserve_index=False))
+            writer.write_batch(_record_batch(block, schema))
             yield chunks.take()
     yield chunks.take()
+
+
+def _record_batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
+    columns = {"customer_id": block.customer_ids, "as_of": block.as_of, **block.columns}
+    return pa.RecordBatch.from_arrays(
+        [pa.array(columns[field.name], field.type, from_pandas=True) for field in schema], schema=schema
+    )
 
 
 class _Chunks:
@@ -253,28 +282,28 @@ def _schema(about: Mapping[str, Any]) -> pa.Schema:
     return pa.schema(fields, {"journeylab": json.dumps(about, ensure_ascii=False)})
 
 
-def _records(block: pd.DataFrame, answers: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+def _records(block: Block, answers: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """A row a customer as JSON text; what is missing is left out."""
-    moments = block["as_of"].astype("int64")
-    columns = {str(name): block[name].tolist() for name in block.columns[2:]}
-    for row, customer in enumerate(block["customer_id"]):
+    moments = block.as_of.tolist()
+    columns = {name: values.tolist() for name, values in block.columns.items()}
+    for row, customer in enumerate(block.customer_ids):
         given: dict[str, dict[str, Any]] = {name: {} for name in answers}
         for name, wanted in answers.items():
             for answer in (*wanted, "reason"):
                 value = columns[f"{name}.{answer}"][row]
                 if value is not None and value == value:
                     given[name][answer] = value
-        told = {"customer_id": customer, "as_of": as_text(int(moments.iloc[row])), "answers": given}
+        told = {"customer_id": customer, "as_of": as_text(moments[row]), "answers": given}
         yield json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
-def _as_lines(blocks: Iterator[pd.DataFrame], about: Mapping[str, Any]) -> Iterator[bytes]:
+def _as_lines(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
     yield (json.dumps(about, ensure_ascii=False) + "\n").encode()
     for block in blocks:
         yield "".join(f"{record}\n" for record in _records(block, about["answers"])).encode()
 
 
-def _as_json(blocks: Iterator[pd.DataFrame], about: Mapping[str, Any]) -> Iterator[bytes]:
+def _as_json(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
     yield json.dumps(about, ensure_ascii=False)[:-1].encode() + b',"customers":['
     between = ""
     for block in blocks:

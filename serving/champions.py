@@ -82,7 +82,11 @@ class Champions:
 
     @cached_property
     def columns(self) -> Columns:
-        """Every field of an event that some champion looks at."""
+        """Every field of an event that some champion looks at.
+
+        Raises:
+            DataError: a field that is text for one champion and a number for another.
+        """
         schemas = [EventSchema.from_dict(task["schema"]) for task in self.tasks.values()] or [EventSchema()]
         texts = dict.fromkeys(name for schema in schemas for name in schema.category_columns)
         numbers = dict.fromkeys(name for schema in schemas for name in schema.number_columns)

@@ -33,15 +33,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from features.errors import ConfigError
 from serving.champions import Champions, Origin
 from serving.schemas import as_text
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from features.journeys import Journeys
     from features.snapshots import Snapshots
     from models.pseudonyms import Pseudonyms
     from models.reference import Reference
@@ -210,26 +208,34 @@ class Watch:
         except Exception:  # nothing here is worth a failed answer
             self.lost += 1
 
-    def saw_many(self, champions: Champions, name: str, journeys: Journeys, frame: pd.DataFrame) -> None:
+    def saw_many(
+        self,
+        champions: Champions,
+        name: str,
+        snapshots: Snapshots,
+        answers: npt.NDArray[Any],
+        customer_ids: npt.NDArray[np.object_],
+        answered: npt.NDArray[np.bool_],
+    ) -> None:
         """The same for a call with many customers, of whom a few are drawn at random.
 
         Args:
             champions: who answered.
             name: of the one that did.
-            journeys: the log.
-            frame: what came of it: `customer_id, cutoff`, the answers, and a `reason` where there is none.
+            snapshots: (n,) what was known about each.
+            answers: (n,) the first thing that the model said.
+            customer_ids: (n,) who they are.
+            answered: (n,) who got an answer.
         """
         try:
-            there = np.flatnonzero(frame["reason"].isna().to_numpy())
+            there = np.flatnonzero(answered)
             rows, stands_for = self._meter(champions.origins[name]).take(len(there), len(there))
             if rows == 0 or self._thread is None:
                 return
-            some = frame.iloc[np.random.default_rng().choice(there, rows, replace=False)]
-            snapshots, at = journeys.at_ids(some[["customer_id", "cutoff"]]), time.time_ns() // 1000
-            given = some[next(iter(champions.scorers[name].answer_columns))].tolist()
-            for row, customer in enumerate(some["customer_id"]):
-                own = snapshots.take(np.array([row]))
-                self._put(_Seen(champions, name, at, own, given[row], str(customer), stands_for))
+            at = time.time_ns() // 1000
+            for row in np.random.default_rng().choice(there, rows, replace=False).tolist():
+                own, answer = snapshots.take(slice(row, row + 1)), answers[row : row + 1].tolist()[0]
+                self._put(_Seen(champions, name, at, own, answer, str(customer_ids[row]), stands_for))
         except Exception:
             self.lost += 1
 
