@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -26,16 +27,19 @@ import pyarrow as pa
 
 from experiments.benchmarks.sequences.worlds import Bar
 from experiments.benchmarks.service.http_load import Plan, Waited, load
-from experiments.benchmarks.service.served import HEADERS, Served, served
+from experiments.benchmarks.service.served import HEADERS, TOKEN, Served, served
 from experiments.benchmarks.service.worlds import AS_OF, TREES, World
 from experiments.benchmarks.simulated_exam import TRAIN_DAYS, label_table
 from models.packaged import Scorer
 from models.parity import difference, read_sample, record_sample
+from serving.access import TOKENS
 from serving.package import request_bodies
 from serving.schemas import ARROW
+from serving.swap import swap
 
-PARTS = ("single", "sequence", "batch", "cold", "overload", "parity")
+PARTS = ("single", "sequence", "batch", "cold", "overload", "swap", "parity")
 TURNS = 3
+SWAPS, SWAPPED_S = 5, 75.0
 SAME = 1e-6
 
 
@@ -182,6 +186,29 @@ class Bench:
         yield Bar("overload: memory, last third by first", late / early, 1.05, False, "x")
         yield Bar("overload: recovered after", recovery, 5.0, False, "s")
 
+    def swap(self) -> Iterator[Bar]:
+        """Other champions put in service and taken out again while requests come as fast as they are answered."""
+        bodies = self._write(self.world.journeys(64), "journey")
+        first, other = self.world.bento("score"), self.world.bento("plain_5", members=5, segments=False)
+        os.environ |= {"JOURNEYLAB_HOME": str(self.world.home.resolve()), TOKENS: TOKEN}
+        with served(first, swappable=True) as service:
+            plan = Plan(service.port, "/score", bodies, HEADERS, seconds=30 if self.quick else SWAPPED_S)
+            taken: list[float] = []
+            swapper = threading.Thread(target=_swapped, args=(service.port, (other, first), plan.seconds, taken))
+            swapper.start()
+            waited = load(plan)
+            swapper.join()
+        failed = int((waited.status != 200).sum())
+        each = ", ".join(f"{one:.1f}" for one in taken)
+        print(
+            f"  {len(waited.status):,} requests, {len(taken)} swaps in {each} s each; "
+            f"p99 {waited.percentile_ms(99):.0f} ms, longest {waited.percentile_ms(100):.0f} ms; {failed} failed",
+            flush=True,
+        )
+        yield Bar("swap: swaps that worked", float(len(taken)), 1 if self.quick else SWAPS, True, "")
+        yield Bar("swap: requests", float(len(waited.status)), 100 if self.quick else 20_000, True, "")
+        yield Bar("swap: requests that failed", float(failed), 0, False, "")
+
     def parity(self) -> Iterator[Bar]:
         """Recorded journeys, answered over HTTP."""
         n = 200 if self.quick else 10_000
@@ -212,6 +239,16 @@ class Bench:
             path.write_text(json.dumps(body), encoding="utf-8")
             paths.append(str(path))
         return tuple(paths)
+
+
+def _swapped(port: int, bentos: tuple[str, str], seconds: float, taken: list[float]) -> None:
+    """Swap to and fro, evenly over the time of the load; how long each swap took until it was in service."""
+    begun = time.monotonic()
+    for number in range(SWAPS):
+        time.sleep(max(0.0, begun + seconds * (number + 0.5) / (SWAPS + 1) - time.monotonic()))
+        asked = time.monotonic()
+        swap(bentos[number % 2], port=port)
+        taken.append(time.monotonic() - asked)
 
 
 def _watch(service: Served, memory: list[float], done: threading.Event) -> None:

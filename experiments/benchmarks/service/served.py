@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from serving.access import TOKENS
-from serving.serve import _ready, _stop, command, environment, free_port
+from serving.serve import _pointed, _ready, _stop, command, environment, free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -50,14 +50,15 @@ class Served:
 
 
 @contextmanager
-def served(bento: str, log: Path | None = None) -> Iterator[Served]:
-    """A bento of ours or of others, with a token."""
+def served(bento: str, log: Path | None = None, swappable: bool = False) -> Iterator[Served]:
+    """A bento of ours or of others, with a token; `swappable` where another's champions may take their place."""
     port = free_port()
+    surroundings = (_pointed(bento, port) if swappable else environment()) | {TOKENS: TOKEN}
     begun = time.monotonic()
     with open(log or os.devnull, "wb") as out:
         process = subprocess.Popen(
-            command(bento, port=port), cwd=tempfile.gettempdir(), env=environment() | {TOKENS: TOKEN}, stdout=out,
-            stderr=out, start_new_session=True,
+            command(bento, port=port), cwd=tempfile.gettempdir(), env=surroundings, stdout=out, stderr=out,
+            start_new_session=True,
         )  # fmt: skip
         try:
             _ready(process, f"http://127.0.0.1:{port}")
