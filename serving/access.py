@@ -4,7 +4,8 @@
     JOURNEYLAB_TOKENS="first second"               # or in the environment, apart by spaces or commas
 
 Every route asks for `Authorization: Bearer TOKEN`, but health, metrics and the API's own documentation. With no token
-configured the service answers requests that came to a loopback address and refuses all others.
+configured the service answers requests that came to a loopback address under a name of this machine's own, and refuses
+all others: a web page that lets its own name point here (DNS rebinding) gets nothing through its visitor's browser.
 """
 
 from __future__ import annotations
@@ -126,12 +127,26 @@ def _bearer(scope: Scope) -> str:
 
 
 def _is_own(scope: Scope) -> bool:
-    """Whether the request reached a loopback address of this machine."""
-    host = str((scope.get("server") or ("127.0.0.1",))[0])  # a socket file has no address
+    """Whether the request reached a loopback address of this machine, and meant it."""
+    server = str((scope.get("server") or ("127.0.0.1",))[0])  # a socket file has no address
+    meant = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return _is_local(server) and all(_is_local(_without_port(host)) for host in meant)
+
+
+def _without_port(host: str) -> str:
+    """A Host header's name.
+
+    >>> _without_port("localhost:3000"), _without_port("[::1]:3000"), _without_port("127.0.0.1")
+    ('localhost', '::1', '127.0.0.1')
+    """
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def _is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host in ("localhost", "testserver")
+        return host.lower() in ("localhost", "testserver")
 
 
 async def _refuse(send: Send, status: int, sentence: str) -> None:

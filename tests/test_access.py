@@ -214,6 +214,26 @@ def test_without_tokens_only_its_own_machine_is_answered(server: Any, status: in
     assert call(gate, "/score", bearer(FIRST), server=server) == status, "a token that nobody configured opens nothing"
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"localhost:3000", 200),
+        (b"LOCALHOST", 200),
+        (b"127.0.0.1:3000", 200),
+        (b"[::1]:3000", 200),
+        (b"rebound.example:3000", 403),
+        (b"localhost.example", 403),
+        (b"127.0.0.1.example:3000", 403),
+        (b"", 403),
+        (b"\xff\x00", 403),
+    ],
+)
+def test_a_page_that_lets_its_own_name_point_here_gets_nothing(host: bytes, status: int) -> None:
+    assert call(gate_of({}), "/score", [(b"host", host)]) == status
+    with_token = gate_of({TOKENS: FIRST})
+    assert call(with_token, "/score", [*bearer(FIRST), (b"host", host)]) == 200, "a token is enough under any name"
+
+
 @pytest.fixture(scope="module")
 def champions(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Champions:
     folder = tmp_path_factory.mktemp("champions")

@@ -33,11 +33,12 @@ from experiments.benchmarks.simulated_exam import TRAIN_DAYS, label_table
 from models.packaged import Scorer
 from models.parity import difference, read_sample, record_sample
 from serving.access import TOKENS
+from serving.monitoring import MONITOR
 from serving.package import request_bodies
 from serving.schemas import ARROW
 from serving.swap import swap
 
-PARTS = ("single", "sequence", "batch", "cold", "overload", "swap", "parity")
+PARTS = ("single", "sequence", "batch", "cold", "overload", "swap", "watched", "parity")
 TURNS = 3
 SWAPS, SWAPPED_S = 5, 75.0
 SAME = 1e-6
@@ -208,6 +209,23 @@ class Bench:
         yield Bar("swap: swaps that worked", float(len(taken)), 1 if self.quick else SWAPS, True, "")
         yield Bar("swap: requests", float(len(waited.status)), 100 if self.quick else 20_000, True, "")
         yield Bar("swap: requests that failed", float(failed), 0, False, "")
+
+    def watched(self) -> Iterator[Bar]:
+        """What the monitor's rows cost those who ask."""
+        bodies, bento = self._write(self.world.journeys(64), "journey"), self.world.bento("score")
+        rows = self.world.home / "monitor"
+
+        def loaded(way: str, folder: str) -> tuple[float, ...]:
+            os.environ[MONITOR] = folder
+            try:
+                return self._loaded(way, bento, "/score", bodies)
+            finally:
+                del os.environ[MONITOR]
+
+        ways = {"unwatched": "", "watched": str(rows)}
+        found = self._in_turns({way: partial(loaded, way, folder) for way, folder in ways.items()})
+        print(f"  {len(list(rows.rglob('*')))} files of rows", flush=True)
+        yield Bar("monitored, by unmonitored, requests", found["watched"][0] / found["unwatched"][0], 0.9, True, "x")
 
     def parity(self) -> Iterator[Bar]:
         """Recorded journeys, answered over HTTP."""
