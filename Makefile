@@ -13,7 +13,7 @@ EXPERIMENT ?= experiments/demo.toml
 MODELS ?= demo_churn@champion demo_conversion@champion demo_churn_segments@champion
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint ui serve package bench bench-peers bench-peers-map clean
+.PHONY: help install demo test test-slow lint docs ui serve package bench bench-peers bench-peers-map clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -23,7 +23,7 @@ install: $(STAMP)  ## a virtual environment in .venv with everything, pinned
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 install"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench,team,spark]'
 	$(BIN)/python -m experiments.warm_up
 	@touch $@
 
@@ -42,6 +42,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install  ## the README's tree and the pages that are made from docstrings
+	$(BIN)/python -m experiments.docs
 
 ui: install  ## the MLflow pages, on loopback
 	$(BIN)/journeylab ui

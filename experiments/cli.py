@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from features.errors import JourneyLabError
+from features.errors import ConfigError, JourneyLabError
 
 app = typer.Typer(
     name="journeylab",
@@ -32,7 +32,15 @@ console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 SHOWN = ("auroc", "brier", "log_loss")
 PAST_THRESHOLD = 3
+INTERRUPTED = 130
 
+STORAGE_HELP = "A PostgreSQL database, postgresql+psycopg://USER@HOST/NAME; its password belongs in PGPASSFILE."
+Engine = Annotated[str | None, typer.Option(help="`local` for this machine, or `spark`; `--master` means spark, too.")]
+Master = Annotated[str | None, typer.Option(help="Spark's master: `local[2]`, `spark://host:7077`, `yarn` …")]
+Conf = Annotated[
+    list[str] | None,
+    typer.Option("--conf", metavar="KEY=VALUE", help="A setting of Spark, e.g. spark.executor.memory=8g; repeat."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, as the last line.")]
 
 
@@ -43,9 +51,10 @@ def main() -> None:
     except JourneyLabError as error:
         console.print(f"[bold red]Error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("Stopped. Nothing is broken: run the same command again and it goes on from here.")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            console.print("Stopped. Nothing is broken: run the same command again and it goes on from here.")
+        raise
 
 
 @app.command()
@@ -73,12 +82,40 @@ def simulate(
 
 
 @app.command()
+def draft(
+    log: Annotated[Path, typer.Argument(help="An event log: CSV, CSV.gz, TSV, Parquet, or a folder of them.")],
+    out: Annotated[Path | None, typer.Option(help="The experiment file to write; by default LOG_TASK.toml.")] = None,
+    task: Annotated[str, typer.Option(help="What to predict: churn or conversion.")] = "churn",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="What a column is, e.g. customer_id=client; repeat."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a log of your own and write an experiment file for it, to be checked by you.
+
+    Columns, encoding, formats of times and numbers, touchpoints and windows are guessed; comments say what to check.
+
+    Example: `journeylab draft sales.csv --out sales_churn.toml`
+    """
+    from training.drafting import draft as run
+
+    drafted = run(log, out, kind=task, columns=_pairs("--columns", columns), progress=console)
+    next_ = f"journeylab train {drafted.file}" if drafted.ready else "mend the file, then journeylab train"
+    result = {"file": str(drafted.file), "ready": drafted.ready, "notes": list(drafted.notes)}
+    _finish(as_json, f"Look through {drafted.file}. Next: {next_}", result, "file")
+
+
+@app.command()
 def train(
     experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
     trials: Annotated[int | None, typer.Option(min=1, help="Trials of the search; overrides the file.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(envvar="JOURNEYLAB_STORAGE", help=f"Share the search with `work`. {STORAGE_HELP}")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -93,10 +130,37 @@ def train(
     from training.train import train as run
 
     lengths = [] if trials is None else [f"search.trials={trials}", "search.trials_of={}"]
-    result = run(load_experiment(experiment, [*(settings or []), *lengths]), progress=console)
+    result = run(load_experiment(experiment, [*(settings or []), *lengths]), progress=console, storage=storage)
     _show(result.models)
     note = f"Best on validation: {result.best}. Next: journeylab promote {result.model_uri}"
     _finish(as_json, note, result.to_dict(), "model_uri")
+
+
+@app.command()
+def work(
+    experiment: Annotated[
+        Path, typer.Argument(help="The experiment file that `train` runs with, the same log behind it.")
+    ],
+    storage: Annotated[str, typer.Option(envvar="JOURNEYLAB_STORAGE", help=STORAGE_HELP)],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time; by default as the file says.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As `train` was given it; may be repeated."),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for `train` to begin.")] = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Help `journeylab train --storage` to search, from this machine: as many helpers as there are machines.
+
+    Each trial is done once; one whose process died is taken up by another. The helper ends when none is left to begin.
+
+    Example: `journeylab work experiments/demo.toml --storage postgresql+psycopg://journeylab@db/search`
+    """
+    from training.experiment import load_experiment
+    from training.team_search import work as run
+
+    done = run(load_experiment(experiment, settings or []), storage, jobs=jobs, wait_s=wait, progress=console).to_dict()
+    _finish(as_json, f"{done['total']} trials ended here", done, "total")
 
 
 @app.command()
@@ -131,6 +195,7 @@ def compare(
     from training.compare import compare as run
     from training.compare import write_comparison
 
+    _require_html(out)
     found = run(first, second, progress=console)
     for frame in (found.difference, found.slices, found.differs):
         _print(frame)
@@ -144,6 +209,7 @@ def compare(
 def reproduce(
     run: Annotated[str, typer.Argument(help="A run's id in MLflow; a model URI or NAME@champion will do, too.")],
     events: Annotated[Path | None, typer.Option(help="Where the event log lies now, if it has moved.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Where the label table lies now, if it has moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a run again from what MLflow holds; ends with status 3 when a number is not the same.
@@ -154,7 +220,7 @@ def reproduce(
     """
     from training.reproduce import reproduce as run_again
 
-    found = run_again(run, events=events, progress=console)
+    found = run_again(run, events=events, labels=labels, progress=console)
     _print(found.metrics[found.metrics["difference"] != 0])
     _finish(as_json, f"{found.name}, run {found.run_id}", found.to_dict(), "verdict")
     if not found.same:
@@ -174,6 +240,9 @@ def score(
         int | None, typer.Option(min=1, help="Partitions of customers; by default as many as the log's size asks for.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Partitions scored side by side.")] = None,
+    engine: Engine = None,
+    master: Master = None,
+    conf: Conf = None,
     as_json: AsJson = False,
 ) -> None:
     """Score customers: a row out for each row in, in their order: `probability` or `segment`, or a `reason` why not.
@@ -182,18 +251,56 @@ def score(
     even by `kill -9`, goes on where it was when the same command runs again, and no customer is scored twice.
 
     Examples: `journeylab score models:/demo_churn@champion --events runs/demo/events.parquet --out scores.csv`,
-    `journeylab score models:/demo_churn@champion --events events/ --out scores/ --partitions 64`
+    `journeylab score models:/demo_churn@champion --events events/ --out scores/ --partitions 64`,
+    `journeylab score models:/demo_churn@champion --events events/ --out scores/ --engine spark --master local[2]`
     """
     from training.bulk import WORKERS
     from training.scoring import score_file
 
     outcome = score_file(
-        model, events, snapshots, out, as_of=as_of, partitions=partitions, workers=workers or WORKERS, progress=console
-    )
+        model, events, snapshots, out, as_of=as_of, partitions=partitions, workers=workers or WORKERS,
+        spark=_spark(engine, master, conf), progress=console,
+    )  # fmt: skip
     without = outcome.without_answer
     note = f"{outcome.rows:,} rows" + (f", {without:,} without an answer: see their reason" if without else "")
     result = {"out": str(out), "rows": outcome.rows, "without_answer": without, "partitions": outcome.partitions}
     _finish(as_json, note, result, "out")
+
+
+@app.command()
+def features(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
+    out: Annotated[Path, typer.Option(help="The folder for Parquet files.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),
+    ] = None,
+    sample: Annotated[float, typer.Option(help="The share of customers to keep, chosen by a hash.")] = 1.0,
+    keep_positives: Annotated[
+        bool, typer.Option("--keep-positives", help="Keep all rows labelled 1; weights make up for it.")
+    ] = False,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Partitions of customers, on Spark.")] = None,
+    engine: Engine = None,
+    master: Master = None,
+    conf: Conf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Labels and features of an experiment as Parquet: customer_id, cutoff, label, split, weight, a column a feature.
+
+    Examples: `journeylab features experiments/demo.toml --out runs/demo/features`,
+    `journeylab features experiments/demo.toml --out features/ --engine spark --master local[2] --sample 0.1`
+    """
+    from training.experiment import load_experiment
+    from training.landing import Sample, land
+
+    spark = _spark(engine, master, conf)
+    landed = land(
+        load_experiment(experiment, settings or []), out, engine="local" if spark is None else "spark",
+        master=spark.master if spark else None, settings=spark.settings if spark else None, partitions=partitions,
+        sample=Sample(sample, keep_positives), progress=console,
+    )  # fmt: skip
+    note = f"{landed.rows:,} rows of {landed.features} features"
+    _finish(as_json, note, {"out": str(out), "rows": landed.rows, "features": landed.features}, "out")
 
 
 @app.command()
@@ -222,6 +329,7 @@ def monitor(
     from training.monitor import monitor as run
     from training.monitor_page import terminal, write_monitor_page
 
+    _require_html(out)
     asked = Thresholds.of(threshold or [])
     report = run(
         rows, model, labels=labels, since=since, until=until, thresholds=asked, key_file=key_file, progress=console
@@ -262,6 +370,10 @@ def draw_map(
     log: Annotated[
         bool | None, typer.Option("--log/--no-log", help="Log to MLflow; by default with an experiment file.")
     ] = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Partitions of customers, on Spark.")] = None,
+    engine: Engine = None,
+    master: Master = None,
+    conf: Conf = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw the journey map of an event log: one page with tables and pictures that opens offline.
@@ -273,7 +385,17 @@ def draw_map(
 
     told = [*(f"events.columns.{one}" for one in columns or ()), *(settings or ())]
     choice = Choice(tuple(goal or ()), start, end, group)
-    drawn = draw(plan_of(events, told, group), out, choice, log=log, tables=tables, progress=console)
+    how: dict[str, Any] = {"log": log, "tables": tables, "progress": console}
+    spark = _spark(engine, master, conf)
+    if spark is None:
+        drawn = draw(plan_of(events, told, group), out, choice, **how)
+    else:
+        from training.spark_mapping import draw_on_spark
+
+        plan = plan_of(events, told, group, elsewhere=True)
+        drawn = draw_on_spark(
+            plan, out, choice, master=spark.master, settings=spark.settings, partitions=partitions, **how
+        )
     kilobytes = drawn.page.stat().st_size / 1000
     note = f"The map of {drawn.summary['customers']:,} customers: {kilobytes:,.0f} kB, open it in a browser"
     note += f"; MLflow run {drawn.run_id}" if drawn.run_id else ""
@@ -372,8 +494,13 @@ def ui(
     """
     from training.tracking import tracking_uri
 
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(), "--port", str(port)]
-    raise typer.Exit(subprocess.call([*command, "--host", "127.0.0.1"], env=dict(os.environ)))
+    uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        console.print(f"The runs lie on a server, which has a desk of its own: open {uri}", highlight=False)
+        return
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    # Not as an argument: those can be read by everybody on this machine, and a database's URL may hold a password.
+    raise typer.Exit(subprocess.call(command, env=os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}))
 
 
 def _show(models: dict[str, dict[str, Any]]) -> None:
@@ -385,6 +512,13 @@ def _show(models: dict[str, dict[str, Any]]) -> None:
         for split, rows in (("validation", "validation"), ("test", "held out")):
             table.add_row(name, rows, *(_interval(model["metrics"][split], metric) for metric in SHOWN))
     console.print(table)
+
+
+def _spark(engine: str | None, master: str | None, conf: list[str] | None) -> Any:
+    """What was said about Spark; None for this machine."""
+    from training.engines import spark_asked
+
+    return spark_asked(engine, master, conf or [])
 
 
 def _print(frame: Any) -> None:
@@ -400,6 +534,21 @@ def _interval(metrics: dict[str, float], metric: str) -> str:
     if metric not in metrics:
         return "–"
     return f"{metrics[metric]:.3f} ({metrics[f'{metric}_low']:.3f}–{metrics[f'{metric}_high']:.3f})"
+
+
+def _require_html(out: Path | None) -> None:
+    """Said before the work, not after it."""
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise ConfigError(f"Cannot write {out}: the page is HTML, name a file that ends in .html.")
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """`OURS=THEIRS`, as often as given."""
+    pairs = [one.partition("=") for one in given or ()]
+    for ours, equals, theirs in pairs:
+        if not (ours and equals and theirs):
+            raise ConfigError(f"{option} {ours}{equals}{theirs}: write OURS=THEIRS, such as customer_id=client.")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 def _finish(as_json: bool, note: str, result: dict[str, Any], key: str) -> None:

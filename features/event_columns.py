@@ -21,6 +21,7 @@ from features.interning import text_buffers
 from features.kernels_order import any_blank_start
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
+Decimal = Literal[".", ","]
 Mask = npt.NDArray[np.bool_]
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -65,7 +66,11 @@ def text_column(name: str, column: pa.Array, *, keep_clean: bool = False) -> Col
 
 
 def as_text(name: str, column: pa.Array) -> pa.Array:
-    """Any flat array as `pa.string()`; 12.0 becomes '12'."""
+    """Any flat array as `pa.string()`; 12.0 becomes '12'.
+
+    Raises:
+        DataError: a nested column, bytes that are no UTF-8, or text beyond 2 GB.
+    """
     kind = column.type
     if kind == pa.string():
         return column
@@ -97,10 +102,15 @@ def _tidy_dictionary(values: pa.Array, codes: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(codes.cast(pa.int32()), values)
 
 
-def number_column(name: str, column: pa.Array, *, at_least: float | None = None) -> Column:
-    """Numbers as float64, NaN for missing; infinite, unreadable and too small ones are problems."""
+def number_column(name: str, column: pa.Array, *, at_least: float | None = None, decimal: Decimal = ".") -> Column:
+    """Numbers as float64, NaN for missing; infinite, unreadable and too small ones are problems.
+
+    With `decimal` "," text such as `1.234,50` is read as 1234.5; a point is then allowed between thousands only.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if decimal == "," and _is_text(column.type):
+        column = _with_points(column.cast(pa.string()))
     numbers, problems = _numbers(name, column)
     if (infinite := np.isinf(numbers)).any():
         problems[f"{name} is infinite"] = infinite
@@ -135,6 +145,17 @@ def _numbers_from_text(name: str, text: pa.Array) -> tuple[npt.NDArray[np.float6
         return numbers, ({f"{name} is not a number": bad} if bad.any() else {})
 
 
+GROUPED = r"^\s*[-+]?(\d{1,3}([. '\x{00A0}\x{202F}]\d{3})+|\d+)?(,\d+)?([eE][-+]?\d+)?\s*$"
+
+
+def _with_points(text: pa.Array) -> pa.Array:
+    """Numbers with a decimal comma as numbers with a point; what is none keeps its text, and a point is no decimal."""
+    grouped = pc.match_substring_regex(text, GROUPED)
+    plain = pc.replace_substring(pc.replace_substring_regex(text, r"[. '\x{00A0}\x{202F}]", ""), ",", ".")
+    other = pc.if_else(pc.match_substring(text, "."), "?", text)  # "1.5" would pass for a number
+    return pc.if_else(grouped, plain, other)
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
@@ -142,7 +163,11 @@ def _is_text(kind: pa.DataType) -> bool:
 def time_column(
     name: str, column: pa.Array, *, time_unit: TimeUnit | None = None, time_format: str | None = None
 ) -> Column:
-    """Moments as UTC µs: timestamps of any unit and zone, dates, ISO 8601 text, numbers where the unit is said."""
+    """Moments as UTC µs: timestamps of any unit and zone, dates, ISO 8601 text, numbers where the unit is said.
+
+    Raises:
+        DataError: a type that holds no moments, or numbers without `time_unit`.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type

@@ -22,7 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import DataError
-from features.event_columns import Column, Mask, TimeUnit, naive_note, number_column, text_column, time_column
+from features.event_columns import (
+    Column,
+    Decimal,
+    Mask,
+    TimeUnit,
+    naive_note,
+    number_column,
+    text_column,
+    time_column,
+)
+from features.guesses import ENOUGH, has_decimal_commas, time_formats
 from features.schema import REQUIRED, EventSchema
 
 SOURCE_ROW = "source_row"  # optional column: the 1-based data row of the user's file that a row came from
@@ -72,6 +82,7 @@ def check_events(
     naive_ok: bool = True,
     time_unit: TimeUnit | None = None,
     time_format: str | None = None,
+    decimal: Decimal = ".",
     duplicates: str = "keep",
 ) -> Checked:
     """Check a table with canonical column names.
@@ -83,13 +94,15 @@ def check_events(
         naive_ok: take times without a zone as UTC; otherwise they are refused.
         time_unit: the unit of numeric times since 1970; without it they are refused.
         time_format: strptime format of textual times that are not ISO 8601.
+        decimal: what parts the decimals of numbers that are text.
         duplicates: "keep", or "quarantine" for the second and later of rows equal in every column of the schema.
 
     Raises:
         DataError: no event log at all: no rows, a required column missing, more than half of the rows bad.
     """
     check = EventCheck()
-    good, found = check_batch(events, CheckOptions(schema or EventSchema(), naive_ok, time_unit, time_format))
+    options = CheckOptions(schema or EventSchema(), naive_ok, time_unit, time_format, decimal)
+    good, found = check_batch(events, options)
     check.add(found)
     check.finish()
     if duplicates == "quarantine" and (again := good.to_pandas().duplicated().to_numpy()).any():
@@ -106,6 +119,7 @@ class CheckOptions:
     naive_ok: bool = True
     time_unit: TimeUnit | None = None
     time_format: str | None = None
+    decimal: Decimal = "."
 
 
 @dataclass(frozen=True)
@@ -208,7 +222,7 @@ def _column(name: str, table: pa.Table, options: CheckOptions) -> Column:
         if naive_note(name) in column.notes and not options.naive_ok:
             raise DataError(f"{name} carries no time zone, which is not allowed here. Add the zone to the times.")
     elif name in options.schema.number_columns:
-        column = number_column(name, values, at_least=0.0 if name == "duration_s" else None)
+        column = number_column(name, values, at_least=0.0 if name == "duration_s" else None, decimal=options.decimal)
     else:
         column = text_column(name, values, keep_clean=name == "customer_id")
     return _require_values(name, column) if name in REQUIRED else column
@@ -255,12 +269,24 @@ def _no_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:
     why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
     worst = max(counts, key=lambda reason: counts[reason])
     column = worst.split(" ")[0]
-    first = quarantine.filter(pc.equal(quarantine["reason"], worst)).slice(0, SHOWN_ROWS)
-    column = column if column in first.column_names else "line"
+    rows = quarantine.filter(pc.equal(quarantine["reason"], worst)).slice(0, ENOUGH)
+    column = column if column in rows.column_names else "line"
+    first = rows.slice(0, SHOWN_ROWS)
     values = first[column].to_pylist()
     shown = ", ".join(f"row {row}: {value!r}" for row, value in zip(first["row"].to_pylist(), values, strict=True))
-    remedy = next((text for part, text in REMEDIES.items() if part in worst), "")
+    remedy = _read_so(worst, rows[column].to_pylist())
+    remedy = remedy or next((text for part, text in REMEDIES.items() if part in worst), "")
     return f"This is no event log: {share} ({why}). First {column}: {shown}. {remedy}"
+
+
+def _read_so(worst: str, texts: list[str | None]) -> str:
+    """The very setting that reads the texts, where one is known."""
+    if "is not a time" in worst and (formats := time_formats(texts)):
+        either = " or ".join(f'time_format = "{form}"' for form in formats[:2])
+        return f"Write {either} in [events]: it reads these."
+    if "is not a number" in worst and has_decimal_commas(texts):
+        return 'Write decimal = "," in [events]: it reads these.'
+    return ""
 
 
 def as_table(events: pa.Table | pd.DataFrame) -> pa.Table:
@@ -297,6 +323,7 @@ def require_columns(columns: Iterable[str], names: Iterable[str] = REQUIRED) -> 
             raise DataError(
                 f"No column '{name}': {_columns_there(there)}. "
                 f'{remedy} in the experiment file: [events.columns] {name} = "{close[0] if close else "their name"}".'
+                + (' If no column says what happened: touchpoint = "purchase" in [events].' * (name == "touchpoint"))
             )
 
 

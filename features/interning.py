@@ -53,7 +53,11 @@ class TextIndex:
         return codes
 
     def texts(self) -> pa.Array:
-        """Every text, in the order of the codes."""
+        """Every text, in the order of the codes.
+
+        Raises:
+            DataError: more bytes of text than can be indexed.
+        """
         n_bytes = int(text_bytes(self._arena, len(self)))
         if n_bytes > MOST_BYTES:
             raise DataError(f"{len(self):,} identifiers take {n_bytes:,} bytes; at most {MOST_BYTES:,} can be indexed.")

@@ -12,6 +12,7 @@ docstrings say so. No table holds an identifier of a customer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ import pandas as pd
 from features.journeys import Journeys
 from features.map_cohorts import cohorts
 from features.map_funnel import Stages, funnel, outside, stages_of
-from features.map_influence import influence
+from features.map_influence import first_goals, influence
 from features.map_pain_points import pain_points
 from features.map_paths import paths
-from features.map_selection import DAY_US, Flags, Selection, select, unmet, wanted
+from features.map_selection import DAY_US, Int64s, Selected, Selection, select, unmet, wanted
 from features.map_settings import MapSettings as MapSettings
 from features.map_steps import sankey, step_matrix
 from features.map_touchpoints import remarks, touchpoints
@@ -99,23 +100,25 @@ def journey_map(
     >>> drawn.transitions[["source", "target", "probability"]].to_numpy().tolist()
     [['view', 'buy', 0.5], ['view', 'end', 0.5], ['start', 'view', 1.0], ['buy', 'end', 1.0]]
     """
-    settings = settings or MapSettings()
-    selection = select(journeys, customers, start, end)
-    goals = wanted(selection.touchpoint.names, settings.goals)
-    first_goal, last_goal = selection.goals(goals)
+    return draw(select(journeys, customers, start, end), settings or MapSettings())
+
+
+def draw(selection: Selected, settings: MapSettings) -> JourneyMap:
+    """Draw the map of a selection, wherever its customers lie; see `features.map_spread`."""
+    has_goals = bool(wanted(selection.touchpoint.names, settings.goals).any())
+    converted = selection.total(partial(_converted, goals=settings.goals))
     stages, of_stages = stages_of(selection, settings)
     funnel_table = funnel(selection, stages)
     pairs, pauses = transition_counts(selection, int(settings.session_gap_minutes * 60e6))
     points, of_points = pain_points(selection, settings, pauses)
     cohort_table, of_cohorts = cohorts(selection, settings)
-    influence_table, of_influence = influence(selection, settings, first_goal)
-    has_goals, converted = bool(goals.any()), first_goal >= 0
+    influence_table, of_influence = influence(selection, settings, converted)
     return JourneyMap(
         _summary(selection, settings, stages, converted if has_goals else None),
         funnel_table,
-        touchpoints(selection, settings, last_goal, has_goals),
+        touchpoints(selection, settings, has_goals),
         transition_frame(selection, pairs, pauses),
-        paths(selection, settings, converted, has_goals),
+        paths(selection, settings, has_goals),
         step_matrix(selection, settings),
         sankey(selection, settings),
         cohort_table,
@@ -135,23 +138,34 @@ def journey_map(
     )
 
 
-def _summary(selection: Selection, settings: MapSettings, stages: Stages, converted: Flags | None) -> dict[str, Any]:
-    t, n = selection.journeys.t, selection.n_customers
-    events, span = selection.stop - selection.start, t[selection.stop - 1] - t[selection.start]
-    reached = int(converted.sum()) if converted is not None else None
-    low, high = wilson([reached or 0], [n if converted is not None else 0])
+def _converted(part: Selection, goals: tuple[str, ...]) -> int:
+    """How many customers reach a goal."""
+    return int((first_goals(part, goals) >= 0).sum())
+
+
+def _lengths(part: Selection) -> tuple[Int64s, Int64s]:
+    """Each customer's number of events, then each one's µs from the first to the last."""
+    t, n = part.journeys.t, part.n_customers
+    values = np.concatenate((part.stop - part.start, t[part.stop - 1] - t[part.start]))
+    return values, np.array([0, n, 2 * n])
+
+
+def _summary(selection: Selected, settings: MapSettings, stages: Stages, reached: int | None) -> dict[str, Any]:
+    n = selection.n_customers
+    (medians,) = selection.ranks(_lengths).medians([np.arange(3)])
+    low, high = wilson([reached or 0], [n if reached is not None else 0])
     unknown = float("nan")
     return {
         "customers": n,
         "events": selection.n_events,
-        "first": pd.Timestamp(int(t[selection.start].min()), unit="us"),
-        "last": pd.Timestamp(int(t[selection.stop - 1].max()), unit="us"),
+        "first": pd.Timestamp(selection.begin, unit="us"),
+        "last": pd.Timestamp(selection.last, unit="us"),
         "observed_until": pd.Timestamp(selection.until, unit="us"),
         "touchpoints": int((selection.visits > 0).sum()),
         "channels": len(selection.category("channel").names),
         "stages": len(stages.names),
-        "median_events": float(np.median(events)),
-        "median_span_days": float(np.median(span)) / DAY_US,
+        "median_events": float(medians[0]),
+        "median_span_days": float(medians[1]) / DAY_US,
         "goals": settings.goals,
         "converted": unknown if reached is None else reached,
         "converted_share": unknown if reached is None else reached / n,
@@ -160,7 +174,7 @@ def _summary(selection: Selection, settings: MapSettings, stages: Stages, conver
     }
 
 
-def _of_log(selection: Selection, settings: MapSettings) -> list[str]:
+def _of_log(selection: Selected, settings: MapSettings) -> list[str]:
     """What to say about the log as a whole."""
     said, n, kinds = [], selection.n_customers, int((selection.visits > 0).sum())
     if n < 30:
@@ -168,7 +182,7 @@ def _of_log(selection: Selection, settings: MapSettings) -> list[str]:
         said.append(f"The map is drawn from {who}: its shares say little about others.")
     if selection.n_events == n:
         said.append("Every customer has one event only: there are no steps from one touchpoint to another.")
-    if selection.journeys.t[selection.start].min() == selection.journeys.t[selection.stop - 1].max() and n > 1:
+    if selection.begin == selection.last and n > 1:
         said.append("All events bear the same time: nothing is said about how long things take.")
     if kinds > settings.most_touchpoints:
         said.append(

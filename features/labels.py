@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,65 @@ def churn_labels(
         DataError: a cutoff lies before the first event, or its window is not fully observed.
         ConfigError: a touchpoint that the log does not have.
     """
-    snapshots = _everyone_at(journeys, np.unique(microseconds(cutoffs)))
-    _require_observed(journeys, np.unique(snapshots.cutoff), horizon_days, observed_until)
+    when = np.unique(microseconds(cutoffs))
+    if journeys.n_customers:
+        require_observed(log_start_us(journeys), log_end_us(journeys, observed_until), when, horizon_days)
+    return churn_rows(journeys, when, activity=activity, active_days=active_days, horizon_days=horizon_days).table()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Candidates and what became of them; those of disjoint customers make up those of all.
+
+    Attributes:
+        rows: (n,) snapshots.
+        positive: (n,) their labels.
+        age_days: (n,) the ages that made the cutoffs; None where moments did.
+    """
+
+    rows: Snapshots
+    positive: Flags
+    age_days: npt.NDArray[Any] | None = None
+
+    def table(self) -> pd.DataFrame:
+        """`customer_id, cutoff, label` and, for ages, `age_days`."""
+        ids = self.rows.journeys.customer_ids.take(pa.array(self.rows.customer)).to_pandas().astype("str")
+        cutoff, label = self.rows.cutoff.view("datetime64[us]"), self.positive.astype(np.int8)
+        table = pd.DataFrame({"customer_id": ids, "cutoff": cutoff, "label": label})
+        return table if self.age_days is None else table.assign(age_days=self.age_days)
+
+
+def churn_rows(
+    journeys: Journeys, cutoffs: Int64s, *, activity: Sequence[str], active_days: float, horizon_days: float
+) -> Labelled:
+    """`churn_labels` of a log, or of a part of one, whose windows are known to be observed."""
+    snapshots = _everyone_at(journeys, cutoffs)
     rows = snapshots.take(active(snapshots, activity, active_days))
-    return _table(rows, ~reached(rows, activity, horizon_days))
+    return Labelled(rows, ~reached(rows, activity, horizon_days))
+
+
+def conversion_rows(
+    journeys: Journeys,
+    end_us: int,
+    *,
+    goal: Sequence[str],
+    horizon_days: float,
+    ended: Sequence[str] = (),
+    cutoffs: Int64s | None = None,
+    ages_days: Sequence[float] | None = None,
+    active_days: float | None = None,
+) -> Labelled:
+    """`conversion_labels` of a log, or of a part of one, that is observed until `end_us`."""
+    if ages_days is None:
+        snapshots, age = _everyone_at(journeys, np.zeros(0, np.int64) if cutoffs is None else cutoffs), None
+    else:
+        snapshots, age = _everyone_aged(journeys, ages_days)
+    candidates = (snapshots.stop > snapshots.start) & ~reached_before(snapshots, [*goal, *ended])
+    if active_days is not None:
+        candidates &= active(snapshots, ["*"], active_days)
+    candidates &= snapshots.cutoff + _us(horizon_days) <= end_us
+    rows = snapshots.take(candidates)
+    return Labelled(rows, reached(rows, goal, horizon_days), None if age is None else age[candidates])
 
 
 def conversion_labels(
@@ -98,19 +154,14 @@ def conversion_labels(
     """
     if (cutoffs is None) == (ages_days is None):
         raise ConfigError("Give either cutoffs (moments) or ages_days (days since each customer's first event).")
+    end, when = log_end_us(journeys, observed_until), None
     if ages_days is None:
-        snapshots = _everyone_at(journeys, np.unique(microseconds(cutoffs)))
-        _require_observed(journeys, np.unique(snapshots.cutoff), horizon_days, observed_until)
-        age = None
-    else:
-        snapshots, age = _everyone_aged(journeys, ages_days)
-    candidates = (snapshots.stop > snapshots.start) & ~reached_before(snapshots, [*goal, *ended])
-    if active_days is not None:
-        candidates &= active(snapshots, ["*"], active_days)
-    candidates &= snapshots.cutoff + _us(horizon_days) <= log_end_us(journeys, observed_until)
-    rows = snapshots.take(candidates)
-    table = _table(rows, reached(rows, goal, horizon_days))
-    return table if age is None else table.assign(age_days=age[candidates])
+        when = np.unique(microseconds(cutoffs))
+        require_observed(log_start_us(journeys), end, when, horizon_days)
+    return conversion_rows(
+        journeys, end, goal=goal, horizon_days=horizon_days, ended=ended, cutoffs=when, ages_days=ages_days,
+        active_days=active_days,
+    ).table()  # fmt: skip
 
 
 def active(snapshots: Snapshots, touchpoints: Sequence[str], days: float) -> Flags:
@@ -200,8 +251,8 @@ def _unknown_touchpoint(pattern: str, names: Sequence[str]) -> str:
     return f"The task names the touchpoint '{pattern}', which the log does not have.{hint} It has: {shown}."
 
 
-def _require_observed(journeys: Journeys, cutoffs: Int64s, horizon_days: float, observed_until: Any) -> None:
-    start, end = log_start_us(journeys), log_end_us(journeys, observed_until)
+def require_observed(start: int, end: int, cutoffs: Int64s, horizon_days: float) -> None:
+    """Raise a `DataError` unless the log begins before every cutoff and its windows are closed; all in µs."""
     early = [as_text(cutoff) for cutoff in cutoffs if cutoff <= start]
     if early:
         raise DataError(
@@ -215,9 +266,3 @@ def _require_observed(journeys: Journeys, cutoffs: Int64s, horizon_days: float, 
             f"{as_text(end)}. The last possible cutoff is {as_text(end - _us(horizon_days))}; "
             "if the log was watched longer than its last event, say so with observed_until."
         )
-
-
-def _table(rows: Snapshots, positive: Flags) -> pd.DataFrame:
-    ids = rows.journeys.customer_ids.take(pa.array(rows.customer)).to_pandas().astype("str")
-    cutoff = rows.cutoff.view("datetime64[us]")
-    return pd.DataFrame({"customer_id": ids, "cutoff": cutoff, "label": positive.astype(np.int8)})

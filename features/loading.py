@@ -70,6 +70,7 @@ def load(
     convert: Convert | None = None,
     duplicates: str = "keep",
     encoding: str = "utf8",
+    made: Sequence[str] = (),
     threads: int = THREADS,
 ) -> Loaded:
     """Read, check and pack a file or a folder of files.
@@ -81,12 +82,13 @@ def load(
         convert: changes to the renamed rows (stages from touchpoints, say), batch by batch, by any thread.
         duplicates: "keep", or "quarantine" for the second and later of rows equal in every column of the schema.
         encoding: of CSV files.
+        made: columns that the files need not have, because `convert` makes them.
         threads: how many read and check.
 
     Raises:
         DataError: no such file, or no event log.
     """
-    stream = open_stream(path, options, columns=columns, convert=convert, encoding=encoding)
+    stream = open_stream(path, options, columns=columns, convert=convert, encoding=encoding, made=made)
     malformed: Malformed = []
     check, packer = EventCheck(), Packer()
     step = _Step(stream, duplicates == "quarantine")
@@ -164,11 +166,12 @@ def open_stream(
     columns: Mapping[str, str] | None = None,
     convert: Convert | None = None,
     encoding: str = "utf8",
+    made: Sequence[str] = (),
 ) -> Stream:
     """Look at the files' headers; the arguments and errors are those of `load`."""
     options = options or CheckOptions()
     header = columns_of(path, encoding=encoding)
-    theirs = _theirs(header, columns or {}, wanted_columns(options.schema))
+    theirs = their_names(header, columns or {}, wanted_columns(options.schema), made)
     files = {file: place for place, file in enumerate(event_files(path))}
     ignored = [name for name in header if name not in theirs.values()]
     notes = (ignored_note(ignored),) if ignored else ()
@@ -200,8 +203,20 @@ def _ahead(step: _Step, parts: Iterable[Batch], threads: int) -> Iterator[tuple[
             yield waiting.popleft().result()
 
 
-def _theirs(header: list[str], columns: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, str]:
-    """Canonical name → the file's, for every wanted column that the file has."""
+def their_names(
+    header: list[str], columns: Mapping[str, str], wanted: tuple[str, ...], made: Sequence[str]
+) -> dict[str, str]:
+    """Canonical name → the file's, for every wanted column that the file has.
+
+    Args:
+        header: the file's columns.
+        columns: canonical name → theirs, as the user says.
+        wanted: the canonical names.
+        made: columns that the file need not have.
+
+    Raises:
+        DataError: a column is missing.
+    """
     for ours, theirs in columns.items():
         if theirs not in header:
             close = difflib.get_close_matches(theirs, header, n=1, cutoff=0.5)
@@ -210,7 +225,7 @@ def _theirs(header: list[str], columns: Mapping[str, str], wanted: tuple[str, ..
             raise DataError(f"No column '{theirs}', which is to be '{ours}': the columns are {there}. {hint}")
     taken = set(columns.values())
     found = {name: name for name in wanted if name in header and name not in taken} | dict(columns)
-    require_columns([*found, *(name for name in header if name not in taken and name not in found)])
+    require_columns([*found, *made, *(name for name in header if name not in taken and name not in found)])
     return found
 
 

@@ -7,12 +7,14 @@ are left out, but for a cohort's own; a cohort that began before the map has no 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from features.kernels_map import count_cohorts
-from features.map_selection import DAY_US, Int64s, Selection
+from features.map_selection import DAY_US, Int64s, Selected, Selection
 from features.map_settings import MapSettings
 from features.statistics import ratio, wilson
 
@@ -42,20 +44,16 @@ def period_edges(first_us: int, last_us: int, unit: str) -> npt.NDArray[np.int64
     return np.arange(low, high + 2).astype("datetime64[us]").astype(np.int64)
 
 
-def cohort_counts(selection: Selection, unit: str) -> tuple[Int64s, Int64s, Int64s]:
-    """Edges (periods + 1,), sizes (periods,), active (periods, periods); the latter of disjoint customers add up.
-
-    The periods go from the first customer's first event to the selection's last event.
-    """
-    t = selection.journeys.t
-    born = t[selection.journeys.offsets[selection.customer]]
-    edges = period_edges(int(born.min()), int(t[selection.stop - 1].max()), unit)
+def cohort_counts(part: Selection, edges: Int64s) -> tuple[Int64s, Int64s]:
+    """Sizes (periods,) and active (periods, periods) of cohorts between edges; those of disjoint customers add up."""
+    t = part.journeys.t
+    born = t[part.journeys.offsets[part.customer]]
     sizes, active = np.zeros(len(edges) - 1, np.int64), np.zeros((len(edges) - 1,) * 2, np.int64)
-    count_cohorts(t, born, selection.start, selection.stop, edges, sizes, active)
-    return edges, sizes, active
+    count_cohorts(t, born, part.start, part.stop, edges, sizes, active)
+    return sizes, active
 
 
-def cohorts(selection: Selection, settings: MapSettings) -> tuple[pd.DataFrame, list[str]]:
+def cohorts(selection: Selected, settings: MapSettings) -> tuple[pd.DataFrame, list[str]]:
     """Tabulate cohorts and say what is to say.
 
     Returns:
@@ -65,8 +63,9 @@ def cohorts(selection: Selection, settings: MapSettings) -> tuple[pd.DataFrame, 
     unit, said = _unit(selection, settings)
     if unit is None:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in zip(COLUMNS, KINDS, strict=True)}), said
-    edges, sizes, active = cohort_counts(selection, unit)
-    from_the_first = selection.since <= int(selection.journeys.t[selection.journeys.offsets[selection.customer]].min())
+    edges = period_edges(selection.born, selection.last, unit)  # to the selection's last event
+    sizes, active = selection.total(partial(cohort_counts, edges=edges))
+    from_the_first = selection.since <= selection.born
     begun = (edges[:-1] >= selection.since - NEARLY_US) | from_the_first
     ended = edges[1:] <= selection.until + NEARLY_US
     own = np.eye(len(sizes), dtype=bool)
@@ -87,11 +86,9 @@ def ended_or_open(begun: npt.NDArray[np.bool_], ended: npt.NDArray[np.bool_]) ->
     return inside
 
 
-def _unit(selection: Selection, settings: MapSettings) -> tuple[str | None, list[str]]:
+def _unit(selection: Selected, settings: MapSettings) -> tuple[str | None, list[str]]:
     """The period asked for, a longer one where the log would have too many, None where there is no end to it."""
-    t = selection.journeys.t
-    first, last = int(t[selection.journeys.offsets[selection.customer]].min()), int(t[selection.stop - 1].max())
-    days = (last - first) / DAY_US
+    days = (selection.last - selection.born) / DAY_US
     units = list(DAYS)[list(DAYS).index(settings.cohort) :]
     unit = next((one for one in units if days / DAYS[one] <= MOST_PERIODS), None)
     if unit == settings.cohort:

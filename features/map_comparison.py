@@ -9,6 +9,8 @@ the tests of all three tables together are corrected by Benjamini and Hochberg. 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +85,18 @@ def compare(
     same = settings.model_copy(update={"stages": stages.names})
     maps = []
     for name, group in zip(names, (group_a, group_b), strict=True):
-        try:
+        with naming_group(name):
             maps.append(journey_map(journeys, same, customers=group, start=start, end=end))
-        except DataError as error:
-            raise DataError(f"Group '{name}' has no map. {error}") from error
     return compare_maps(maps[0], maps[1], names, shared=_overlap(journeys, group_a, group_b))
+
+
+@contextmanager
+def naming_group(name: str) -> Iterator[None]:
+    """Errors below say which group has no map."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"Group '{name}' has no map. {error}") from error
 
 
 def _overlap(journeys: Journeys, group_a: Any, group_b: Any) -> int:

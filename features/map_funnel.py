@@ -8,14 +8,16 @@ Tools for marketing call this a closed funnel in this order. How many stand outs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from features.kernels_map import count_codes, first_meetings, reach_stages
-from features.map_selection import DAY_US, Int32s, Int64s, Selection, wanted
+from features.map_selection import DAY_US, Int32s, Int64s, Selected, Selection, wanted
 from features.map_settings import MapSettings
 from features.statistics import ratio, wilson
 
@@ -34,16 +36,16 @@ class Stages:
 
     Attributes:
         names: (k,) in order.
-        codes: (n_events,) int32 codes of the log's stages or touchpoints; empty without stages.
+        column: "stage" or "touchpoint", whose codes they go by; "" without stages.
         table: (n_codes + 1,) int32 code → place in `names`, -1 for none; the last entry answers for missing.
     """
 
     names: tuple[str, ...]
-    codes: Int32s
+    column: str
     table: Int32s
 
 
-def stages_of(selection: Selection, settings: MapSettings) -> tuple[Stages, list[str]]:
+def stages_of(selection: Selected, settings: MapSettings) -> tuple[Stages, list[str]]:
     """The funnel's stages and what there is to say about them."""
     known = selection.category("stage").names
     if known and (not settings.stages or set(settings.stages) & set(known)):
@@ -51,10 +53,10 @@ def stages_of(selection: Selection, settings: MapSettings) -> tuple[Stages, list
     if settings.stages:
         return _of_touchpoints(selection, settings)
     said = "The log has no stages: give it a mapping from touchpoints to stages, and the map gets a funnel."
-    return Stages((), np.empty(0, np.int32), np.empty(0, np.int32)), [said]
+    return Stages((), "", np.empty(0, np.int32)), [said]
 
 
-def _of_column(selection: Selection, settings: MapSettings) -> tuple[Stages, list[str]]:
+def _of_column(selection: Selected, settings: MapSettings) -> tuple[Stages, list[str]]:
     column = selection.category("stage")
     known = {name: code for code, name in enumerate(column.names)}
     asked = tuple(dict.fromkeys(settings.stages))
@@ -64,10 +66,10 @@ def _of_column(selection: Selection, settings: MapSettings) -> tuple[Stages, lis
         said.append(f"The log has {len(known)} stages; the funnel shows the {MOST_STAGES} most frequent.")
     table = np.full(len(column.names) + 1, -1, np.int32)
     table[[known[name] for name in order]] = np.arange(len(order))
-    return Stages(order, column.codes, table), said
+    return Stages(order, "stage", table), said
 
 
-def _of_touchpoints(selection: Selection, settings: MapSettings) -> tuple[Stages, list[str]]:
+def _of_touchpoints(selection: Selected, settings: MapSettings) -> tuple[Stages, list[str]]:
     names = selection.touchpoint.names
     said: list[str] = []
     order: list[str] = []
@@ -79,33 +81,70 @@ def _of_touchpoints(selection: Selection, settings: MapSettings) -> tuple[Stages
             order.append(asked)
         else:
             said.append(f"No touchpoint of the log fits the stage '{asked}'.")
-    return Stages(tuple(order), selection.touchpoint.codes, table), said
+    return Stages(tuple(order), "touchpoint", table), said
 
 
-def _ordered(selection: Selection) -> tuple[str, ...]:
+def _ordered(selection: Selected) -> tuple[str, ...]:
     """The well-known order where all names are well known, else by the median place of the first meeting."""
     column = selection.category("stage")
     if set(column.names) <= set(WELL_KNOWN):
         return tuple(name for name in WELL_KNOWN if name in column.names)
-    counts = count_codes(column.codes, selection.start, selection.stop, len(column.names))[:-1]
+    counts = selection.total(_stage_counts)[:-1]
     frequent = np.argsort(-counts, kind="stable")[: min(MOST_STAGES, int((counts > 0).sum()))]
     table = np.full(len(column.names) + 1, -1, np.int32)
     table[frequent] = np.arange(len(frequent))
-    places = np.full((selection.n_customers, len(frequent)), -1, np.int32)
-    first_meetings(column.codes, table, selection.start, selection.stop, places)
-    met = [places[places[:, stage] >= 0, stage] for stage in range(len(frequent))]
-    order = np.lexsort(([np.mean(one) for one in met], [np.median(one) for one in met]))
+    met = partial(_meetings, table=table, n_stages=len(frequent))
+    ranks = selection.ranks(met)
+    (medians,) = ranks.medians([np.arange(len(frequent) + 1)])
+    order = np.lexsort((selection.total(partial(_meeting_sums, met=met)) / ranks.sizes, medians))
     return tuple(column.names[frequent[stage]] for stage in order)
 
 
-def reached(selection: Selection, stages: Stages) -> Int64s:
+def _stage_counts(part: Selection) -> Int64s:
+    """(n_stages + 1,) events of each stage."""
+    column = part.category("stage")
+    return np.asarray(count_codes(column.codes, part.start, part.stop, len(column.names)))
+
+
+def _meetings(part: Selection, table: Int32s, n_stages: int) -> tuple[Int64s, Int64s]:
+    """The number of the event where each customer first meets a stage, stage by stage."""
+    places = np.full((part.n_customers, n_stages), -1, np.int32)
+    first_meetings(part.category("stage").codes, table, part.start, part.stop, places)
+    met = places.T >= 0
+    return places.T[met].astype(np.int64), np.concatenate(([0], np.cumsum(met.sum(1)))).astype(np.int64)
+
+
+def _meeting_sums(part: Selection, met: Callable[[Selection], tuple[Int64s, Int64s]]) -> Int64s:
+    places, borders = met(part)
+    return np.diff(np.concatenate(([0], np.cumsum(places)))[borders])
+
+
+def reached(part: Selection, stages: Stages) -> Int64s:
     """(n, k) int64 µs, when each customer reaches each stage in order; `NEVER` where not."""
-    moments = np.full((selection.n_customers, len(stages.names)), NEVER, np.int64)
-    reach_stages(stages.codes, stages.table, selection.journeys.t, selection.start, selection.stop, moments)
+    moments = np.full((part.n_customers, len(stages.names)), NEVER, np.int64)
+    codes = part.category(stages.column).codes
+    reach_stages(codes, stages.table, part.journeys.t, part.start, part.stop, moments)
     return moments
 
 
-def funnel(selection: Selection, stages: Stages) -> pd.DataFrame:
+def _reached_counts(part: Selection, stages: Stages) -> Int64s:
+    """(k,) who reach each stage."""
+    return np.asarray((_kept(part, stages) < NEVER).sum(0), np.int64)
+
+
+def _kept(part: Selection, stages: Stages) -> Int64s:
+    return part.once("reached " + "\n".join(stages.names), lambda: reached(part, stages))
+
+
+def _days_to_next(part: Selection, stages: Stages) -> tuple[npt.NDArray[np.float64], Int64s]:
+    """The days that customers take from each stage to the next, stage by stage; none from the last."""
+    moments = _kept(part, stages)
+    went = moments[:, 1:].T < NEVER
+    days = (moments[:, 1:].T[went] - moments[:, :-1].T[went]) / DAY_US
+    return days, np.concatenate(([0], np.cumsum(went.sum(1)), [int(went.sum())])).astype(np.int64)
+
+
+def funnel(selection: Selected, stages: Stages) -> pd.DataFrame:
     """Tabulate the funnel.
 
     Returns:
@@ -114,12 +153,11 @@ def funnel(selection: Selection, stages: Stages) -> pd.DataFrame:
     """
     if not stages.names:
         return pd.DataFrame({name: pd.Series(dtype="str" if name == "stage" else "float64") for name in COLUMNS})
-    moments = reached(selection, stages)
-    customers = (moments < NEVER).sum(0)
+    customers = selection.total(partial(_reached_counts, stages=stages))
     following = np.append(customers[1:], 0)
     last = np.arange(len(customers)) == len(customers) - 1
     low, high = wilson(following, customers)
-    quartiles = np.array([_days(moments, stage) for stage in range(len(customers))])
+    quartiles = selection.ranks(partial(_days_to_next, stages=stages)).quantiles([0.25, 0.5, 0.75])
     values = (
         pd.Series(stages.names, dtype="str"), customers, ratio(customers, customers[0]),
         *(np.where(last, np.nan, one) for one in (ratio(following, customers), low, high, customers - following)),
@@ -128,16 +166,7 @@ def funnel(selection: Selection, stages: Stages) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _days(moments: Int64s, stage: int) -> npt.NDArray[np.float64]:
-    """(3,) quartiles of the days from one stage to the next, NaN where nobody takes the step."""
-    if stage + 1 == moments.shape[1]:
-        return np.full(3, np.nan)
-    went = moments[:, stage + 1] < NEVER
-    days = (moments[went, stage + 1] - moments[went, stage]) / DAY_US
-    return np.quantile(days, [0.25, 0.5, 0.75]) if len(days) else np.full(3, np.nan)
-
-
-def outside(selection: Selection, stages: Stages, table: pd.DataFrame) -> list[str]:
+def outside(selection: Selected, stages: Stages, table: pd.DataFrame) -> list[str]:
     """What to say about customers who are not in the funnel."""
     if not stages.names:
         return []

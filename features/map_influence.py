@@ -11,6 +11,7 @@ chain, the effect is h(k) x(k) / x(start): every way through k passes its first 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import pandas as pd
 
 from features.kernels_map import count_codes
 from features.kernels_map_paths import count_ways
-from features.map_selection import Int64s, Pool, Selection, pooled, shown_names
+from features.map_selection import Int64s, Pool, Selected, Selection, pooled, shown_names, wanted
 from features.map_settings import MapSettings
 
 COLUMNS = ("level", "name", "customers", "first_touch", "last_touch", "linear", "removal_effect", "markov_share")
@@ -78,46 +79,62 @@ def removal_effects(steps: Int64s) -> Floats:
     return found.clip(0.0, 1.0)
 
 
-def ways_of(selection: Selection, level: str, first_goal: Int64s, most: int) -> tuple[Ways, Pool]:
+def ways_of(selection: Selected, level: str, goals: tuple[str, ...], most: int) -> tuple[Ways, Pool]:
     """Count the ways at one level.
 
     Args:
         selection: what the map is drawn from.
         level: "channel" or "touchpoint".
-        first_goal: (n,) place of each customer's first goal, -1 for none.
+        goals: touchpoints or patterns; a way ends with the first of them.
         most: names with a state of their own; rarer ones are pooled to "other".
     """
-    column = selection.category(level)
-    names = selection.names if level == "touchpoint" else shown_names(column.names)
-    converted = first_goal >= 0
-    until = np.where(converted, first_goal, selection.stop)
-    met = count_codes(column.codes, selection.start, until, len(column.names))
+    names = selection.names if level == "touchpoint" else shown_names(selection.category(level).names)
+    met = selection.total(partial(_met, level=level, goals=goals))
     pool = pooled(names, met, most)
-    found = count_ways(column.codes, pool.table, selection.start, until, converted, len(pool.names))
-    return Ways(*found), pool
+    return selection.total(partial(_ways, level=level, goals=goals, pool=pool)), pool
 
 
-def influence(selection: Selection, settings: MapSettings, first_goal: Int64s) -> tuple[pd.DataFrame, list[str]]:
+def first_goals(part: Selection, goals: tuple[str, ...]) -> Int64s:
+    """(n,) place of each customer's first goal, -1 for none."""
+    return part.once(f"first goals {goals}", lambda: part.goals(wanted(part.touchpoint.names, goals))[0])
+
+
+def _until(part: Selection, goals: tuple[str, ...]) -> Int64s:
+    first = first_goals(part, goals)
+    return np.where(first >= 0, first, part.stop)
+
+
+def _met(part: Selection, level: str, goals: tuple[str, ...]) -> Int64s:
+    column = part.category(level)
+    return np.asarray(count_codes(column.codes, part.start, _until(part, goals), len(column.names)))
+
+
+def _ways(part: Selection, level: str, goals: tuple[str, ...], pool: Pool) -> Ways:
+    until, converted = _until(part, goals), first_goals(part, goals) >= 0
+    found = count_ways(part.category(level).codes, pool.table, part.start, until, converted, len(pool.names))
+    return Ways(*found)
+
+
+def influence(selection: Selected, settings: MapSettings, n_goals: int) -> tuple[pd.DataFrame, list[str]]:
     """Tabulate the influence of channels (where the log has them) and touchpoints.
 
     Args:
         selection: what the map is drawn from.
         settings: of the map.
-        first_goal: (n,) place of each customer's first goal, -1 for none.
+        n_goals: how many customers reach a goal.
 
     Returns:
         level, name, customers (who meet it before a goal), first_touch, last_touch, linear and markov_share (shares of
         the conversions that had something before them, each sums to 1 a level), removal_effect; by level, then
         markov_share. Empty without goals or conversions. And what to say.
     """
-    n_goals = int((first_goal >= 0).sum())
     if not n_goals:
         said = "Nobody reaches a goal" if settings.goals else "No goals are named"
         return pd.DataFrame(EMPTY), [f"{said}: nothing is said about influence."]
     levels = ["channel", "touchpoint"] if selection.category("channel").names else ["touchpoint"]
     frames, untouched = [], 0
     for level in levels:
-        ways, pool = ways_of(selection, level, first_goal, settings.influence_touchpoints)
+        ways, pool = ways_of(selection, level, settings.goals, settings.influence_touchpoints)
         frames.append(_frame(level, ways, pool))
         untouched = ways.untouched
     said = f"{untouched:,} of {n_goals:,} conversions have nothing before them: they are credited to nothing."

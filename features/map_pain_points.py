@@ -19,6 +19,7 @@ ranked by the customers that a touchpoint loses at least against the rest: custo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.kernels_map_touch import COMPLAIN, LEAVE, LOOP, N_KINDS, WAIT, pain_moments
-from features.map_selection import DAY_US, Flags, Selection, unmet, wanted
+from features.map_selection import DAY_US, Flags, Selected, Selection, unmet, wanted
 from features.map_settings import MapSettings
 from features.map_transitions import Pauses
 from features.statistics import Z95, benjamini_hochberg, p_value, ratio
@@ -64,10 +65,10 @@ class Limits:
     judged: Flags
 
 
-def limits_of(selection: Selection, settings: MapSettings, pauses: Pauses) -> Limits:
+def limits_of(selection: Selected, settings: MapSettings, pauses: Pauses) -> Limits:
     """The limits, from the settings and from the gaps of the log."""
     loop, complaint = int(settings.loop_days * DAY_US), int(settings.complaint_days * DAY_US)
-    quiet, begin = _quiet(selection, settings, pauses), int(selection.journeys.t[selection.start].min())
+    quiet, begin = _quiet(selection, settings, pauses), selection.begin
     leave_until, complain_until = selection.log_end - 1 - quiet, selection.until - 1 - complaint
     judged = np.zeros(N_KINDS, bool)
     judged[LEAVE], judged[LOOP] = begin <= leave_until, True
@@ -77,16 +78,16 @@ def limits_of(selection: Selection, settings: MapSettings, pauses: Pauses) -> Li
     return Limits(quiet, waits, loop, complaint, leave_until, complain_until, judged)
 
 
-def _quiet(selection: Selection, settings: MapSettings, pauses: Pauses) -> int:
+def _quiet(selection: Selected, settings: MapSettings, pauses: Pauses) -> int:
     """µs; see `MapSettings.quiet_days`. A pause within a session is never a departure."""
     if settings.quiet_days is not None:
         return int(settings.quiet_days * DAY_US)
-    quarter = (selection.log_end - int(selection.journeys.t[selection.start].min())) / 4
+    quarter = (selection.log_end - selection.begin) / 4
     longest = pauses.return_us if pauses.return_us > 0 else quarter
     return int(max(min(longest, quarter), settings.session_gap_minutes * 60e6))
 
 
-def _complains(selection: Selection, settings: MapSettings) -> Flags:
+def _complains(selection: Selected, settings: MapSettings) -> Flags:
     return wanted(selection.touchpoint.names, settings.complaints)
 
 
@@ -130,7 +131,7 @@ def compare_with_rest(moments: Floats, totals: Floats) -> tuple[Floats, Floats, 
     return r, s, np.sqrt(np.maximum(clustered, independent))
 
 
-def pain_points(selection: Selection, settings: MapSettings, pauses: Pauses) -> tuple[pd.DataFrame, list[str]]:
+def pain_points(selection: Selected, settings: MapSettings, pauses: Pauses) -> tuple[pd.DataFrame, list[str]]:
     """Find the pain points of a selection.
 
     Returns:
@@ -139,7 +140,7 @@ def pain_points(selection: Selection, settings: MapSettings, pauses: Pauses) -> 
         up to `PERHAPS`. And what to say.
     """
     limits = limits_of(selection, settings, pauses)
-    moments, totals = moments_of(selection, settings, limits)
+    moments, totals = selection.total(partial(moments_of, settings=settings, limits=limits))
     found = pd.concat([_tested(kind, moments[kind], totals[kind], settings) for kind in KINDS], ignore_index=True)
     found["q_value"] = benjamini_hochberg(found["p_value"])
     found = found[(found["difference"] > 0) & (found["q_value"] <= PERHAPS)]
@@ -219,7 +220,7 @@ def duration(us: float) -> str:
     return f"{us / 1e6:.{0 if us >= 10e6 else 1}f}".removesuffix(".0") + " s"
 
 
-def _remarks(selection: Selection, settings: MapSettings, limits: Limits) -> list[str]:
+def _remarks(selection: Selected, settings: MapSettings, limits: Limits) -> list[str]:
     names = selection.touchpoint.names
     said = [*unmet(names, settings.complaints, "a complaint"), *unmet(names, settings.ended, "an ending")]
     if limits.judged[LEAVE]:

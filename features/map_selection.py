@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from features.journeys import Category, Journeys
 from features.kernels_map import count_codes, goal_places
 from features.map_settings import END, MISSING, OTHER, START
 from features.moments import microseconds
+from features.ranks import Ranks, Values
 from features.stages import fits
 
 DAY_US = 86_400_000_000
@@ -24,6 +25,57 @@ Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 NO_CODES = Category(np.empty(0, np.int32), ())
+T = TypeVar("T")
+
+
+class Selected(Protocol):
+    """What the tables of a map are made from: a `Selection`, or one whose customers lie in many places.
+
+    Functions that go through events take a `Selection`, a part of the whole; tables call `total` and `ranks` with them.
+
+    Attributes:
+        n_customers, n_events: how many, all in all.
+        since, until, log_end: as in `Selection`.
+        begin, last: µs, the first and last of the selected events.
+        born: µs, the first event ever of any of the customers.
+    """
+
+    @property
+    def n_customers(self) -> int: ...  # noqa: D102
+    @property
+    def n_events(self) -> int: ...  # noqa: D102
+    @property
+    def since(self) -> int: ...  # noqa: D102
+    @property
+    def until(self) -> int: ...  # noqa: D102
+    @property
+    def log_end(self) -> int: ...  # noqa: D102
+    @property
+    def begin(self) -> int: ...  # noqa: D102
+    @property
+    def last(self) -> int: ...  # noqa: D102
+    @property
+    def born(self) -> int: ...  # noqa: D102
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def visits(self) -> Int64s: ...  # noqa: D102
+    @property
+    def touchpoint(self) -> Category: ...  # noqa: D102
+    @property
+    def scores(self) -> tuple[float, float] | None: ...  # noqa: D102
+
+    def category(self, name: str) -> Category:
+        """A categorical column; only its names where the customers lie in many places."""
+        ...
+
+    def total(self, function: Callable[[Selection], T]) -> T:
+        """What a function (of a module, or a partial of one) counts on the parts, merged."""
+        ...
+
+    def ranks(self, values: Values) -> Ranks:
+        """For medians and quantiles of values that a function gives of a part."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +88,8 @@ class Selection:
         start, stop: (n,) int64, they own events `start:stop`.
         since, until: µs since 1970 UTC, what was observed: `since <= t < until`.
         log_end: µs, one past the log's last event.
+        firsts: (n_customers of the log,) as in `features.parts.Part`, where the log is a part of one.
+        kept: what was counted once and is wanted again.
     """
 
     journeys: Journeys
@@ -45,6 +99,51 @@ class Selection:
     since: int
     until: int
     log_end: int
+    firsts: Int64s | None = None
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def total(self, function: Callable[[Selection], T]) -> T:
+        """See `Selected`: there is one part."""
+        return function(self)
+
+    def ranks(self, values: Values) -> Ranks:
+        """See `Selected`."""
+        return Ranks(lambda function: function(self), values, alone=self)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, made once."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        found: T = self.kept[name]
+        return found
+
+    @cached_property
+    def begin(self) -> int:
+        """µs, the first of the events."""
+        return int(self.journeys.t[self.start].min())
+
+    @cached_property
+    def last(self) -> int:
+        """µs, the last of the events."""
+        return int(self.journeys.t[self.stop - 1].max())
+
+    @cached_property
+    def born(self) -> int:
+        """µs, the first event of any of the customers, selected or not."""
+        return int(self.journeys.t[self.journeys.offsets[self.customer]].min())
+
+    @cached_property
+    def scores(self) -> tuple[float, float] | None:
+        """The lowest and highest satisfaction in the log; None where there is none."""
+        values = self.number("satisfaction")
+        with np.errstate(invalid="ignore"):
+            low, high = float(np.fmin.reduce(values, initial=np.inf)), float(np.fmax.reduce(values, initial=-np.inf))
+        return (low, high) if low <= high else None
+
+    @cached_property
+    def appearance(self) -> Int64s:
+        """(n,) numbers that rise with the customers' first appearance in the source."""
+        return self.customer if self.firsts is None else self.firsts[self.customer]
 
     @property
     def n_customers(self) -> int:
@@ -106,18 +205,45 @@ def select(journeys: Journeys, customers: Any = None, start: Any = None, end: An
         raise DataError("The log has no events: there is no map to draw.")
     who = _chosen(journeys, customers)
     log_end = int(journeys.t.max()) + 1
-    since = int(journeys.t.min()) if start is None else int(microseconds(start))
-    until = log_end if end is None else min(int(microseconds(end)), log_end)
-    first = journeys.offsets[who] if start is None else journeys.at(since, who).stop
-    last = journeys.offsets[who + 1] if end is None else journeys.at(until, who).stop
-    kept = first < last
-    if not kept.any():
+    since = None if start is None else int(microseconds(start))
+    until = None if end is None else min(int(microseconds(end)), log_end)
+    found = select_part(journeys, who, (since, until), (int(journeys.t.min()), log_end))
+    if not len(found.customer):
         asked = f"{len(who):,} chosen customers" if customers is not None else "customers"
-        raise DataError(
-            f"None of the {asked} has an event between {_day(since)} and {_day(until)}: the log goes from "
-            f"{_day(int(journeys.t.min()))} to {_day(log_end)}. Choose other dates or other customers."
-        )
-    return Selection(journeys, who[kept], first[kept], last[kept], since, until, log_end)
+        raise DataError(nobody(asked, found.since, found.until, int(journeys.t.min()), log_end))
+    return found
+
+
+def select_part(
+    journeys: Journeys,
+    who: Int64s,
+    between: tuple[int | None, int | None],
+    log: tuple[int, int],
+    firsts: Int64s | None = None,
+) -> Selection:
+    """The selection of a log, or of a part of one; it may be empty.
+
+    Args:
+        journeys: the packed log, or a part of it.
+        who: (k,) indices of customers.
+        between: µs, the dates; None for the log's own.
+        log: µs, the first event of the whole log and one past its last.
+        firsts: as in `Selection`.
+    """
+    since, until = between
+    first = journeys.offsets[who] if since is None else journeys.at(since, who).stop
+    last = journeys.offsets[who + 1] if until is None else journeys.at(until, who).stop
+    kept = first < last
+    since, until = log[0] if since is None else since, log[1] if until is None else until
+    return Selection(journeys, who[kept], first[kept], last[kept], since, until, log[1], firsts)
+
+
+def nobody(asked: str, since: int, until: int, log_start: int, log_end: int) -> str:
+    """What is said where nobody has an event between the dates, all in µs."""
+    return (
+        f"None of the {asked} has an event between {_day(since)} and {_day(until)}: the log goes from "
+        f"{_day(log_start)} to {_day(log_end)}. Choose other dates or other customers."
+    )
 
 
 def _chosen(journeys: Journeys, customers: Any) -> Int64s:

@@ -26,9 +26,11 @@ class MapSettings(Section):
         complaints: touchpoints that are complaints.
         clicks: touchpoint of an impression → touchpoint of its click, for click-through.
         session_gap_minutes: a longer pause begins a new session; for bounces and dwell time.
-        steps: columns of the step matrix. sankey_steps: steps of the Sankey links.
+        steps: columns of the step matrix.
+        sankey_steps: steps of the Sankey links.
         path_steps: touchpoints of a path at most, immediate repeats counted once; fewer where journeys differ so much
-            that the top paths would hold less than a quarter of the customers. top_paths: how many paths.
+            that the top paths would hold less than a quarter of the customers.
+        top_paths: how many paths.
         cohort: the period of cohorts and retention.
         satisfaction_scale: lowest and highest score there can be; by default read off the scores.
         most_touchpoints: rows of the step matrix; rarer touchpoints are pooled to "other".

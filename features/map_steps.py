@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from features.kernels_map import count_codes, count_steps
-from features.map_selection import Int64s, Pool, Selection, pooled
+from features.map_selection import Int64s, Pool, Selected, Selection, pooled
 from features.map_settings import END, MapSettings
 
 SANKEY_COLUMNS = ("step", "source", "target", "customers")
 
 
-def _pool(selection: Selection, steps: int, most: int) -> Pool:
+def _pool(selection: Selected, steps: int, most: int) -> Pool:
     """The touchpoints that are frequent among the steps shown."""
-    stop = np.minimum(selection.stop, selection.start + steps)
-    counts = count_codes(selection.touchpoint.codes, selection.start, stop, len(selection.touchpoint.names))
-    return pooled(selection.names, counts, most)
+    return pooled(selection.names, selection.total(partial(_among_first, steps=steps)), most)
 
 
-def step_counts(selection: Selection, pool: Pool, steps: int, links: int = 0) -> tuple[Int64s, Int64s]:
+def _among_first(part: Selection, steps: int) -> Int64s:
+    """(n_names + 1,) events of each touchpoint among everyone's first steps."""
+    stop = np.minimum(part.stop, part.start + steps)
+    return np.asarray(count_codes(part.touchpoint.codes, part.start, stop, len(part.touchpoint.names)))
+
+
+def step_counts(part: Selection, pool: Pool, steps: int, links: int = 0) -> tuple[Int64s, Int64s]:
     """Customers at each step, and between steps; counts of disjoint sets of customers add up.
 
     Returns:
@@ -27,11 +33,11 @@ def step_counts(selection: Selection, pool: Pool, steps: int, links: int = 0) ->
     """
     wide = len(pool.names) + 1
     places, between = np.zeros((steps, wide), np.int64), np.zeros((links, wide, wide), np.int64)
-    count_steps(selection.touchpoint.codes, selection.start, selection.stop, pool.table, places, between)
+    count_steps(part.touchpoint.codes, part.start, part.stop, pool.table, places, between)
     return places, between
 
 
-def step_matrix(selection: Selection, settings: MapSettings) -> pd.DataFrame:
+def step_matrix(selection: Selected, settings: MapSettings) -> pd.DataFrame:
     """The share of customers at each touchpoint at their first, second … event.
 
     Returns:
@@ -39,13 +45,13 @@ def step_matrix(selection: Selection, settings: MapSettings) -> pd.DataFrame:
         The end holds all whose journey is over before that step.
     """
     pool = _pool(selection, settings.steps, settings.most_touchpoints)
-    places, _ = step_counts(selection, pool, settings.steps)
+    places, _ = selection.total(partial(step_counts, pool=pool, steps=settings.steps))
     index = pd.Index([*pool.names, END], name="touchpoint", dtype="str")
     columns = pd.RangeIndex(1, settings.steps + 1, name="step")
     return pd.DataFrame(places.T / selection.n_customers, index=index, columns=columns)
 
 
-def sankey(selection: Selection, settings: MapSettings) -> pd.DataFrame:
+def sankey(selection: Selected, settings: MapSettings) -> pd.DataFrame:
     """Links between step k and step k + 1.
 
     Returns:
@@ -53,7 +59,8 @@ def sankey(selection: Selection, settings: MapSettings) -> pd.DataFrame:
         then customers.
     """
     pool = _pool(selection, settings.sankey_steps, settings.sankey_touchpoints)
-    _, links = step_counts(selection, pool, settings.sankey_steps, settings.sankey_steps - 1)
+    steps = settings.sankey_steps
+    _, links = selection.total(partial(step_counts, pool=pool, steps=steps, links=steps - 1))
     step, source, target = np.nonzero(links)
     customers = links[step, source, target]
     order = np.lexsort((target, source, -customers, step))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from features import kernels_map_touch as kernels
-from features.kernels_map import count_crossed, medians
-from features.map_selection import Int64s, Selection, unmet, wanted
+from features.kernels_map import count_crossed
+from features.map_selection import Int64s, Selected, Selection, unmet, wanted
 from features.map_settings import MapSettings
 from features.statistics import net_promoter, ratio, wilson
 
@@ -26,18 +27,14 @@ MOST_CELLS = 1 << 24
 NEVER = float("inf")
 
 
-def scale_of(selection: Selection, settings: MapSettings) -> tuple[float, float] | None:
+def scale_of(selection: Selected, settings: MapSettings) -> tuple[float, float] | None:
     """The lowest and highest score there can be: the stated one, else the smallest usual scale that holds the scores.
 
     Scores from 1 to 5, 1 to 7 or 0 to 10 are taken for such; others for a scale from their lowest to their highest.
     """
-    scores = selection.number("satisfaction")
-    low, high = np.inf, -np.inf
-    if len(scores):
-        with np.errstate(invalid="ignore"):
-            low, high = float(np.fmin.reduce(scores, initial=np.inf)), float(np.fmax.reduce(scores, initial=-np.inf))
-    if low > high:
+    if selection.scores is None:
         return None
+    low, high = selection.scores
     if settings.satisfaction_scale:
         return settings.satisfaction_scale
     usual = next(((a, b) for a, b in SCALES if a <= low and high <= b), None)
@@ -61,40 +58,53 @@ def click_pairs(names: tuple[str, ...], clicks: Mapping[str, str]) -> tuple[Int6
     return shows, clicked
 
 
-def touchpoint_counts(selection: Selection, settings: MapSettings, last_goal: Int64s) -> Int64s:
+def touchpoint_counts(part: Selection, settings: MapSettings, marks: npt.NDArray[np.float64]) -> Int64s:
     """(n_names + 1, N_COUNTS) counts; those of disjoint sets of customers add up."""
-    names = selection.touchpoint.names
+    names = part.touchpoint.names
     shows, clicked = click_pairs(names, settings.clicks)
+    last_goal = part.goals(wanted(names, settings.goals))[1]
     return np.asarray(
         kernels.touch_counts(
-            selection.touchpoint.codes, selection.journeys.t, selection.start, selection.stop, last_goal, len(names),
-            int(settings.session_gap_minutes * 60e6), selection.number("duration_s"), selection.number("satisfaction"),
-            _marks(scale_of(selection, settings)), shows, clicked, len(settings.clicks),
+            part.touchpoint.codes, part.journeys.t, part.start, part.stop, last_goal, len(names),
+            int(settings.session_gap_minutes * 60e6), part.number("duration_s"), part.number("satisfaction"),
+            marks, shows, clicked, len(settings.clicks),
         )
     )  # fmt: skip
 
 
-def dwell_medians(selection: Selection, settings: MapSettings, counts: Int64s) -> npt.NDArray[np.float64]:
-    """(n_names + 1,) median seconds: the durations where a touchpoint has any, else until the session's next event."""
-    measured = counts[:, kernels.DURATIONS] > 0
+def _stays(
+    part: Selection, settings: MapSettings, marks: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], Int64s]:
+    """Seconds at each touchpoint: its durations where it is `measured`, else until the session's next event."""
+    counts = _counted(part, settings, marks)
     sizes = np.where(measured, counts[:, kernels.DURATIONS], counts[:, kernels.STAYS])
     borders = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     seconds = np.empty(int(borders[-1]))
     kernels.dwell_times(
-        selection.touchpoint.codes, selection.journeys.t, selection.start, selection.stop,
-        len(selection.touchpoint.names), int(settings.session_gap_minutes * 60e6), selection.number("duration_s"),
-        measured, borders[:-1].copy(), seconds,
+        part.touchpoint.codes, part.journeys.t, part.start, part.stop, len(part.touchpoint.names),
+        int(settings.session_gap_minutes * 60e6), part.number("duration_s"), measured, borders[:-1].copy(), seconds,
     )  # fmt: skip
-    return np.asarray(medians(seconds, borders))
+    return seconds, borders
 
 
-def touchpoints(selection: Selection, settings: MapSettings, last_goal: Int64s, has_goals: bool) -> pd.DataFrame:
+def _counted(part: Selection, settings: MapSettings, marks: npt.NDArray[np.float64]) -> Int64s:
+    return part.once("touchpoints", lambda: touchpoint_counts(part, settings, marks))
+
+
+def dwell_medians(selection: Selected, settings: MapSettings, counts: Int64s) -> npt.NDArray[np.float64]:
+    """(n_names + 1,) median seconds: the durations where a touchpoint has any, else until the session's next event."""
+    measured = counts[:, kernels.DURATIONS] > 0
+    stays = partial(_stays, settings=settings, marks=_marks(scale_of(selection, settings)), measured=measured)
+    (found,) = selection.ranks(stays).medians([np.arange(len(counts) + 1)])
+    return found
+
+
+def touchpoints(selection: Selected, settings: MapSettings, has_goals: bool) -> pd.DataFrame:
     """Tabulate the touchpoints that occur, those that most customers meet first.
 
     Args:
         selection: what the map is drawn from.
         settings: of the map.
-        last_goal: (n,) place of each customer's last goal, -1 for none.
         has_goals: whether a goal is known at all.
 
     Returns:
@@ -106,7 +116,7 @@ def touchpoints(selection: Selection, settings: MapSettings, last_goal: Int64s, 
         Intervals are 95 %: Wilson's for shares, for nps see `net_promoter`; they take sessions, impressions and scores
         as independent. NaN where there is nothing to say.
     """
-    counts = touchpoint_counts(selection, settings, last_goal)
+    counts = selection.total(partial(_counted, settings=settings, marks=_marks(scale_of(selection, settings))))
     used = np.flatnonzero(selection.visits)
     used = used[np.lexsort((-selection.visits[used], -counts[used, kernels.CUSTOMERS]))]
     dwell = dwell_medians(selection, settings, counts)
@@ -140,19 +150,24 @@ def _share(part: Int64s, whole: Int64s) -> tuple[npt.NDArray[np.float64], ...]:
     return (ratio(part, whole), *wilson(part, whole))
 
 
-def _most_common(selection: Selection, name: str, used: Int64s) -> pd.Series:
+def _most_common(selection: Selected, name: str, used: Int64s) -> pd.Series:
     """(k,) the most common channel or stage of each touchpoint; missing where it has none."""
-    column, codes = selection.category(name), selection.touchpoint.codes
+    column = selection.category(name)
     blank = pd.Series([None] * len(used), dtype="str")
-    n_names = len(selection.touchpoint.names)
-    if not column.names or n_names * len(column.names) > MOST_CELLS:
+    if not column.names or len(selection.touchpoint.names) * len(column.names) > MOST_CELLS:
         return blank
-    crossed = count_crossed(codes, column.codes, selection.start, selection.stop, n_names, len(column.names))[used]
+    crossed = selection.total(partial(_crossed, name=name))[used]
     common = np.array(column.names, dtype=object)[crossed.argmax(1)]
     return pd.Series(np.where(crossed.any(1), common, None), dtype="str")
 
 
-def remarks(selection: Selection, settings: MapSettings) -> list[str]:
+def _crossed(part: Selection, name: str) -> Int64s:
+    """(n_names + 1, others) events of each touchpoint with each channel or stage."""
+    column, own = part.category(name), part.touchpoint
+    return np.asarray(count_crossed(own.codes, column.codes, part.start, part.stop, len(own.names), len(column.names)))
+
+
+def remarks(selection: Selected, settings: MapSettings) -> list[str]:
     """What to say about scores, clicks and channels."""
     said = [
         *unmet(selection.touchpoint.names, settings.clicks, "an impression"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.kernels_map import count_pairs, gaps_by_pair, kth, medians
-from features.map_selection import Int64s, Selection
+from features.kernels_map import count_pairs, gaps_by_pair
+from features.map_selection import Int32s, Int64s, Selected, Selection
 from features.map_settings import END, START
 
 WAIT_SHARE = 0.9  # of gaps that are no long wait
@@ -62,48 +63,66 @@ class Pauses:
     return_us: float
 
 
-def transition_counts(selection: Selection, session_us: int = 0) -> tuple[PairCounts, Pauses]:
+def transition_counts(selection: Selected, session_us: int = 0) -> tuple[PairCounts, Pauses]:
     """Count the transitions and take the medians of their gaps, in two passes over the events.
 
     Args:
         selection: what the map is drawn from.
         session_us: a longer gap lies between two sessions.
     """
-    codes, n_names = selection.touchpoint.codes, len(selection.touchpoint.names)
-    pair_of = np.empty(selection.n_events, np.int32)
-    keys, count, customers = count_pairs(codes, selection.start, selection.stop, n_names, pair_of)
+    pairs = selection.total(pair_counts)
+    return pairs, _pauses(selection, pairs, session_us)
+
+
+def _walked(part: Selection) -> tuple[Int64s, Int64s, Int64s, Int32s]:
+    """Keys, counts, customers of the pairs of a part in order of appearance, and the pair that each event begins."""
+
+    def walk() -> tuple[Int64s, Int64s, Int64s, Int32s]:
+        pair_of = np.empty(part.n_events, np.int32)
+        codes, n_names = part.touchpoint.codes, len(part.touchpoint.names)
+        return (*count_pairs(codes, part.start, part.stop, n_names, pair_of), pair_of)
+
+    return part.once("pairs", walk)
+
+
+def pair_counts(part: Selection) -> PairCounts:
+    """The pairs of a part, by source, then target."""
+    keys, count, customers, _ = _walked(part)
     order = np.argsort(keys)
+    n_names = len(part.touchpoint.names)
     source, target = np.divmod(keys[order], n_names + 3)
-    pairs = PairCounts(source, target, count[order], customers[order], n_names)
-    return pairs, _pauses(selection, pairs, order, pair_of, session_us)
+    return PairCounts(source, target, count[order], customers[order], n_names)
 
 
-def _pauses(
-    selection: Selection, pairs: PairCounts, order: Int64s, pair_of: npt.NDArray[np.int32], session_us: int
-) -> Pauses:
-    """Gaps lie pair by pair, so source by source; each median reorders only what is needed no more."""
-    sizes = np.where((pairs.source <= pairs.n_names) & (pairs.target <= pairs.n_names), pairs.count, 0)
+def _gaps(part: Selection, known: Int64s, n_names: int) -> tuple[Int64s, Int64s]:
+    """The µs from each event to the next, pair by pair of the `known` keys, which rise."""
+    keys, count, _, pair_of = _walked(part)
+    place = np.searchsorted(known, keys)
+    source, target = np.divmod(keys, n_names + 3)
+    sizes = np.zeros(len(known), np.int64)
+    sizes[place] = np.where((source <= n_names) & (target <= n_names), count, 0)
     borders = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    begins = np.empty(len(sizes), np.int64)
-    begins[order] = borders[:-1]
     gaps = np.empty(int(borders[-1]), np.int64)
-    gaps_by_pair(selection.journeys.t, selection.start, selection.stop, pair_of, begins, gaps)
-    by_pair = medians(gaps, borders)
-    by_source = medians(gaps, borders[np.searchsorted(pairs.source, np.arange(pairs.n_names + 2))])
-    if not len(gaps):
+    gaps_by_pair(part.journeys.t, part.start, part.stop, pair_of, borders[place], gaps)
+    return gaps, borders
+
+
+def _pauses(selection: Selected, pairs: PairCounts, session_us: int) -> Pauses:
+    """Gaps lie pair by pair, so source by source; each median reorders only what is needed no more."""
+    known, n = pairs.source * (pairs.n_names + 3) + pairs.target, len(pairs.source)
+    ranks = selection.ranks(partial(_gaps, known=known, n_names=pairs.n_names))
+    by_name = np.searchsorted(pairs.source, np.arange(pairs.n_names + 2))
+    by_pair, by_source, median = ranks.medians([np.arange(n + 1), by_name, np.array([0, n])])
+    gaps = int(ranks.sizes.sum())
+    if not gaps:
         return Pauses(by_pair, by_source, *[float("nan")] * 3)
-    median = float(medians(gaps, np.array([0, len(gaps)]))[0])
-    return Pauses(
-        by_pair, by_source, median, _quantile(gaps, WAIT_SHARE), _quantile(gaps[gaps > session_us], RETURN_SHARE)
-    )
+    short = ranks.up_to(session_us)
+    waits = ranks.at(0, n, int(WAIT_SHARE * (gaps - 1)))
+    returns = ranks.at(0, n, short + int(RETURN_SHARE * (gaps - short - 1))) if short < gaps else float("nan")
+    return Pauses(by_pair, by_source, float(median[0]), waits, returns)
 
 
-def _quantile(gaps: Int64s, share: float) -> float:
-    """The smallest gap that this share of the gaps do not exceed, which are reordered; NaN where there are none."""
-    return float(kth(gaps, 0, len(gaps), int(share * (len(gaps) - 1)))) if len(gaps) else float("nan")
-
-
-def transition_frame(selection: Selection, pairs: PairCounts, pauses: Pauses) -> pd.DataFrame:
+def transition_frame(selection: Selected, pairs: PairCounts, pauses: Pauses) -> pd.DataFrame:
     """Transitions as a table, by source in order of frequency, then by count.
 
     Returns:
@@ -127,6 +146,6 @@ def transition_frame(selection: Selection, pairs: PairCounts, pauses: Pauses) ->
     )
 
 
-def transitions(selection: Selection) -> pd.DataFrame:
+def transitions(selection: Selected) -> pd.DataFrame:
     """Count and tabulate; see `transition_frame`."""
     return transition_frame(selection, *transition_counts(selection))

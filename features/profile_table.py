@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.errors import DataError
+from features.errors import DataError, not_there
 from features.event_columns import text_column
 from features.reading import read_table
 from features.settings import Section
@@ -17,6 +17,12 @@ class ProfileTable(Section):
     """A table of static facts, one row a customer, joined onto the events.
 
     It has no history: only put in what was already so at every cutoff (a sign-up channel, not today's status).
+
+    Attributes:
+        path: CSV or Parquet.
+        customer_id: the column that says whose row it is.
+        columns: to join, as categories; profile columns like those of the log.
+        numeric_columns: to join, as numbers.
     """
 
     path: Path
@@ -53,7 +59,7 @@ def profile_rows(facts: ProfileTable | None, base: Path | None, columns: list[st
         return None
     path = (base or Path()) / facts.path.expanduser()
     if not path.exists():
-        raise DataError(f"No such profile table: {path}. Put it there, or events that carry {', '.join(names)}.")
+        raise DataError(f"No such profile table. {not_there(path)} Or give events that carry {', '.join(names)}.")
     rows = read_table(path)
     for name in (facts.customer_id, *names):
         if name not in rows.column_names:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from features.errors import DataError
+from features.errors import DataError, not_there
 from features.events import SOURCE_ROW
 
 PARQUET = (".parquet", ".pq")
@@ -51,9 +51,13 @@ class Batch:
 
 
 def event_files(path: Path) -> list[Path]:
-    """The event files behind a path: itself, or those of a folder, sorted by name."""
+    """The event files behind a path: itself, or those of a folder, sorted by name.
+
+    Raises:
+        DataError: no such file, a folder without event files, or another kind of file.
+    """
     if not path.exists():
-        raise DataError(f"No such file: {path}. Check events.path.")
+        raise DataError(f"No such file: {not_there(path)}")
     if path.is_file():
         if not _suffix(path):
             raise DataError(f"{path.name}: event files end in {', '.join((*PARQUET, *CSV))}. Rename or convert it.")
@@ -275,6 +279,11 @@ def _what_is_wrong(error: Exception, names: list[str], wrong: Malformed, encodin
 
 def _opened(file: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(file, "rb")) if file.name.lower().endswith(".gz") else file.open("rb")
+
+
+def delimiter_of(file: Path, encoding: str = "utf8") -> str:
+    """What parts the fields of a text file."""
+    return _header(file, encoding)[1]
 
 
 def _header(file: Path, encoding: str) -> tuple[list[str], str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from features.errors import nearest
 
 TAGS = {
     "task": ("churn", "conversion", "labels"),
@@ -38,8 +40,8 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     "unknown key 'horizon_day'; did you mean 'horizon_days'? Known keys: horizon_days, kind"
     """
     names = list(known)
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else "."
+    close = nearest(key, names)
+    hint = f"; did you mean '{close}'?" if close else "."
     return f"unknown key '{key}'{hint} Known keys: {', '.join(names)}"
 
 
@@ -52,6 +54,10 @@ def _explain_one(problem: Any) -> str:
     where = ".".join(_keys(problem["loc"]))
     text = str(problem["msg"]).removeprefix("Value error, ")
     value = repr(problem["input"])
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        known = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
+        close = nearest(problem["input"], known)
+        text += f"; did you mean '{close}'?" if close else ""
     told = problem["type"] in ("value_error", "missing") or len(value) > 60
     return f"  {where or 'the file'}: {text[:1].lower() + text[1:]}" + ("" if told else f" (it is {value})")
 

@@ -67,7 +67,11 @@ N_COUNTS = sum(BLOCKS.values())
 
 
 def truth(simulation: Simulation, snapshots: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Both true probabilities for each `customer_id, cutoff`; see `Simulation.truth`."""
+    """Both true probabilities for each `customer_id, cutoff`; see `Simulation.truth`.
+
+    Raises:
+        ConfigError: a label that a simulation does not know.
+    """
     if label not in LABELS:
         raise ConfigError(f"Unknown label {label!r}: a simulation knows {', '.join(LABELS)}.")
     journeys, world = simulation.journeys, simulation.world

@@ -41,7 +41,12 @@ class Slice:
 
 
 def stable_groups(customers: npt.ArrayLike, n_groups: int, seed: int) -> Ints:
-    """(n,) the group 0 … n_groups − 1 of each row's customer: BLAKE2b of seed and identifier, modulo `n_groups`."""
+    """(n,) the group 0 … n_groups − 1 of each row's customer: BLAKE2b of seed and identifier, modulo `n_groups`.
+
+    Raises:
+        ConfigError: fewer than two groups.
+        DataError: rows without a customer.
+    """
     if n_groups < 2:
         raise ConfigError(f"{n_groups} groups of customers cannot keep customers apart: ask for 2 or more")
     codes, names = pd.factorize(np.asarray(customers).reshape(-1))
@@ -64,14 +69,29 @@ def moment_for_share(cutoffs: Ints, share: float) -> int:
         ConfigError: a share outside 0 … 1.
         DataError: fewer than two different cutoffs, so that nothing is later.
     """
+    return moment_from_counts(*np.unique(cutoffs, return_counts=True), share)
+
+
+def moment_from_counts(moments: Ints, counts: Ints, share: float) -> int:
+    """As `moment_for_share`, of the distinct cutoffs and how many rows have each.
+
+    Args:
+        moments: (k,) µs, rising.
+        counts: (k,) rows.
+        share: see there.
+
+    Raises:
+        ConfigError: a share outside 0 … 1.
+        DataError: fewer than two different cutoffs.
+    """
     if not 0 < share < 1:
         raise ConfigError(f"the share of later rows is {share}: give a number between 0 and 1, such as 0.3")
-    moments, counts = np.unique(cutoffs, return_counts=True)
     if len(moments) < 2:
         raise DataError(
-            f"all {len(cutoffs):,} rows have one cutoff, so none is later than another: label a second, earlier cutoff"
+            f"all {int(counts.sum()):,} rows have one cutoff, so none is later than another: "
+            "label a second, earlier cutoff"
         )
-    at_or_after = counts[::-1].cumsum()[::-1] / len(cutoffs)  # (moments,)
+    at_or_after = counts[::-1].cumsum()[::-1] / counts.sum()  # (moments,)
     nearest = 1 + int(np.abs(at_or_after[1:] - share).argmin())
     return int(moments[nearest])
 

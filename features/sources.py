@@ -27,7 +27,7 @@ from pydantic import Field, field_validator, model_validator
 from features import bpi2012, online_retail
 from features.adapters import REJECT, Adapter
 from features.errors import DataError
-from features.event_columns import TimeUnit, time_column
+from features.event_columns import Decimal, TimeUnit, time_column
 from features.events import SOURCE_ROW, Checked, CheckOptions, as_table, check_events
 from features.journeys import Journeys
 from features.loading import Loaded, Stream, load, open_stream
@@ -44,7 +44,7 @@ ADAPTERS: dict[str, Adapter] = {
     ),
     "bpi2012": Adapter(bpi2012.bpi2012, bpi2012.COLUMNS, bpi2012.SCHEMA),
 }
-OF_TABLES = ("columns", "properties", "profile", "profile_numeric")  # settings for plain tables alone
+OF_TABLES = ("columns", "properties", "profile", "profile_numeric", "touchpoint")  # settings for plain tables alone
 ZONED = r"\d.*:\d{2}.*(?:[zZ]|[+-]\d{2}(?::?\d{2})?)$"
 DUPLICATE = "the same as an earlier row in every column"
 
@@ -56,18 +56,24 @@ class EventSource(Section):
         path: a CSV, CSV.gz, TSV or Parquet file, or a folder of them.
         adapter: "table" for a plain table, or a data set's own adapter.
         columns: canonical name → their name, for a plain table; names that agree need no entry.
-        properties, profile, profile_numeric: columns beyond the canonical ones, see `EventSchema`.
+        touchpoint: what every row is, such as "purchase", where no column says what happened.
+        properties: further columns of the event, as categories: who handled it, which campaign it belongs to.
+        profile: columns that describe the customer, as categories; the last value before the cutoff is seen.
+        profile_numeric: the same for numbers: age, number of employees.
         stages: touchpoint (or pattern such as `"A_*"`) → stage; the first match wins.
         duplicates: "keep", or "quarantine" for the second and later of exactly equal rows.
-        time_unit: unit of numeric times since 1970. time_format: strptime format of other text.
+        time_unit: unit of numeric times since 1970, "s", "ms", "us" or "ns".
+        time_format: strptime format of times that are text and not ISO 8601, such as "%d.%m.%Y %H:%M".
         timezone: where times without a zone were written ("Europe/London"); UTC by default.
-        encoding: of CSV files.
+        encoding: of CSV files, such as "cp1252".
+        decimal: what parts the decimals of numbers that are text, "." or ",".
         profile_table: static facts to join.
     """
 
     path: Path
     adapter: str = "table"
     columns: dict[str, str] = Field(default_factory=dict)
+    touchpoint: str | None = None
     properties: tuple[str, ...] = ()
     profile: tuple[str, ...] = ()
     profile_numeric: tuple[str, ...] = ()
@@ -77,6 +83,7 @@ class EventSource(Section):
     time_format: str | None = None
     timezone: str | None = None
     encoding: str = "utf8"
+    decimal: Decimal = "."
     profile_table: ProfileTable | None = None
 
     @field_validator("adapter")
@@ -105,6 +112,8 @@ class EventSource(Section):
         names = [*schema.properties, *schema.profile, *schema.profile_numeric]
         if twice := sorted({name for name in names if names.count(name) > 1 or name in CANONICAL}):
             raise ValueError(f"declared twice, or canonical already: {', '.join(twice)}")
+        if self.touchpoint and "touchpoint" in self.columns:
+            raise ValueError("touchpoint is said twice: keep `touchpoint`, for every row, or the column in `columns`")
         known = [*CANONICAL, *names]
         for name in self.columns:
             if name not in known:
@@ -147,13 +156,13 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
     """As `load_journeys`, with the rows set aside, their counts and the notes. Plain tables go batch by batch."""
     path = (base or Path()) / source.path.expanduser()
     with _naming(path):
-        rules = _rules_for(source, columns_of(path, encoding=source.encoding), base)
+        rules = rules_for(source, columns_of(path, encoding=source.encoding), base)
         if rules is None:
             loaded = _load_adapted(source, base)
         else:
             loaded = load(
                 path, rules.options, columns=rules.columns, convert=rules, duplicates=rules.duplicates,
-                encoding=source.encoding,
+                encoding=source.encoding, made=rules.made,
             )  # fmt: skip
     if quarantine_path is not None and loaded.quarantine.num_rows:
         quarantine_path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,10 +182,12 @@ def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, b
     """
     path = (base or Path()) / source.path.expanduser()
     with _naming(path):
-        rules = _rules_for(source, columns_of(path, encoding=source.encoding), base)
+        rules = rules_for(source, columns_of(path, encoding=source.encoding), base)
         if rules is None:
             return None
-        stream = open_stream(path, rules.options, columns=rules.columns, convert=rules, encoding=source.encoding)
+        stream = open_stream(
+            path, rules.options, columns=rules.columns, convert=rules, encoding=source.encoding, made=rules.made
+        )
         return stream, rules.duplicates == "quarantine"
 
 
@@ -208,7 +219,7 @@ def canonical_events(source: EventSource, raw: pa.Table | pd.DataFrame, *, base:
         DataError: no event log.
     """
     raw = as_table(raw)
-    rules = _rules_for(source, raw.column_names, base)
+    rules = rules_for(source, raw.column_names, base)
     if rules is None:
         return _adapted(ADAPTERS[source.adapter], raw, source, base)
     return rules.check(_renamed(raw, rules.columns))
@@ -231,6 +242,7 @@ class Rules:
         stages: touchpoint or pattern → stage.
         timezone: of times without a zone.
         facts: the profile table, its identifiers under `customer_id`.
+        touchpoint: what every row is, where no column says so.
     """
 
     options: CheckOptions
@@ -239,9 +251,17 @@ class Rules:
     stages: dict[str, str]
     timezone: str | None
     facts: pa.Table | None
+    touchpoint: str | None = None
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The columns that a file need not have."""
+        return ("touchpoint",) if self.touchpoint else ()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Stages, profile and time zone; any thread may call it with any part of a log."""
+        """Touchpoint, stages, profile and time zone; any thread may call it with any part of a log."""
+        if self.touchpoint and "touchpoint" not in table.column_names:
+            table = table.append_column("touchpoint", pa.repeat(self.touchpoint, table.num_rows).dictionary_encode())
         table = with_profile(with_stages(table, self.stages), self.facts)
         return _localised(table, self.timezone, self.options) if self.timezone else table
 
@@ -250,12 +270,21 @@ class Rules:
         given = self.options
         return check_events(
             self(table), given.schema, time_unit=given.time_unit, time_format=given.time_format,
-            duplicates=self.duplicates,
+            decimal=given.decimal, duplicates=self.duplicates,
         )  # fmt: skip
 
 
-def _rules_for(source: EventSource, columns: list[str], base: Path | None) -> Rules | None:
-    """The rules for a plain or a canonical table with these columns; None where the adapter must see it first."""
+def rules_for(source: EventSource, columns: list[str], base: Path | None) -> Rules | None:
+    """The rules for a plain or a canonical table with these columns; None where the adapter must see it first.
+
+    Args:
+        source: how to read.
+        columns: what the table has.
+        base: the folder that relative paths start from.
+
+    Raises:
+        DataError: a declared column is missing.
+    """
     if is_canonical(source, columns):
         duplicates = source.duplicates if source.adapter == "table" else "keep"  # adapters compare their own rows
         facts = profile_rows(source.profile_table, base, columns)
@@ -267,13 +296,16 @@ def _rules_for(source: EventSource, columns: list[str], base: Path | None) -> Ru
 
 
 def _rules(source: EventSource, base: Path | None, columns: list[str], duplicates: str) -> Rules:
-    options = CheckOptions(source.schema(), time_unit=source.time_unit, time_format=source.time_format)
+    options = CheckOptions(
+        source.schema(), time_unit=source.time_unit, time_format=source.time_format, decimal=source.decimal
+    )
     facts = profile_rows(source.profile_table, base, columns)
-    return Rules(options, source.columns, duplicates, source.stages, source.timezone, facts)
+    touchpoint = source.touchpoint if source.adapter == "table" else None
+    return Rules(options, source.columns, duplicates, source.stages, source.timezone, facts, touchpoint)
 
 
 def _require_declared(source: EventSource, columns: list[str]) -> None:
-    for setting in OF_TABLES[1:]:
+    for setting in OF_TABLES[1:4]:
         for name in getattr(source, setting):
             if source.columns.get(name, name) not in columns:
                 close = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)

@@ -46,7 +46,9 @@ class GBDTSettings:
         later_share: the share of the latest rows that stop the boosting and calibrate.
         categorical: split codes as sets of values; otherwise by their order, which is by frequency.
         max_trees, patience: rounds of boosting at the most, and without progress on the later rows.
-        The rest are LightGBM's own names.
+        learning_rate, num_leaves, min_data_in_leaf, feature_fraction, bagging_fraction: LightGBM's own.
+        lambda_l1, lambda_l2, path_smooth, extra_trees: LightGBM's own.
+        seed: of everything random.
     """
 
     features: TabularSettings = field(default_factory=TabularSettings)

@@ -70,7 +70,7 @@ PROBLEMS = {
 # viewer's pale greens and greys are too faint on white, and it knows no dark mode.
 STYLE = """
 body { margin: 0; }
-.swagger-ui .servers { display: none; }
+.swagger-ui .servers, .swagger-ui .servers-title { display: none; }
 .swagger-ui .info .title small { background: #4c5560; }
 .swagger-ui .info .title small.version-stamp { background: #3d6000; }
 .swagger-ui .info a, .swagger-ui .info .url { color: #1f5f99; }

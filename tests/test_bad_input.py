@@ -139,3 +139,56 @@ def test_the_quarantine_is_written_beside_the_output(file: Path, tmp_path: Path)
     file.write_text(HEADER + GOOD)
     load_journeys(EventSource(path=file), quarantine_path=tmp_path / "none.csv")
     assert not (tmp_path / "none.csv").exists()
+
+
+FOREIGN = "Kunde;Zeit;Vorgang;Betrag\n" + "".join(
+    f"k{i % 7};{1 + i % 28:02d}.01.2024 08:{i % 60:02d};Kauf;1.0{i % 60:02d},50\n" for i in range(60)
+)
+NAMES = {"customer_id": "Kunde", "timestamp": "Zeit", "touchpoint": "Vorgang", "value": "Betrag"}
+
+
+def test_the_error_names_the_setting_that_reads_the_file(file: Path) -> None:
+    with pytest.raises(DataError, match=r'Write time_format = "%d\.%m\.%Y %H:%M" in \[events\]'):
+        load(file, FOREIGN, columns=NAMES)
+    with pytest.raises(DataError, match=r'Write decimal = "," in \[events\]'):
+        load(file, FOREIGN, columns=NAMES, time_format="%d.%m.%Y %H:%M")
+    log = load(file, FOREIGN, columns=NAMES, time_format="%d.%m.%Y %H:%M", decimal=",")
+    assert log.counts == {}
+    assert sorted(log.journeys.numbers["value"]) == [1000.5 + i for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1.234.567,8", 1234567.8), ("-7,5", -7.5), ("1 234,5", 1234.5), ("12", 12.0), ("1e3", 1000.0), ("", np.nan),
+     ("n/a", np.nan), (",5", 0.5)],
+)  # fmt: skip
+def test_numbers_with_a_decimal_comma(file: Path, text: str, number: float) -> None:
+    log = load(
+        file,
+        HEADER.replace(",", ";") + GOOD.replace(",", ";").replace(".5", ",5") + f"z;2024-01-01;x;{text};\n",
+        decimal=",",
+    )
+    assert log.counts == {}
+    np.testing.assert_equal(log.journeys.numbers["value"][-1], number)
+
+
+@pytest.mark.parametrize("text", ["1.5", "1,5,0", "12.34,5", "cheap", "1.2345"])
+def test_what_is_no_number_with_a_decimal_comma_is_set_aside(file: Path, text: str) -> None:
+    log = load(
+        file,
+        HEADER.replace(",", ";") + GOOD.replace(",", ";").replace(".5", ",5") + f"z;2024-01-01;x;{text};\n",
+        decimal=",",
+    )
+    assert log.counts == {"value is not a number": 1}
+    assert log.quarantine["value"].to_pylist() == [text]
+
+
+def test_a_log_that_does_not_say_what_happened(file: Path) -> None:
+    bought = "customer_id,timestamp,value\n" + "".join(f"c{i % 7},2024-01-{1 + i % 28:02d},{i}\n" for i in range(60))
+    with pytest.raises(DataError, match=r"No column 'touchpoint'.*touchpoint = .purchase."):
+        load(file, bought)
+    log = load(file, bought, touchpoint="purchase")
+    assert log.journeys.categories["touchpoint"].names == ("purchase",)
+    assert (log.journeys.n_events, log.counts) == (60, {})
+    with pytest.raises(ValueError, match="touchpoint is said twice"):
+        EventSource(path=file, touchpoint="purchase", columns={"touchpoint": "event"})

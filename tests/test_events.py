@@ -126,7 +126,10 @@ def test_a_row_counts_once_under_its_first_reason():
         (frame(timestamp=[True] * 5), "not moments in time"),
         (frame(customer_id=[["a"]] * 5), "'customer_id' holds list"),
         (frame(customer_id=[None] * 5), "5 of 5 rows.*customer_id is missing: 5.*column mapping"),
-        (frame(timestamp=["12/31/2024"] * 3 + [T0] * 2), "3 of 5 rows.*First timestamp: row 1: '12/31/2024'.*ISO 8601"),
+        (
+            frame(timestamp=["12/31/2024"] * 3 + [T0] * 2),
+            "3 of 5 rows.*First timestamp: row 1: '12/31/2024'.*time_format",
+        ),
         (frame(timestamp=["1970-01-01"] * 5), "before 1971: 5.*wrong unit"),
         (frame(value=["x"] * 5), "value is not a number: 5.*decimal point"),
     ],

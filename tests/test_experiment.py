@@ -115,7 +115,7 @@ def test_defaults_and_overrides(plain: Path, tmp_path: Path, monkeypatch: pytest
         ("task=3", "write a table"),
         ("name=Big Shop", "a name is lower case letters"),
         ("models.which=[\"recency\"]", "'recency' is a baseline"),
-        ("models.which=[\"xgb\"]", "no model 'xgb' to search; there are gbdt"),
+        ("models.which=[\"xgb\"]", "no model to search 'xgb'; did you mean 'gbdt'"),
         ("models.settings.gru={}", "settings for 'gru'"),
         ("search.trials=many", "search.trials: input should be a valid integer"),
         ("search.trials", "write KEY=VALUE"),

@@ -117,7 +117,7 @@ def test_a_log_is_logged_when_asked(log: Path, tmp_path: Path, store: Path) -> N
     ("words", "said"),
     [
         (["nowhere.csv"], "There is no nowhere.csv"),
-        (["nowhere.toml"], "No experiment file nowhere.toml"),
+        (["nowhere.toml"], "No experiment file. There is no nowhere.toml"),
         (["LOG", "--out", "map.txt"], "name a file that ends in .html"),
         (["LOG", "--goal", "bui"], "Did you mean 'buy'?"),
         (["LOG", "--start", "soon"], "--start soon is no date"),

@@ -57,8 +57,10 @@ def test_the_short_form_fits_into_a_description(trained: Trained) -> None:
     assert short.startswith("### Model card: gbdt, small_churn")
     assert "#### How good" in short
     assert "#### Limits" in short
-    assert "Fairness" not in short
-    assert len(short_form("# Model card: long\n\n## Limits\n" + "- a limit\n" * 1_000)) <= LONGEST_SHORT + 2
+    assert "#### Fairness\n\nGroups of country, held-out rows." in short
+    assert "| country |" not in short
+    assert short.endswith("`model_card.md` of the run.")
+    assert len(short_form("# Model card: long\n\n## Limits\n" + "- a limit\n" * 1_000)) <= LONGEST_SHORT
 
 
 def test_a_column_that_does_not_exist_is_refused_with_a_suggestion(trained: Trained) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from experiments.cli import app
 from features.errors import ConfigError, DataError
 from features.simulate import simulate
+from features.sources import load_journeys
 from training.experiment import load_experiment
 from training.registry import promote
 from training.reproduce import reproduce
@@ -21,6 +23,7 @@ from training.tracking import connect
 from training.train import TrainResult, train
 
 Trained = tuple[Path, TrainResult]
+THREADS_THEN = os.environ.get("OMP_NUM_THREADS", "")  # when the fixture trains
 QUICK_GRU = (
     'models.settings.gru={hidden=16,objective="next",pretraining_epochs=1,epochs=1,dropout=0.1,learning_rate=0.002,'
     "weight_decay=0.01,head=0,head_dropout=0.1}"
@@ -77,6 +80,48 @@ def test_other_code_and_packages_are_told(trained: Trained, monkeypatch: pytest.
     told = " ".join(reproduce(run_id).circumstances)
     assert "the run was made with 0123456789ab." in told
     assert "lightgbm: 0.0.1 now, " in told
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_another_number_of_threads_moves_no_digit_of_lightgbm(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, threads: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    found = reproduce(trained[1].models["gbdt"]["run_id"])
+    assert found.same, found.verdict
+    told = " ".join(found.circumstances)
+    assert (f"OMP_NUM_THREADS: {threads} now" in told) == (threads != THREADS_THEN)
+
+
+def test_a_figure_that_is_measured_no_more_is_not_the_same(trained: Trained) -> None:
+    run_id = trained[1].models["recency"]["run_id"]
+    connect().log_metric(run_id, "test_something_else", 1.0)
+    found = reproduce(run_id)
+    assert not found.same
+    assert "1 of " in found.verdict
+    assert "test_something_else: 1.0 then, nan now" in found.verdict
+
+
+def test_a_label_table_is_for_tasks_that_have_one(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--labels .*: the task is churn, it has no label table of its own"):
+        reproduce(trained[1].models["recency"]["run_id"], labels=tmp_path / "labels.csv")
+
+
+def test_a_label_table_may_move_and_may_not_change(trained: Trained, tmp_path: Path) -> None:
+    folder, _ = trained
+    experiment = load_experiment(folder / "experiment.toml")
+    table = experiment.build_labels(load_journeys(experiment.events))
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    own = [f'task={{kind="labels",path="{tmp_path / "labels.csv"}",horizon_days=28}}', "name=own_labels"]
+    result = train(load_experiment(folder / "experiment.toml", own), runs=tmp_path / "runs")
+    run_id = result.models["recency"]["run_id"]
+    (tmp_path / "labels.csv").rename(tmp_path / "moved.csv")
+    with pytest.raises(DataError, match=r"its labels cannot be built: .* say where it is: --labels PATH"):
+        reproduce(run_id)
+    assert reproduce(run_id, labels=tmp_path / "moved.csv").same
+    table.assign(label=1 - table["label"]).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(DataError, match="the log is the same, but its labels are not"):
+        reproduce(run_id)
 
 
 def test_what_is_no_final_model_is_refused(trained: Trained) -> None:

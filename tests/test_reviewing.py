@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from training.desk import VIEWS
 from training.registry import promote
 from training.tracking import Tracker
 from training.train import TrainResult
@@ -16,8 +17,9 @@ from training.train import TrainResult
 Trained = tuple[Path, TrainResult]
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "reviewing.md").read_text(encoding="utf-8")
 NAMED = set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)))
-ELSEWHERE = {"pictures/learning.png", "comparisons.csv"}  # of models in epochs, and with twins: test_train_companions
-IS_FILE = re.compile(r"[\w/]+\.(csv|json|md|png|txt)")
+# Of models in epochs, and with twins: test_train_companions; of a candidate beside a champion: test_desk.
+ELSEWHERE = {"pictures/learning.png", "comparisons.csv", "comparison/with_champion.html"}
+IS_FILE = re.compile(r"[\w/]+\.(csv|json|md|png|txt|html)")
 IS_METRIC = re.compile(r"(test|validation|fold)_[a-z_]+|fit_seconds|rows_per_second")
 IN_WORDS = {
     "this type", "train", "test", "model", "baseline", "twin", "probe", "rfm", "recency", "base_rate", "said",
@@ -106,6 +108,13 @@ def test_tables_lie_side_by_side(trained: Trained) -> None:
     assert set(table["run_id"]) == set(run_ids)
     assert {"tenure", "segment", "value", "channel"} <= set(table["kind"])
     assert isinstance(table, pd.DataFrame)
+
+
+def test_every_view_that_it_names_is_there() -> None:
+    """What each shows, test_browser_mlflow sees in a browser."""
+    named = set(re.findall(r"Views → \*([^*]+)\*", TEXT))
+    assert len(named) >= 6
+    assert named <= {view.name for view in VIEWS}
 
 
 def test_no_name_in_the_document_is_left_unchecked() -> None:

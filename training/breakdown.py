@@ -43,6 +43,9 @@ def by_slice(
     Returns:
         A row for each value that occurs, sorted: `slice`, `n_rows`, `n_positives`, `n_customers`, `base_rate`,
         `mean_prediction`, the metrics and their intervals; NaN where the slice does not define one.
+
+    Raises:
+        DataError: arrays of different lengths.
     """
     labels, scores, who = np.asarray(y), np.asarray(p), np.asarray(customers)
     codes, names = pd.factorize(pd.Series(np.asarray(slices).reshape(-1)), sort=True)
@@ -144,6 +147,9 @@ def base_rate_shift(
         customers_test: (m,) the same identifiers as in train where the customer is the same.
         n_boot: replicates.
         seed: of the resampling.
+
+    Raises:
+        DataError: arrays of different lengths.
     """
     train, test = check_labels(y_train), check_labels(y_test)
     both = np.concatenate([np.asarray(customers_train, dtype=object), np.asarray(customers_test, dtype=object)])

@@ -212,10 +212,11 @@ def _put_together(desk: Desk, out: Path, in_order: bool) -> None:
         tables = iter([whole])
     else:
         tables = (pq.read_table(part) for part in parts)
-    write_whole(out, lambda path: _write_tables(tables, path, is_csv=out.suffix == ".csv"))
+    write_whole(out, lambda path: write_tables(tables, path, is_csv=out.suffix == ".csv"))
 
 
-def _write_tables(tables: Any, path: Path, is_csv: bool) -> None:
+def write_tables(tables: Any, path: Path, is_csv: bool) -> None:
+    """Write tables of one schema, one after the other, into one file."""
     first = next(tables).replace_schema_metadata(None)
     if is_csv:
         first.to_pandas().to_csv(path, index=False)

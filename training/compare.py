@@ -18,21 +18,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from mlflow import MlflowClient
 from mlflow.entities import Run
 from rich.console import Console
 
 from features.errors import DataError
-from features.labels import DAY_US
 from features.snapshots import Snapshots
 from features.sources import load_journeys
 from models.packaged import Scorer
-from models.segment_profiles import row_figures
-from training.breakdown import by_slice
-from training.customer_groups import QUARTERS, quarters
-from training.evaluation import paired_bootstrap
+from training.customer_groups import FEWEST_EACH, customer_slices
+from training.evaluation import evaluate, paired_bootstrap
 from training.map_html import Column, escape, table
 from training.map_page import shell
 from training.map_parts import Part
+from training.model_card import FIGURES
 from training.progress import stage
 from training.promotion import change as changed
 from training.promotion import change_sentence
@@ -47,6 +46,32 @@ MADE_BY = {
 }  # fmt: skip
 
 
+SLICE_COLUMNS = ("slice", "rows", "first", "second", "difference", "difference_low", "difference_high")
+DIFFERENCE_COLUMNS = ("metric", "difference", "difference_low", "difference_high", "said")
+N_BOOT_SLICE = 300
+
+
+@dataclass(frozen=True)
+class SameRows:
+    """Rows that two models have scored.
+
+    Attributes:
+        snapshots: (n,) the rows.
+        y: (n,) labels.
+        p: (n,) probabilities by the first.
+        q: (n,) probabilities by the second.
+        said: which rows they are.
+        seed: of the resampling.
+    """
+
+    snapshots: Snapshots
+    y: npt.NDArray[np.int8]
+    p: npt.NDArray[np.float64]
+    q: npt.NDArray[np.float64]
+    said: str
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class Compared:
     """What two models have in common, and what not.
@@ -57,11 +82,12 @@ class Compared:
         metrics: a row a metric and split: `split, metric, first, first_low, first_high, second, …` as recorded.
         difference: a row a metric: `metric, difference, difference_low, difference_high, said` on the same rows;
             empty where there are none.
-        slices: a row a slice: `slice, rows, first, second`, AUROC on the same rows.
+        slices: a row a slice: `slice, rows, first, second`, AUROC on the same rows, and `difference` with interval.
         differs: a row a parameter or circumstance that is not the same: `what, first, second`.
         rows: which rows they were compared on, or why on none.
         verdict: one sentence.
         change: what would be different for those who act on the scores, if the second gave way to the first.
+        called: what to call the two: model and version, or model and run.
     """
 
     names: tuple[str, str]
@@ -73,6 +99,7 @@ class Compared:
     rows: str
     verdict: str
     change: str = ""
+    called: tuple[str, str] = ("first", "second")
 
 
 def compare(first: str, second: str, *, progress: Console | None = None, n_boot: int = 2000) -> Compared:
@@ -90,11 +117,36 @@ def compare(first: str, second: str, *, progress: Console | None = None, n_boot:
     """
     client = connect()
     models = resolve(first, client), resolve(second, client)
-    runs = client.get_run(models[0].run_id), client.get_run(models[1].run_id)
     _same_task(models)
-    difference, slices, rows, change = _on_the_same_rows(models, progress, n_boot)
+    try:
+        same = _read_and_score(models, progress)
+    except DataError as error:
+        return side_by_side((first, second), models, f"They were not compared: {error}", client)
+    return side_by_side((first, second), models, same, client, n_boot=n_boot)
+
+
+def side_by_side(
+    names: tuple[str, str],
+    models: tuple[ResolvedModel, ResolvedModel],
+    same: SameRows | str,
+    client: MlflowClient,
+    *,
+    n_boot: int = 2000,
+) -> Compared:
+    """Compare two models on rows that are scored already.
+
+    Args:
+        names: how the two were asked for.
+        models: the two.
+        same: the rows and both models' answers, or why there are none.
+        client: of the store.
+        n_boot: replicates of the paired bootstrap.
+    """
+    runs = client.get_run(models[0].run_id), client.get_run(models[1].run_id)
+    rows = same if isinstance(same, str) else same.said
+    difference, slices, change = _empty() if isinstance(same, str) else _on_the_same_rows(same, n_boot)
     return Compared(
-        names=(first, second),
+        names=names,
         uris=(models[0].uri, models[1].uri),
         metrics=_recorded(runs),
         difference=difference,
@@ -103,7 +155,18 @@ def compare(first: str, second: str, *, progress: Console | None = None, n_boot:
         rows=rows,
         verdict=_verdict(difference, rows),
         change=change,
+        called=_called(names, runs),
     )
+
+
+def _called(names: tuple[str, str], runs: tuple[Run, Run]) -> tuple[str, str]:
+    """The names of the two runs, and where they are the same, what tells them apart."""
+    own = tuple(str(run.info.run_name) for run in runs)
+    told = [name.removeprefix("models:/") for name in names]
+    shown = [f"{one} ({asked})" if "@" in asked or "/" in asked else one for one, asked in zip(own, told, strict=True)]
+    if shown[0] == shown[1]:
+        shown = [f"{one} ({run.info.run_id[:8]})" for one, run in zip(own, runs, strict=True)]
+    return shown[0], shown[1]
 
 
 def _same_task(models: tuple[ResolvedModel, ResolvedModel]) -> None:
@@ -139,24 +202,26 @@ def _circumstances(tags: Mapping[str, str]) -> dict[str, str]:
     return {said: str(tags[tag])[:16] for tag, said in MADE_BY.items() if tags.get(tag)}
 
 
-def _on_the_same_rows(
-    models: tuple[ResolvedModel, ResolvedModel], progress: Console | None, n_boot: int
-) -> tuple[pd.DataFrame, pd.DataFrame, str, str]:
+def _read_and_score(models: tuple[ResolvedModel, ResolvedModel], progress: Console | None) -> SameRows:
     experiment = experiment_of(models[0])
-    empty = pd.DataFrame(columns=["metric", "difference", "difference_low", "difference_high", "said"])
-    try:
-        with stage(progress, f"Reading {experiment.events.path}"):
-            journeys = load_journeys(experiment.events)
-        snapshots, y, said = comparison_snapshots(experiment, journeys, list(models))
-    except DataError as error:
-        return empty, pd.DataFrame(columns=["slice", "rows", "first", "second"]), f"They were not compared: {error}", ""
+    with stage(progress, f"Reading {experiment.events.path}"):
+        journeys = load_journeys(experiment.events)
+    snapshots, y, said = comparison_snapshots(experiment, journeys, list(models))
     with stage(progress, f"Scoring {len(snapshots):,} rows with both"):
         p, q = (Scorer.load(model.folder).probabilities(snapshots) for model in models)
-    customers = snapshots.customer_ids
-    paired = paired_bootstrap(y, p, q, customers, n_boot=n_boot, seed=experiment.seed)
+    return SameRows(snapshots, y, p, q, said, experiment.seed)
+
+
+def _empty() -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS)), pd.DataFrame(columns=list(SLICE_COLUMNS)), ""
+
+
+def _on_the_same_rows(same: SameRows, n_boot: int) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    customers = same.snapshots.customer_ids
+    paired = paired_bootstrap(same.y, same.p, same.q, customers, n_boot=n_boot, seed=same.seed)
     rows = [_difference(metric, paired) for metric in SHOWN if f"{metric}_difference" in paired]
-    slices = _by_slices(snapshots, y, p, q)
-    return pd.DataFrame(rows, columns=empty.columns), slices, said, change_sentence(changed(p, q))
+    slices = _by_slices(same.snapshots, same.y, same.p, same.q)
+    return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS)), slices, change_sentence(changed(same.p, same.q))
 
 
 def _difference(metric: str, paired: Mapping[str, float]) -> dict[str, Any]:
@@ -170,20 +235,26 @@ def _difference(metric: str, paired: Mapping[str, float]) -> dict[str, Any]:
 def _by_slices(
     snapshots: Snapshots, y: npt.NDArray[np.int8], p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]
 ) -> pd.DataFrame:
-    """AUROC of both for quarters of tenure and of value: on which customers does which one fail?"""
-    first = snapshots.journeys.t[snapshots.start]
-    tenure = (snapshots.cutoff - first) / DAY_US
-    figures = {"known for": (tenure, "days"), "value": (row_figures(snapshots).value, "")}
-    parts = []
-    for name, (values, unit) in figures.items():
-        if np.isnan(values).all() or len(np.unique(values)) < QUARTERS:
-            continue
-        label = quarters(values, unit)
-        label = np.array([f"{name}: {text}" for text in label], dtype=object)
-        one, other = (by_slice(y, each, snapshots.customer_ids, label, n_boot=0) for each in (p, q))
-        joined = one[["slice", "n_rows", "auroc"]].merge(other[["slice", "auroc"]], on="slice")
-        parts.append(joined.set_axis(["slice", "rows", "first", "second"], axis=1))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["slice", "rows", "first", "second"])
+    """AUROC of both on each kind of customer, and the paired difference: on which customers does which one fail?"""
+    rows = []
+    for kind, groups in customer_slices(snapshots, snapshots).items():
+        for group in sorted(set(groups)):
+            own = groups == group
+            row = {"slice": f"{kind}: {group}", "rows": int(own.sum())}
+            if FEWEST_EACH <= y[own].sum() <= own.sum() - FEWEST_EACH:
+                row |= _on_slice(y[own], p[own], q[own], snapshots.customer_ids[own])
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(SLICE_COLUMNS))
+
+
+def _on_slice(
+    y: npt.NDArray[np.int8], p: npt.NDArray[np.float64], q: npt.NDArray[np.float64], customers: npt.NDArray[Any]
+) -> dict[str, float]:
+    one, other = (evaluate(y, each, customers, n_boot=0)["auroc"] for each in (p, q))
+    paired = paired_bootstrap(y, p, q, customers, n_boot=N_BOOT_SLICE)
+    return {"first": one, "second": other} | {
+        f"difference{end}": paired[f"auroc_difference{end}"] for end in ("", "_low", "_high")
+    }
 
 
 def _verdict(difference: pd.DataFrame, rows: str) -> str:
@@ -196,7 +267,7 @@ def _verdict(difference: pd.DataFrame, rows: str) -> str:
     return f"On the same rows, {'; '.join(told)}."
 
 
-SIDES = (Column("first", "First", "fine"), Column("second", "Second", "fine"))
+WIDTH, LABEL, ROW, VALUE = 740, 150, 30, 80  # of the picture, px
 
 
 def write_comparison(found: Compared, path: Path) -> Path:
@@ -206,23 +277,82 @@ def write_comparison(found: Compared, path: Path) -> Path:
         found: by `compare`.
         path: of the HTML file.
     """
-    named = f"<p>First: {escape(found.names[0])}. Second: {escape(found.names[1])}. {escape(found.rows)}</p>"
-    verdict = f"<p><strong>{escape(found.verdict)}</strong></p><p>{escape(found.change)}</p>"
-    header = f"<header><h1>Two models side by side</h1>{named}{verdict}</header>"
-    whose = (Column("difference", "First − second", "fine"), Column("said", "In words", "said"))
-    parts = [
-        Part("same", "On the same rows", "Intervals are 95 %, customers drawn together for both.", table(
-            found.difference, (Column("metric", "Metric", "name"), *whose), "Paired differences.")),
-        Part("metrics", "As recorded in MLflow", "", table(
-            found.metrics, (Column("metric", "Metric", "name"), Column("split", "Rows", "text"), *SIDES),
-            "With 95 % intervals.")),
-        Part("slices", "Kinds of customers", "AUROC on the same rows.", table(
-            found.slices, (Column("slice", "Customers", "name"), Column("rows", "Rows"), *SIDES),
-            "Quarters of tenure and of value.")),
-        Part("differs", "What is not the same", "", table(
-            found.differs, (Column("what", "What", "name"), Column("first", "First", "text"),
-            Column("second", "Second", "text")), "Parameters, data and code.")),
-    ]  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(shell("Two models side by side", header, parts), encoding="utf-8")
+    title = f"Side by side: {' and '.join(found.called)}"
+    path.write_text(shell(title, _header(found, title), _parts(found)), encoding="utf-8")
     return path
+
+
+def _header(found: Compared, title: str) -> str:
+    named = "".join(
+        f"<div><dt>{side}</dt><dd>{escape(called)}<small>{escape(uri)}</small></dd></div>"
+        for side, called, uri in zip(("First", "Second"), found.called, found.uris, strict=True)
+    )
+    lead = f"<p><strong>{escape(found.verdict)}</strong></p><p>{escape(found.rows)}</p>"
+    change = f"<p>{escape(found.change)}</p>" if found.change else ""
+    return f'<header><h1>{escape(title)}</h1><dl class="facts">{named}</dl>{lead}{change}</header>'
+
+
+def _parts(found: Compared) -> list[Part]:
+    said = {metric: FIGURES.get(metric, metric) for metric in (*found.difference["metric"], *found.metrics["metric"])}
+    difference, metrics = (
+        frame.assign(metric=frame["metric"].map(said)) for frame in (found.difference, found.metrics)
+    )
+    first, second = found.called
+    whose = Column("difference", "First − second", "fine")
+    sides = (Column("first", f"First: {first}", "fine"), Column("second", f"Second: {second}", "fine"))
+    words = (Column("first", first, "text"), Column("second", second, "text"))
+    named, in_words = Column("metric", "Metric", "name"), Column("said", "In words", "said")
+    how = (
+        "To the right of the line the first is better, to the left the second. Intervals are 95 %, the same customers "
+        "drawn for both; where one crosses the line, which is better is not sure."
+    )
+    told = found.slices.dropna(subset=["first"])
+    slices = "AUROC on the same rows; 95 % intervals, each by itself: of twenty kinds one is off by chance."
+    return [
+        Part("same", "On the same rows", how, _forest(found.difference, said) + table(
+            difference, (named, whose, in_words), "Paired differences.")),
+        Part("slices", "Kinds of customers", slices, table(
+            told, (Column("slice", "Customers", "name"), Column("rows", "Rows"), *sides, whose),
+            f"By tenure, RFM segment, value tier and channel, where {FEWEST_EACH} rows or more had either outcome.")),
+        Part("metrics", "As recorded in MLflow", "Each on the rows of its own training.", table(
+            metrics, (named, Column("split", "Rows", "text"), *sides), "With 95 % intervals.")),
+        Part("differs", "What is not the same", "", table(
+            found.differs, (Column("what", "What", "name"), *words), "Parameters, data and code.")),
+    ]  # fmt: skip
+
+
+def _forest(difference: pd.DataFrame, said: Mapping[str, str]) -> str:
+    """Each paired difference as a dot on its interval, turned so that right is better for the first."""
+    if difference.empty:
+        return ""
+    ends = [f"difference{end}" for end in ("", "_low", "_high")]
+    reach = max(float(np.nanmax(np.abs(difference[ends].to_numpy(np.float64)))), 1e-6)
+    middle, scale = LABEL + (WIDTH - LABEL - VALUE) / 2, (WIDTH - LABEL - VALUE) / 2 / reach
+    height = ROW * len(difference) + 20
+    drawn = [f'<line x1="{middle}" x2="{middle}" y1="0" y2="{height - 20}" stroke="var(--muted)"/>']
+    rows: list[dict[Any, Any]] = difference.to_dict("records")
+    for place, row in enumerate(rows):
+        turned = -1 if row["metric"] in LESS_IS_BETTER else 1
+        dot, low, high = (middle + turned * float(row[end]) * scale for end in ends)
+        drawn.append(_forest_row(ROW * place + ROW / 2, said[row["metric"]], row["difference"], (dot, low, high)))
+    for where, text in ((LABEL, f"−{reach:.3f}"), (middle, "0"), (WIDTH - VALUE, f"+{reach:.3f}")):
+        at = f'x="{where:.0f}" y="{height - 4}" text-anchor="middle"'
+        drawn.append(f'<text {at} font-size="11" fill="var(--muted)">{text}</text>')
+    return (
+        '<div class="roll" role="group" aria-label="A picture, wider than a phone" tabindex="0">'
+        f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" '
+        f'aria-label="Paired differences with their intervals; the table below holds the figures.">'
+        f"{''.join(drawn)}</svg></div>"
+    )
+
+
+def _forest_row(y: float, name: str, value: float, where: tuple[float, float, float]) -> str:
+    dot, low, high = where
+    text = f"{value:+.4f}".replace("-", "−")
+    return (
+        f'<text x="{LABEL - 30}" y="{y + 4}" text-anchor="end" font-size="13" fill="var(--ink)">{escape(name)}</text>'
+        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="var(--accent)" stroke-width="3"/>'
+        f'<circle cx="{dot:.1f}" cy="{y}" r="5.5" fill="var(--accent)"/>'
+        f'<text x="{WIDTH - 4}" y="{y + 4}" text-anchor="end" font-size="13" fill="var(--ink)">{text}</text>'
+    )

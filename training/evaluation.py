@@ -112,7 +112,11 @@ def _checked_scores(p: npt.ArrayLike) -> Floats:
 
 
 def customer_codes(customers: npt.ArrayLike) -> tuple[Ints, int]:
-    """(n,) int64 codes of customers in order of first appearance, and how many there are."""
+    """(n,) int64 codes of customers in order of first appearance, and how many there are.
+
+    Raises:
+        DataError: rows without a customer.
+    """
     codes, names = pd.factorize(np.asarray(customers).reshape(-1))
     if (missing := codes < 0).any():
         raise DataError(f"rows {np.flatnonzero(missing)[:3].tolist()} have no customer: leave them out or name them")

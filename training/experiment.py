@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import pandas as pd
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from features.errors import ConfigError
+from features.errors import ConfigError, no_such, not_there
 from features.journeys import Journeys
 from features.map_settings import MapSettings
 from features.settings import Section, explain, unknown_key
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ChurnTask", "ConversionTask", "Experiment", "LabelsTask", "Models", "Search", "load_experiment"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,62}")
+URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path that only Spark can look into
 PATHS = ("events.path", "events.profile_table.path", "task.path")
 
 
@@ -52,6 +53,10 @@ class Search(Section):
     seed: int | None = None
     jobs: int = Field(default=1, ge=1)
     timeout_s: float | None = Field(default=None, gt=0)
+
+    def of(self, kind: str) -> int:
+        """How many trials the search of a kind has in the end."""
+        return self.trials_of.get(kind, self.trials)
 
 
 class Models(Section):
@@ -74,16 +79,23 @@ class Models(Section):
             if kind in BASELINES:
                 raise ValueError(f"'{kind}' is a baseline and runs in every experiment: leave it out")
             if kind not in SPACES:
-                raise ValueError(f"no model '{kind}' to search; there are {', '.join(SPACES)}")
+                raise ValueError(no_such("model to search", kind, SPACES))
         if not which or len(set(which)) < len(which):
             raise ValueError("name at least one model, and each once")
         return which
 
     @model_validator(mode="after")
     def _settings_of_models(self) -> Self:
+        from models.catalogue import check_settings
+
         for kind in self.settings:
             if kind not in self.which:
                 raise ValueError(f"settings for '{kind}', which is not among the models: {', '.join(self.which)}")
+            try:
+                check_settings(kind, self.settings[kind])
+            except (ConfigError, ValidationError) as error:
+                said = explain(error).strip() if isinstance(error, ValidationError) else str(error)
+                raise ValueError(f"settings.{kind}: {said}") from error
         return self
 
 
@@ -236,7 +248,11 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"No experiment file {file}. The shipped ones are experiments/*.toml.") from error
+        raise ConfigError(f"No experiment file. {not_there(file)}") from error
+    except IsADirectoryError as error:
+        files = sorted(one.name for one in file.glob("*.toml"))
+        said = f"name a file of it: {', '.join(files)}" if files else "it holds no experiment file"
+        raise ConfigError(f"{file} is a folder: {said}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file} cannot be read as TOML: {error}") from error
 
@@ -248,7 +264,7 @@ def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         table: Any = data
         for parent in parents:
             table = table.get(parent) if isinstance(table, dict) else None
-        if isinstance(table, dict) and isinstance(table.get(key), str):
+        if isinstance(table, dict) and isinstance(table.get(key), str) and not URI.match(table[key]):
             table[key] = str((folder / Path(table[key]).expanduser()).resolve())
     return data
 

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,8 @@ class Final:
         folder: `scoring/` inside is the scoring folder.
         validation: (k,) predictions of models of the folds for all check rows, fold by fold.
         test: (m,) predictions for the held-out rows.
-        cost: `fit_seconds` (on all training rows, where that was done in one go), `rows_per_second` scored.
+        cost: `fit_seconds` (on all training rows, where that was done in one go; of what is combined, together),
+            `rows_per_second` scored.
     """
 
     name: str
@@ -137,7 +138,13 @@ class Finals:
         if (there := self._there(about)) is not None:
             return there
         with stage(self.progress, f"Combining {', '.join(combined.of)} as {combined.name}"):
-            return self._keep(about, combined.model, combined.validation)
+            return self._keep(about, combined.model, combined.validation, self._spent_on(combined.of))
+
+    def _spent_on(self, names: Iterable[str]) -> dict[str, float]:
+        """What fitting these took together; nothing where it is not known of one of them."""
+        costs = [Final.load(self.folder / "final" / name).cost for name in names]
+        known = [cost["fit_seconds"] for cost in costs if "fit_seconds" in cost]
+        return {"fit_seconds": sum(known)} if len(known) == len(costs) else {}
 
     def _there(self, about: dict[str, Any]) -> Final | None:
         """The one kept before, unless its settings have changed: a search that went on may have found better ones."""

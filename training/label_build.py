@@ -14,7 +14,7 @@ from features.journeys import Journeys
 from features.label_tables import check_label_table, read_label_table
 from features.labels import DAY_US, as_text, churn_labels, conversion_labels, log_end_us, log_start_us
 from features.moments import microseconds
-from features.slices import moment_for_share
+from features.slices import moment_from_counts
 from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, LabelsTask, Task, moments
 
 Int64s = npt.NDArray[np.int64]
@@ -47,26 +47,33 @@ def build_labels(
             without rows, too little data (the last not with `allow_small`, as long as both labels occur).
     """
     if not allow_small:
-        _require_history(task, journeys)
+        require_history(task, log_start_us(journeys), log_end_us(journeys, task.observed_until))
     if isinstance(task, LabelsTask):
         build = _from_table(task, journeys)
     elif isinstance(task, ConversionTask) and isinstance(task.cutoffs, Ages):
         build = _from_ages(task, task.cutoffs, journeys)
     else:
         build = _from_cutoffs(task, journeys)
-    _require_order(build.table, task.horizon_days)
-    _require_both_labels(build.table, 1 if allow_small else min_class_count)
+    cutoff, is_test = microseconds(build.table["cutoff"]), (build.table["split"] == "test").to_numpy()
+    counts = label_counts(cutoff, is_test, (build.table["label"] == 1).to_numpy())
+    require_labels(counts, task.horizon_days, 1 if allow_small else min_class_count)
     return build
 
 
-def _from_cutoffs(task: ChurnTask | ConversionTask, journeys: Journeys) -> LabelBuild:
+def cutoffs_of(task: ChurnTask | ConversionTask, start: int, end: int) -> tuple[Int64s, Int64s, tuple[str, ...]]:
+    """Training and test cutoffs (µs) of a log that is observed from `start` to `end`, and what there is to say."""
     if isinstance(task.cutoffs, Dates):
         train, test = (microseconds(moments(given)) for given in (task.cutoffs.train, task.cutoffs.test))
         notes: tuple[str, ...] = ()
     else:
         counted = task.cutoffs if isinstance(task.cutoffs, Counted) else Counted()
-        train, test, notes = counted_cutoffs(task, counted, journeys)
+        train, test, notes = counted_cutoffs(task, counted, start, end)
     _require_closed(train, test, task.horizon_days)
+    return train, test, notes
+
+
+def _from_cutoffs(task: ChurnTask | ConversionTask, journeys: Journeys) -> LabelBuild:
+    train, test, notes = cutoffs_of(task, log_start_us(journeys), log_end_us(journeys, task.observed_until))
     table = _labels(task, journeys, np.concatenate((train, test)))
     is_test = np.isin(microseconds(table["cutoff"]), test)
     return LabelBuild(table.assign(split=np.where(is_test, "test", "train")), notes)
@@ -85,10 +92,13 @@ def _labels(task: ChurnTask | ConversionTask, journeys: Journeys, cutoffs: Int64
 
 
 def counted_cutoffs(
-    task: ChurnTask | ConversionTask, counted: Counted, journeys: Journeys
+    task: ChurnTask | ConversionTask, counted: Counted, start: int, end: int
 ) -> tuple[Int64s, Int64s, tuple[str, ...]]:
-    """Training and test cutoffs counted back from the log's end (µs, rising), and what there is to say."""
-    start, end = log_start_us(journeys), log_end_us(journeys, task.observed_until)
+    """Training and test cutoffs counted back from the log's end (µs, rising), and what there is to say.
+
+    Raises:
+        DataError: the log is too short for a test and a training cutoff.
+    """
     horizon, step = round(task.horizon_days * DAY_US), round(counted.every_days * DAY_US)
     last_test = end - horizon
     if task.horizon_days >= 1:
@@ -144,19 +154,67 @@ def _parted(
 ) -> LabelBuild:
     """Train and test by moments; rows whose window reaches from one into the other belong to neither."""
     cutoff = microseconds(table["cutoff"])
-    closes = cutoff + round(horizon_days * DAY_US)
-    notes = []
-    if test_from is None and train_until is None and len(table):
-        border = moment_for_share(cutoff, test_share)
-        notes.append(f"test rows start at {as_text(border)}, which makes them {(cutoff >= border).mean():.0%} of all")
-    else:
-        border = int(microseconds(test_from or train_until or 0))
-    train = closes <= (border if train_until is None else int(microseconds(train_until)))
-    test = (cutoff >= border) & (True if test_until is None else closes <= int(microseconds(test_until)))
+    borders, notes = borders_of(*np.unique(cutoff, return_counts=True), test_share, train_until, test_from, test_until)
+    train, test = borders.sides(cutoff, round(horizon_days * DAY_US))
     if between := int((~train & ~test).sum()):
-        notes.append(f"{between:,} rows left out: their window reaches over the border between train and test")
+        notes.append(left_out(between))
     table = table.assign(split=np.where(test, "test", "train"))
     return LabelBuild(table[train | test].reset_index(drop=True), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Borders:
+    """Where train ends and test begins, µs.
+
+    Attributes:
+        train_until: training labels close by then.
+        test_from: test cutoffs lie from there on.
+        test_until: test labels close by then; None for the log's end.
+    """
+
+    train_until: int
+    test_from: int
+    test_until: int | None = None
+
+    def sides(self, cutoff: Int64s, horizon_us: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """(n,) which rows are train, which are test; some are neither."""
+        closes = cutoff + horizon_us
+        test = cutoff >= self.test_from
+        return closes <= self.train_until, test if self.test_until is None else test & (closes <= self.test_until)
+
+
+def borders_of(
+    moments_: Int64s,
+    counts: Int64s,
+    test_share: float,
+    train_until: datetime | None,
+    test_from: datetime | None,
+    test_until: datetime | None,
+) -> tuple[Borders, list[str]]:
+    """The borders that were asked for, or those that make `test_share` of the rows test rows, and what to say.
+
+    Args:
+        moments_: (k,) the distinct cutoffs, µs, rising.
+        counts: (k,) how many rows have each.
+        test_share: of the rows.
+        train_until: as asked for.
+        test_from: the same.
+        test_until: the same.
+    """
+    notes = []
+    if test_from is None and train_until is None and len(moments_):
+        border = moment_from_counts(moments_, counts, test_share)
+        share = counts[moments_ >= border].sum() / counts.sum()
+        notes.append(f"test rows start at {as_text(border)}, which makes them {share:.0%} of all")
+    else:
+        border = int(microseconds(test_from or train_until or 0))
+    until = border if train_until is None else int(microseconds(train_until))
+    return Borders(until, border, None if test_until is None else int(microseconds(test_until))), notes
+
+
+def left_out(rows: int) -> str:
+    """What is said about rows that are neither train nor test."""
+    return f"{rows:,} rows left out: their window reaches over the border between train and test"
 
 
 def _require_closed(train: Int64s, test: Int64s, horizon_days: float) -> None:
@@ -169,20 +227,59 @@ def _require_closed(train: Int64s, test: Int64s, horizon_days: float) -> None:
         )
 
 
-def _require_order(table: pd.DataFrame, horizon_days: float) -> None:
-    cutoff, is_test = microseconds(table["cutoff"]), (table["split"] == "test").to_numpy()
-    for split, rows in (("training", ~is_test), ("test", is_test)):
-        if not rows.any():
-            have = f" (from {as_text(cutoff.min())} to {as_text(cutoff.max())})" if len(table) else ""
+@dataclass(frozen=True)
+class LabelCounts:
+    """What the checks of a label table look at; those of parts merge (`features.parts.merged`).
+
+    Attributes:
+        rows: labelled snapshots.
+        positives, negatives: of the training rows.
+        train, test: first and last cutoff, µs; None where there is none.
+    """
+
+    rows: int
+    positives: int
+    negatives: int
+    train: tuple[int, int] | None
+    test: tuple[int, int] | None
+
+    def __add__(self, other: LabelCounts) -> LabelCounts:
+        return LabelCounts(
+            self.rows + other.rows, self.positives + other.positives, self.negatives + other.negatives,
+            _both_spans(self.train, other.train), _both_spans(self.test, other.test),
+        )  # fmt: skip
+
+
+def _both_spans(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int, int] | None:
+    return (min(a[0], b[0]), max(a[1], b[1])) if a and b else a or b
+
+
+def label_counts(cutoff: Int64s, is_test: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]) -> LabelCounts:
+    """Of labelled rows: (n,) cutoffs in µs, which are test rows, which are positive."""
+    spans = [(int(one.min()), int(one.max())) if len(one) else None for one in (cutoff[~is_test], cutoff[is_test])]
+    hits = int(positive[~is_test].sum())
+    return LabelCounts(len(cutoff), hits, int((~is_test).sum()) - hits, *spans)
+
+
+def require_labels(counts: LabelCounts, horizon_days: float, fewest: int) -> None:
+    """Raise a `DataError` unless there are training rows before test rows, and enough of both labels."""
+    spans = [span for span in (counts.train, counts.test) if span]
+    for split, span in (("training", counts.train), ("test", counts.test)):
+        if span is None:
+            first, last = (min(one[0] for one in spans), max(one[1] for one in spans)) if spans else (0, 0)
+            have = f" (from {as_text(first)} to {as_text(last)})" if spans else ""
             raise DataError(
-                f"There is no {split} row among {len(table):,} labelled snapshots{have}. "
+                f"There is no {split} row among {counts.rows:,} labelled snapshots{have}. "
                 "Check the cutoffs against the log's first and last event, and the horizon."
             )
-    _require_closed(cutoff[~is_test], cutoff[is_test], horizon_days)
+    assert counts.train
+    assert counts.test
+    _require_closed(np.array(counts.train), np.array(counts.test), horizon_days)
+    _require_both_labels(counts.positives, counts.negatives, fewest)
 
 
-def _require_history(task: Task, journeys: Journeys) -> None:
-    start, end = log_start_us(journeys), log_end_us(journeys, task.observed_until)
+def require_history(task: Task, start: int, end: int) -> None:
+    """Raise a `DataError` where a log from `start` to `end` (µs) is shorter than a look-back and a horizon."""
     history, needed = (end - start) / DAY_US, task.look_back_days + task.horizon_days
     if history < needed:
         raise DataError(
@@ -192,12 +289,10 @@ def _require_history(task: Task, journeys: Journeys) -> None:
         )
 
 
-def _require_both_labels(table: pd.DataFrame, fewest: int) -> None:
-    train = table.loc[table["split"] == "train", "label"]
-    positives, negatives = int((train == 1).sum()), int((train == 0).sum())
+def _require_both_labels(positives: int, negatives: int, fewest: int) -> None:
     if min(positives, negatives) >= fewest:
         return
-    figures = f"{positives:,} positives and {negatives:,} negatives in {len(train):,} training rows"
+    figures = f"{positives:,} positives and {negatives:,} negatives in {positives + negatives:,} training rows"
     if min(positives, negatives) == 0:
         raise DataError(f"All training labels are equal: {figures}. There is nothing to tell apart.")
     raise DataError(

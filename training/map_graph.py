@@ -60,10 +60,15 @@ class Placed:
 
 
 def main_moves(transitions: pd.DataFrame, most: int = MOST_NODES) -> pd.DataFrame:
-    """The moves among the touchpoints that are moved to most, as text."""
+    """The moves among the touchpoints that are moved to most, as text; where journeys begin and end belongs to them."""
     moves = transitions.assign(source=transitions["source"].astype(str), target=transitions["target"].astype(str))
     into = moves[~moves["target"].isin([START, END])].groupby("target", sort=False)["count"].sum()
     kept = {*into.sort_values(ascending=False, kind="stable").index[:most], START, END}
+    often = moves.sort_values("count", ascending=False, kind="stable")
+    kept |= {
+        *often.loc[often["source"] == START, "target"].head(1),
+        *often.loc[often["target"] == END, "source"].head(1),
+    }
     return moves[moves["source"].isin(kept) & moves["target"].isin(kept)].sort_values("count", ascending=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -55,16 +56,26 @@ def converted(journeys: Journeys, settings: MapSettings, start: Any = None, end:
     Raises:
         ConfigError: no goals, or nobody on one of the two sides.
     """
-    if not settings.goals:
-        raise ConfigError("--group converted needs a goal: add --goal TOUCHPOINT, or goals under [map] in the file.")
+    require_goals(settings)
     chosen = select(journeys, None, start, end)
     first, _ = chosen.goals(wanted(chosen.touchpoint.names, settings.goals))
     flags = np.zeros(journeys.n_customers, bool)
     flags[chosen.customer] = first >= 0
-    if (first >= 0).all() or (first < 0).all():
-        who = "Everybody" if len(first) and first[0] >= 0 else "Nobody"
-        raise ConfigError(f"{who} reached {' or '.join(settings.goals)}: there are no two groups to compare.")
+    require_two(settings, int((first >= 0).sum()), len(first))
     return flags
+
+
+def require_goals(settings: MapSettings) -> None:
+    """Raise a `ConfigError` where no goal is named."""
+    if not settings.goals:
+        raise ConfigError("--group converted needs a goal: add --goal TOUCHPOINT, or goals under [map] in the file.")
+
+
+def require_two(settings: MapSettings, reached: int, of: int) -> None:
+    """Raise a `ConfigError` where everybody or nobody reached a goal."""
+    if reached in (0, of):
+        who = "Everybody" if reached else "Nobody"
+        raise ConfigError(f"{who} reached {' or '.join(settings.goals)}: there are no two groups to compare.")
 
 
 def by_value(journeys: Journeys, column: str, value: str) -> Flags:
@@ -73,24 +84,43 @@ def by_value(journeys: Journeys, column: str, value: str) -> Flags:
     Raises:
         ConfigError: the log has no such column or value, or nobody else has another.
     """
-    if column not in journeys.categories:
-        there = ", ".join(journeys.categories)
-        hint = _nearest(column, list(journeys.categories))
+    code = code_of({name: one.names for name, one in journeys.categories.items()}, column, value)
+    flags: Flags = last_known(journeys, journeys.categories[column].codes) == code
+    require_both(column, value, int(flags.sum()), len(flags))
+    return flags
+
+
+def code_of(names: Mapping[str, tuple[str, ...]], column: str, value: str) -> int:
+    """The code of a value.
+
+    Args:
+        names: of the log's categorical columns.
+        column: one of them.
+        value: one of its values.
+
+    Raises:
+        ConfigError: the log has no such column or value.
+    """
+    if column not in names:
+        hint = _nearest(column, list(names))
         raise ConfigError(
-            f"--group {column}={value}: the log has no column '{column}' of names.{hint} There are: {there}"
+            f"--group {column}={value}: the log has no column '{column}' of names.{hint} There are: {', '.join(names)}"
         )
-    category = journeys.categories[column]
-    if value not in category.names:
-        some = ", ".join(sorted(category.names)[:12]) + (", …" if len(category.names) > 12 else "")
-        hint = _nearest(value, list(category.names))
+    known = names[column]
+    if value not in known:
+        some = ", ".join(sorted(known)[:12]) + (", …" if len(known) > 12 else "")
+        hint = _nearest(value, list(known))
         raise ConfigError(f"--group {column}={value}: nobody has this {column}.{hint} There are: {some}")
-    flags: Flags = _last_known(journeys, category.codes) == category.names.index(value)
-    if not flags.any() or flags.all():
-        whose = "everybody's" if flags.all() else "nobody's"
+    return known.index(value)
+
+
+def require_both(column: str, value: str, with_it: int, of: int) -> None:
+    """Raise a `ConfigError` where a value is everybody's or nobody's."""
+    if with_it in (0, of):
+        whose = "everybody's" if with_it else "nobody's"
         raise ConfigError(
             f"--group {column}={value}: it is {whose} last {column}, so there are no two groups to compare."
         )
-    return flags
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -98,7 +128,7 @@ def _nearest(name: str, known: list[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def _last_known(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def last_known(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """(n_customers,) the last code that is not missing, -1 where there is none."""
     places = np.flatnonzero(codes >= 0)
     owner = np.searchsorted(journeys.offsets, places, side="right") - 1
@@ -108,6 +138,25 @@ def _last_known(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray
 
 
 def _periods(journeys: Journeys, settings: MapSettings, group: str, start: Any, end: Any) -> MapComparison:
+    moment = moment_of(group, int(journeys.t.min()), int(journeys.t.max()), start, end)
+    both = [journey_map(journeys, settings, start=one, end=other) for one, other in ((start, moment), (moment, end))]
+    shared = _in_both(journeys, start, moment, end)
+    return compare_maps(both[0], both[1], period_names(moment), shared=shared)
+
+
+def moment_of(group: str, first_us: int, last_us: int, start: Any, end: Any) -> pd.Timestamp:
+    """The moment that `--group` names.
+
+    Args:
+        group: a date.
+        first_us: the log's first event.
+        last_us: its last.
+        start: of the map.
+        end: of the map.
+
+    Raises:
+        ConfigError: no date, or none between the others.
+    """
     try:
         moment = pd.Timestamp(group)
     except ValueError as error:
@@ -115,15 +164,18 @@ def _periods(journeys: Journeys, settings: MapSettings, group: str, start: Any, 
     if pd.isna(moment):
         raise ConfigError(f"--group {group} names no groups: {HOW}.")
     moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
-    first, last = (pd.Timestamp(int(edge), unit="us") for edge in (journeys.t.min(), journeys.t.max()))
+    first, last = (pd.Timestamp(edge, unit="us") for edge in (first_us, last_us))
     since, until = (first if start is None else start), (last if end is None else end)
     if not since < moment <= until:
         raise ConfigError(
             f"--group {group} is not between {since:%Y-%m-%d} and {until:%Y-%m-%d}: one side has no events."
         )
-    both = [journey_map(journeys, settings, start=one, end=other) for one, other in ((start, moment), (moment, end))]
-    shared = _in_both(journeys, start, moment, end)
-    return compare_maps(both[0], both[1], (f"before {moment:%Y-%m-%d}", f"from {moment:%Y-%m-%d} on"), shared=shared)
+    return moment
+
+
+def period_names(moment: pd.Timestamp) -> tuple[str, str]:
+    """What the two sides of a moment are called."""
+    return f"before {moment:%Y-%m-%d}", f"from {moment:%Y-%m-%d} on"
 
 
 def _in_both(journeys: Journeys, start: Any, moment: Any, end: Any) -> int:

@@ -138,7 +138,7 @@ def chance(value: float) -> str:
 
 def number(value: float) -> str:
     """A number with one or two digits after the point."""
-    return UNKNOWN if not math.isfinite(value) else f"{value:,.{1 if abs(value) >= 10 else 2}f}"
+    return UNKNOWN if not math.isfinite(value) else f"{value:,.{1 if abs(value) >= 10 else 2}f}".replace("-", "−")
 
 
 def fine(value: float) -> str:

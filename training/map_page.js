@@ -133,6 +133,10 @@
   }
 
   const begin = async () => {
+    if (!Object.keys(figures).length) {
+      document.documentElement.dataset.drawn = "yes";
+      return;
+    }
     if (!("DecompressionStream" in window)) {
       tell("This browser is too old to unpack the pictures. The tables of this page hold the same figures.");
       return;

@@ -103,7 +103,8 @@ def figure_html(figure: MapFigure) -> str:
     says, tall = html.escape(figure.says, quote=True), figure.wide["layout"]["height"]
     return (
         f"<figure>{_slider(figure)}{f'<ul class=key>{key}</ul>' if key else ''}"
-        f'<div class="roll"><div class="canvas waiting" role="img" aria-label="{says}" data-figure="{figure.name}" '
+        f'<div class="roll" role="group" aria-label="A picture, wider than a phone" tabindex="0">'
+        f'<div class="canvas waiting" role="img" aria-label="{says}" data-figure="{figure.name}" '
         f'style="min-height:{tall}px">{WAITING}</div></div></figure>'
     )
 

@@ -24,8 +24,22 @@ def flows(frame: pd.DataFrame, said: str) -> Figure:
         frame: `step, source, target, customers`.
         said: which rows it is about.
     """
-    shown = frame[frame["step"] < STEPS]
     figure, axes = paper("Step by step: which way customers go", said, height=6.0)
+    draw_flows(axes, frame)
+    return figure
+
+
+def draw_flows(axes: Axes, frame: pd.DataFrame, steps: int = STEPS, ink: str = INK, size_pt: float = 7.5) -> None:
+    """The same on axes of a larger picture.
+
+    Args:
+        axes: to draw on; they lose their frame.
+        frame: `step, source, target, customers`.
+        steps: how many.
+        ink: colour of the names.
+        size_pt: size of the names, points.
+    """
+    shown = frame[frame["step"] < steps]
     size = _sizes(shown)
     colour = _colours(size)
     top = _tops(size)
@@ -38,10 +52,9 @@ def flows(frame: pd.DataFrame, said: str) -> Figure:
         left[b] -= n
     for node, n in size.items():
         axes.fill_between([node[0], node[0] + BAR], top[node] - n, top[node], color=colour[node[1]], linewidth=0)
-    _names(axes, size, top)
+    _names(axes, size, top, ink, size_pt)
     axes.set_axis_off()
     axes.set_xlim(min((step for step, _ in size), default=1) - 0.02, max((step for step, _ in size), default=2) + 0.75)
-    return figure
 
 
 def _sizes(shown: pd.DataFrame) -> dict[Node, float]:
@@ -85,7 +98,7 @@ def _ribbon(axes: Axes, x0: float, x1: float, y0: float, y1: float, n: float, co
     axes.fill_between(x0 + (x1 - x0) * t, upper - n, upper, color=colour, alpha=0.35, linewidth=0)
 
 
-def _names(axes: Axes, size: dict[Node, float], top: dict[Node, float]) -> None:
+def _names(axes: Axes, size: dict[Node, float], top: dict[Node, float], ink: str, size_pt: float) -> None:
     """Names of the bars that are tall enough for one line."""
     whole = max(size.values(), default=1.0)
     for node, n in size.items():
@@ -98,6 +111,6 @@ def _names(axes: Axes, size: dict[Node, float], top: dict[Node, float]) -> None:
             (3, 0),
             textcoords="offset points",
             va="center",
-            fontsize=7.5,
-            color=INK,
+            fontsize=size_pt,
+            color=ink,
         )

@@ -19,10 +19,8 @@ import pandas as pd
 from pydantic import ValidationError
 from rich.console import Console
 
-from features.errors import ConfigError
+from features.errors import ConfigError, not_there
 from features.journey_map import JourneyMap, journey_map
-from features.journeys import Journeys
-from features.loading import Loaded
 from features.map_comparison import MapComparison
 from features.map_settings import MapSettings
 from features.reading import columns_of
@@ -91,21 +89,22 @@ class Choice:
     group: str | None = None
 
 
-def plan_of(asked: Path, settings: Sequence[str] = (), group: str | None = None) -> MapPlan:
+def plan_of(asked: Path, settings: Sequence[str] = (), group: str | None = None, *, elsewhere: bool = False) -> MapPlan:
     """The plan for an experiment file, or for a log that is read as a plain table.
 
     Args:
         asked: a `.toml` experiment file; or a CSV, TSV or Parquet file, or a folder of them.
         settings: `key=value` with a dotted key, such as `map.cohort=week` or `events.timezone=Europe/London`.
         group: "column=value" where a column beyond the canonical ones must be read for it.
+        elsewhere: the log may be one that only Spark can look into: a URI, a table.
 
     Raises:
         ConfigError: no such file, an unknown key, a value that does not fit.
     """
     if asked.suffix == EXPERIMENT:
         return _of_experiment(load_experiment(asked, settings))
-    if not asked.exists():
-        raise ConfigError(f"There is no {asked}: name an event log (CSV, Parquet or a folder) or an experiment file.")
+    if not asked.exists() and not elsewhere:
+        raise ConfigError(f"{not_there(asked)} Name an event log (CSV, Parquet or a folder) or an experiment file.")
     data: dict[str, Any] = {"name": _name(asked), "events": {"path": str(asked)}}
     for setting in settings:
         put(data, setting)
@@ -118,7 +117,8 @@ def plan_of(asked: Path, settings: Sequence[str] = (), group: str | None = None)
         plan = MapPlan.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"The options for {asked.name}:\n{explain(error)}") from error
-    _require_columns(plan.events)
+    if asked.exists():
+        _require_columns(plan.events)
     return plan
 
 
@@ -171,26 +171,61 @@ def draw(
         DataError: no event log, or none of its events is left.
     """
     choice = choice or Choice()
-    if out.suffix not in (".html", ".htm"):
-        raise ConfigError(f"Cannot write {out}: a map is a page, name a file that ends in .html.")
+    require_page(out)
     start, end = moments(choice)
     with stage(progress, f"Reading {plan.events.path}"):
         loaded = load_log(plan.events, quarantine_path=out.with_name(f"{out.stem}_quarantine.csv"))
-    settings = _with_goals(plan.map, choice.goals, loaded.journeys)
+    settings = with_goals(plan.map, choice.goals, loaded.journeys.categories["touchpoint"].names)
     with stage(progress, f"Drawing the map of {loaded.journeys.n_events:,} events"):
         drawn = journey_map(loaded.journeys, settings, start=start, end=end)
         comparison = compared(loaded.journeys, settings, choice.group, start, end) if choice.group else None
-        text = PageText(plan.name, plan.events.path.name, settings.goals, settings.cohort, _set_aside(loaded))
-        write_page(drawn, out, text, comparison)
+    return finish(plan, out, choice, drawn, comparison, loaded.counts, loaded.notes, log, tables, progress)
+
+
+def finish(
+    plan: MapPlan,
+    out: Path,
+    choice: Choice,
+    drawn: JourneyMap,
+    comparison: MapComparison | None,
+    counts: dict[str, int],
+    notes: tuple[str, ...],
+    log: bool | None,
+    tables: Path | None,
+    progress: Console | None,
+) -> Drawn:
+    """Write the page of a map, and log it.
+
+    Args:
+        plan: what was drawn.
+        out: the HTML file.
+        choice: dates, goals, groups.
+        drawn: the map.
+        comparison: of the groups.
+        counts: reason → rows set aside.
+        notes: on reading the log.
+        log: to MLflow; by default what the plan says.
+        tables: a folder for the tables as CSV.
+        progress: where to show what is going on.
+    """
+    settings = drawn.settings
+    text = PageText(plan.name, plan.events.path.name, settings.goals, settings.cohort, _set_aside(counts, notes))
+    write_page(drawn, out, text, comparison)
     if tables is not None:
         write_tables(drawn, tables, comparison)
     run_id = ""
     if plan.logged if log is None else log:
         with stage(progress, "Logging to MLflow"):
             run_id = log_map(_tracker(plan.name), drawn, out, choice, comparison)
-    for note in (*loaded.notes, *drawn.notes):
+    for note in (*notes, *drawn.notes):
         say(progress, f"  {note}")
     return Drawn(out, run_id, drawn.summary, drawn.notes)
+
+
+def require_page(out: Path) -> None:
+    """Raise a `ConfigError` unless it is a page."""
+    if out.suffix not in (".html", ".htm"):
+        raise ConfigError(f"Cannot write {out}: a map is a page, name a file that ends in .html.")
 
 
 def moments(choice: Choice) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
@@ -217,22 +252,24 @@ def _moment(option: str, text: str | None) -> pd.Timestamp | None:
     return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
 
 
-def _with_goals(settings: MapSettings, goals: tuple[str, ...], journeys: Journeys) -> MapSettings:
-    """The settings with the goals that were asked for, each of which must occur."""
+def with_goals(settings: MapSettings, goals: tuple[str, ...], names: tuple[str, ...]) -> MapSettings:
+    """The settings with the goals that were asked for, each of which must occur.
+
+    Raises:
+        ConfigError: a goal that no touchpoint fits.
+    """
     from features.map_selection import unmet
 
     if not goals:
         return settings
-    names = journeys.categories["touchpoint"].names
     if missing := unmet(names, goals, "a goal"):
         some = ", ".join(sorted(names)[:12]) + (", …" if len(names) > 12 else "")
         raise ConfigError(f"{missing[0]} The touchpoints are: {some}")
     return settings.model_copy(update={"goals": goals})
 
 
-def _set_aside(loaded: Loaded) -> tuple[str, ...]:
-    told = [f"{number:,} rows were set aside: {reason}." for reason, number in loaded.counts.items()]
-    return (*told, *loaded.notes)
+def _set_aside(counts: dict[str, int], notes: tuple[str, ...]) -> tuple[str, ...]:
+    return (*(f"{number:,} rows were set aside: {reason}." for reason, number in counts.items()), *notes)
 
 
 def write_tables(drawn: JourneyMap, folder: Path, comparison: MapComparison | None = None) -> None:

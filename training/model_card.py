@@ -24,8 +24,9 @@ from training.records import TaskData, code_version, span
 FILE = "model_card.md"
 FIGURES = {"auroc": "AUROC", "average_precision": "average precision", "brier": "Brier", "log_loss": "log loss",
            "calibration_error": "calibration error", "lift_at_10": "lift at 10 %"}  # fmt: skip
-SHORT_SECTIONS = ("How good", "Limits")
-LONGEST_SHORT = 3_000  # characters: MLflow keeps 5,000 of a description, and the decision comes first
+SHORT_SECTIONS = ("What it is for", "How good", "Fairness", "Limits")
+LONGEST_SHORT = 3_600  # characters: MLflow keeps 5,000 of a description, and the decision comes first
+THE_REST = "The whole card is `model_card.md` of the run."
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,19 @@ def model_card(final: Final, experiment: Experiment, data: TaskData, shown: Show
 
 
 def short_form(card: str) -> str:
-    """What it is, how good and what to beware of: the card without the rest."""
-    head, *sections = card.split("\n## ")
+    """What it is for, how good, whether fair, what to beware of; without the figures of each group."""
+    head, *sections = card.strip().split("\n## ")
     kept = [text for text in sections if text.startswith(SHORT_SECTIONS)]
-    text = "\n\n".join([f"##{head.strip()}", *(f"#### {section.strip()}" for section in kept)])
-    return text if len(text) <= LONGEST_SHORT else f"{text[:LONGEST_SHORT].rpartition(chr(10))[0]}\n…"
+    shown = [_without_table(text) if text.startswith("Fairness") else text for text in kept]
+    text = "\n\n".join([f"##{head.strip()}", *(f"#### {section.strip()}" for section in shown)])
+    room = LONGEST_SHORT - len(THE_REST) - 4
+    if len(text) > room:
+        text = f"{text[:room].rpartition(chr(10))[0]}\n\n…"
+    return f"{text}\n\n{THE_REST}"
+
+
+def _without_table(section: str) -> str:
+    return "\n".join(line for line in section.splitlines() if not line.startswith("|"))
 
 
 def _purpose(experiment: Experiment) -> str:

@@ -163,7 +163,8 @@ def _bars(names: Sequence[str], before: Sequence[float], after: Sequence[float])
         rows.append(label + new)
     height = len(names) * BAR
     return (
-        f'<div class="roll"><svg viewBox="0 0 740 {height}" width="740" height="{height}" role="img" '
+        '<div class="roll" role="group" aria-label="A picture, wider than a phone" tabindex="0">'
+        f'<svg viewBox="0 0 740 {height}" width="740" height="{height}" role="img" '
         f'aria-label="Bars; the table below holds the figures.">{"".join(rows)}</svg></div>'
     )
 

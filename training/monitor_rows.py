@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.errors import ConfigError, DataError
+from features.errors import ConfigError, DataError, not_there
 from features.reading import read_table
 from models.pseudonyms import KEY_FILE, Pseudonyms
 
@@ -147,7 +147,7 @@ def _lines(path: Path) -> Iterator[str]:
     elif path.is_dir():
         files = sorted({one for pattern in FILES for one in path.rglob(pattern)})
     else:
-        raise DataError(f"There is no {path}: give the folder that JOURNEYLAB_MONITOR names, or a file of it.")
+        raise DataError(f"{not_there(path)} Give the folder that JOURNEYLAB_MONITOR names, or a file of it.")
     if not files:
         raise DataError(f"{path} holds no rows: is the service started with JOURNEYLAB_MONITOR={path}?")
     for one in files:

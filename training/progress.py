@@ -11,6 +11,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 Advance = Callable[[str], None]
+LONG_S = 10.0  # a piece of work that took this long says so
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(42.3), duration(100), duration(5000)
+    ('42 s', '1 min 40 s', '1 h 23 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def say(console: Console | None, text: str) -> None:
@@ -22,11 +37,13 @@ def say(console: Console | None, text: str) -> None:
 @contextmanager
 def stage(console: Console | None, text: str) -> Iterator[None]:
     """Announce a piece of work without steps; on a terminal a spinner turns until it is done."""
+    started = time.monotonic()
     if console is None or not console.is_terminal:
         say(console, text)
         yield
+        if (took := time.monotonic() - started) >= LONG_S:
+            say(console, f"  done in {duration(took)}")
         return
-    started = time.monotonic()
     with console.status(text):
         yield
     say(console, f"{text} ({time.monotonic() - started:.1f} s)")
@@ -36,15 +53,19 @@ def stage(console: Console | None, text: str) -> Iterator[None]:
 def bar(console: Console | None, title: str, total: int, done: int = 0) -> Iterator[Advance]:
     """A bar of `total` steps, `done` of them done before; the caller gets a function that advances it by one.
 
-    The function takes a note about the step. Off the terminal each step is a line.
+    The function takes a note about the step. Off the terminal each step is a line, with an estimate of what is left.
     """
     if console is None or not console.is_terminal:
-        count = done
+        count, started = done, time.monotonic()
 
         def line(note: str) -> None:
             nonlocal count
             count += 1
-            say(console, f"{title}: {count} of {total}, {note}")
+            left = (time.monotonic() - started) / (count - done) * (total - count)
+            say(
+                console,
+                f"{title}: {count} of {total}, {note}" + (f", about {duration(left)} left" if left >= 1 else ""),
+            )
 
         yield line
         return

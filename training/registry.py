@@ -11,6 +11,7 @@ since, cutoffs whose label windows have closed in the meantime count too.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from mlflow.models import Model as MLmodel
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from features.errors import ConfigError, DataError
+from features.errors import ConfigError, DataError, nearest, no_such
 from features.journeys import Journeys, microseconds
 from features.labels import DAY_US, log_end_us
 from features.snapshots import Snapshots
@@ -44,6 +45,7 @@ Floats = npt.NDArray[np.float64]
 
 CHAMPION: Literal["champion"] = "champion"
 CHALLENGER: Literal["challenger"] = "challenger"
+BESIDE_CHAMPION = "comparison/with_champion.html"  # an artifact of the candidate's run
 CHANGE = "change"  # among the figures of a decision: what would be different from the champion
 
 
@@ -120,9 +122,25 @@ def resolve(uri: str, client: MlflowClient | None = None) -> ResolvedModel:
             return _resolved(uri, client)
     except MlflowException as error:
         raise ConfigError(
-            f"There is no model {uri!r} in this store: {error.message} "
+            f"There is no model {uri!r} in this store{_meant(uri, client)} "
             "`journeylab ui` shows what there is; MLFLOW_TRACKING_URI says which store is asked."
         ) from error
+
+
+def _meant(uri: str, client: MlflowClient) -> str:
+    """What was probably meant: a registered name like it, or the aliases and versions of that name."""
+    name, mark, rest = uri.removeprefix("models:/").partition("@" if "@" in uri else "/")
+    with quiet():
+        models = {model.name: model for model in client.search_registered_models()}
+        if mark and name in models:
+            aliases = sorted(models[name].aliases)
+            close = nearest(rest, aliases)
+            there = ", ".join(f"{name}@{alias}" for alias in aliases) or "no alias yet"
+            return f"{f'; did you mean {name}@{close}?' if close else '.'} There is: {there}."
+        if mark and name != "m-":
+            return f": {no_such('registered model', name, models)}." if models else ": nothing is registered yet."
+    known = ", ".join(sorted(models)) or "none yet"
+    return f": it is no run and no model here. Registered are: {known}."
 
 
 def fetched(run_id: str, artifact: str) -> Path | None:
@@ -208,9 +226,28 @@ def _compare(
     old = scores[champion.uri] if champion is not None else None
     customers = snapshots.customer_ids
     decision = decide(y, scores[candidate.uri], old, straw_men, customers, seed=experiment.seed)
-    if old is not None:
+    if champion is not None and old is not None:
         decision = replace(decision, figures={**decision.figures, CHANGE: change(scores[candidate.uri], old)})
+        same = (snapshots, y, scores[candidate.uri], old, said, experiment.seed)
+        with stage(progress, f"Laying it beside the champion: {BESIDE_CHAMPION} of its run"):
+            _log_beside(candidate, champion, same, client)
     return decision, said
+
+
+def _log_beside(
+    candidate: ResolvedModel,
+    champion: ResolvedModel,
+    same: tuple[Snapshots, npt.NDArray[np.int8], Floats, Floats, str, int],
+    client: MlflowClient,
+) -> None:
+    """Candidate and champion side by side on one page, among the artifacts of the candidate's run."""
+    from training.compare import SameRows, side_by_side, write_comparison  # it imports this module
+
+    names = candidate.uri, f"{candidate.tags['task']}@{CHAMPION}"
+    found = side_by_side(names, (candidate, champion), SameRows(*same), client, n_boot=1000)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        page = write_comparison(found, Path(folder) / Path(BESIDE_CHAMPION).name)
+        client.log_artifact(candidate.run_id, str(page), str(Path(BESIDE_CHAMPION).parent))
 
 
 def comparison_snapshots(

@@ -85,24 +85,24 @@ class Reproduction:
         }
 
 
-def reproduce(run: str, *, events: Path | None = None, progress: Console | None = None) -> Reproduction:
+def reproduce(
+    run: str, *, events: Path | None = None, labels: Path | None = None, progress: Console | None = None
+) -> Reproduction:
     """Fit the model of a run again and compare it with what the run recorded.
 
     Args:
         run: a run's id, or what else `training.registry.resolve` takes.
         events: where the log lies now, if it has moved.
+        labels: where the label table lies now, if the task has one and it has moved.
         progress: where to show what is going on.
 
     Raises:
-        ConfigError: there is no such run, or it has no final model.
-        DataError: the log is gone or has changed since.
+        ConfigError: there is no such run, or it has no final model; `labels` for a task without a label table.
+        DataError: the log or the labels are gone or have changed since.
     """
     client = connect()
     model = resolve(run, client)
-    experiment = experiment_of(model)
-    if events is not None:
-        moved = experiment.events.with_path(events.resolve())
-        experiment = experiment.model_copy(update={"events": moved})
+    experiment = _moved(experiment_of(model), events, labels)
     recorded = client.get_run(model.run_id)
     circumstances = _circumstances(model)
     for remark in circumstances:
@@ -119,6 +119,20 @@ def reproduce(run: str, *, events: Path | None = None, progress: Console | None 
     measured = {f"test_{name}": value for name, value in figures.items()}
     predictions = _predictions(model.run_id, data, scores)
     return _reproduction(model, recorded, measured, predictions, _sample(model, scorer), circumstances)
+
+
+def _moved(experiment: Experiment, events: Path | None, labels: Path | None) -> Experiment:
+    """The experiment with its files where they are now."""
+    changed: dict[str, Any] = {}
+    if events is not None:
+        changed["events"] = experiment.events.with_path(events.resolve())
+    if labels is not None:
+        if experiment.task.kind != "labels":
+            raise ConfigError(
+                f"--labels {labels}: the task is {experiment.task.kind}, it has no label table of its own."
+            )
+        changed["task"] = experiment.task.model_copy(update={"path": labels.resolve()})
+    return experiment.model_copy(update=changed)
 
 
 def _data(experiment: Experiment, model: ResolvedModel, progress: Console | None) -> TaskData:
@@ -138,7 +152,14 @@ def _data(experiment: Experiment, model: ResolvedModel, progress: Console | None
             f"Run {model.run_id} cannot be made again: the log {path} has changed since (fingerprint {now[:12]}, then "
             f"{model.data_fingerprint[:12]}). Bring the old one back, or name it with --events PATH."
         )
-    data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
+    try:
+        build = experiment.labels(log.journeys)
+    except DataError as error:
+        moved = " If the label table has moved, say where it is: --labels PATH." * (experiment.task.kind == "labels")
+        raise DataError(
+            f"Run {model.run_id} cannot be made again, its labels cannot be built: {error}{moved}"
+        ) from error
+    data = task_data(experiment, log.journeys, build, log)
     if data.labels_fingerprint != model.tags.get("labels_fingerprint", data.labels_fingerprint):
         raise DataError(
             f"Run {model.run_id} cannot be made again: the log is the same, but its labels are not (fingerprint "
@@ -228,16 +249,18 @@ def _reproduction(
 ) -> Reproduction:
     metrics = _metrics(recorded, figures)
     differ = metrics[metrics["difference"] != 0]
-    same = differ.empty and not predictions and not sample
+    same = bool(len(metrics)) and differ.empty and not predictions and not sample
     name = str(model.tags["name"])
     verdict = _same(metrics, predictions) if same else _not_same(differ, len(metrics), predictions, sample)
     return Reproduction(model.run_id, name, metrics, predictions or 0.0, sample, circumstances, same, verdict)
 
 
 def _metrics(recorded: Run, figures: Mapping[str, float]) -> pd.DataFrame:
-    """Each figure that the run recorded and that can be measured again, beside what it is now."""
-    kept = {name: value for name, value in recorded.data.metrics.items() if name in figures}
-    rows = [(name, value, figures[name], abs(figures[name] - value)) for name, value in kept.items()]
+    """Each figure that the run recorded beside what it is now; a held-out one that is measured no more differs."""
+    known = recorded.data.metrics.items()
+    kept = {name: value for name, value in known if name in figures or name.startswith("test_")}
+    again = {name: figures.get(name, math.nan) for name in kept}
+    rows = [(name, value, again[name], abs(again[name] - value)) for name, value in kept.items()]
     table = pd.DataFrame(rows, columns=["metric", "recorded", "again", "difference"])
     return table.fillna({"difference": math.inf})
 
@@ -301,7 +324,11 @@ def _circumstances(model: ResolvedModel) -> tuple[str, ...]:
 
 def _machine(folder: Path) -> list[str]:
     """Of the machine: what can move a digit."""
-    then, now = json.loads((folder / "machine.json").read_text(encoding="utf-8")), machine()
+    file = folder / "machine.json"
+    then = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if then.get("gpu"):
+        import torch  # noqa: F401  # not before it is asked for; `machine` names a GPU only where torch is there
+    now = machine()
     names = {"python": "Python", "processor": "processor", "cores": "cores", "threads": "OMP_NUM_THREADS", "gpu": "GPU"}
     return [
         f"{said}: {now[name] or 'none'} now, {then[name] or 'none'} then."
@@ -311,7 +338,8 @@ def _machine(folder: Path) -> list[str]:
 
 
 def _packages(folder: Path) -> list[str]:
-    lines = (folder / "packages.txt").read_text(encoding="utf-8").split()
+    file = folder / "packages.txt"
+    lines = file.read_text(encoding="utf-8").split() if file.exists() else []
     then = dict(line.lower().split("==", 1) for line in lines if "==" in line)
     said = []
     for name in DECIDES:

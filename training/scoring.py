@@ -18,6 +18,7 @@ from features.reading import size_of
 from features.sources import EventSource, load_log, stream_log
 from models.packaged import Scorer
 from training.bulk import WORKERS, Outcome, read_asked, score_in_partitions
+from training.engines import SparkAsked
 from training.progress import say, stage
 from training.registry import resolve
 
@@ -34,6 +35,7 @@ def score_file(
     as_of: Any = None,
     partitions: int | None = None,
     workers: int = WORKERS,
+    spark: SparkAsked | None = None,
     progress: Console | None = None,
 ) -> Outcome:
     """Score customers of a log; at once, a row out for each row asked for, in the same order.
@@ -47,6 +49,7 @@ def score_file(
         as_of: the cutoff of every customer, where there are no `snapshots`.
         partitions: how many partitions of customers; by default as many as the size asks for.
         workers: threads that score partitions.
+        spark: score there instead (`training.spark_scoring`).
         progress: where to show what is going on.
 
     Raises:
@@ -58,6 +61,15 @@ def score_file(
     if as_of is not None and snapshots is not None:
         raise ConfigError("The snapshots say their own cutoffs: leave --as-of out, or the snapshots.")
     folder = scoring_folder(model)
+    if spark is not None:
+        from training.spark_scoring import score_on_spark  # where Spark is not asked for it need not be there
+
+        outcome = score_on_spark(
+            folder, str(events), out, master=spark.master, settings=spark.settings, snapshots=snapshots, as_of=as_of,
+            partitions=partitions, progress=progress,
+        )  # fmt: skip
+        _report(outcome, progress)
+        return outcome
     if partitions is not None or out.suffix not in SINGLE or _is_large(folder, events):
         outcome = score_in_partitions(
             folder, events, out, partitions=partitions, snapshots=snapshots, as_of=as_of, workers=workers,

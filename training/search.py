@@ -10,10 +10,11 @@ rows, so the figure after each fold is the figure of the rows so far, and a tria
 others can be pruned there. AUROC does neither. A model that is fitted in epochs can be pruned after any epoch, too, by
 the curve of its check loss (`training.trials`).
 
-The parent process alone asks, prunes and writes the study; workers (`training.search_worker`) only fit and score. So
+The parent process alone asks, prunes and writes its trials; workers (`training.search_worker`) only fit and score. So
 there is no second writer and no lock that a dead process could leave behind, and whoever is killed with -9, nothing
 finished is lost: a dead worker's trial is given to a new worker, and a dead parent's search goes on when `search` is
-called again with the same folder.
+called again with the same folder. On a storage (`training.shared_trials`) parents of several machines do so for one
+study.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from features.snapshots import Snapshots
 from training.progress import Advance, bar, say
 from training.search_folder import Job, Scores, Settings, held, merged, prepare, read_scores, scores_path, state_path
 from training.search_worker import GO, STOP
+from training.shared_trials import SharedBook
 from training.splits import Fold
 from training.trials import Trial, TrialBook
 
@@ -87,10 +89,12 @@ def search(
     progress: Console | None = None,
     on_trial: OnTrial | None = None,
     catalogue: str = "models.catalogue",
+    storage: str | None = None,
 ) -> SearchResult:
     """Search until `trials` trials are finished; on a folder with trials in it, go on from there.
 
-    With `jobs=1` the same seed, rows and folds give the same trials, interrupted or not.
+    With `jobs=1` the same seed, rows and folds give the same trials, interrupted or not. On a storage, processes that
+    search for the same share the trials; each waits until all are finished and returns all of them.
 
     Args:
         kind: the kind of model.
@@ -106,52 +110,83 @@ def search(
         progress: where to show a bar (terminal) or a line a trial (elsewhere).
         on_trial: called for every finished trial, by number for those of an earlier call, then as they finish.
         catalogue: the module that makes models and knows their search spaces.
+        storage: the URL of a PostgreSQL database that other processes search on, too (`training.search_storage`);
+            without one the trials lie in the folder.
 
     Raises:
-        ConfigError: the folder holds another search, or another process runs it.
+        ConfigError: the folder holds another search, or another process runs it; the storage cannot be used.
         JourneyLabError: trials fail one after the other, or none could be finished.
     """
     if trials < 1 or jobs < 1:
         raise ConfigError(f"A search needs at least one trial and one job, not {trials} and {jobs}.")
-    job = Job(
-        kind,
-        snapshots,
-        np.asarray(labels),
-        tuple((fold.train, fold.check) for fold in folds),
-        seed,
-        fixed or {},
-        catalogue,
-    )
+    job = job_of(kind, snapshots, labels, folds, seed=seed, fixed=fixed, catalogue=catalogue)
     folder = folder.resolve()
     with held(folder):
         resumed = prepare(job, folder)
-        book = TrialBook(folder, job)
-        running = _Search(book, job, folder, trials, jobs, timeout_s, on_trial or (lambda trial: None), progress)
+        book = TrialBook(folder, job) if storage is None else SharedBook(folder, job, storage, progress)
+        running = Search(book, job, folder, trials, jobs, timeout_s, on_trial or _nobody, progress)
         try:
+            book.want(trials)
             running.run(resumed)
+            book.copy()
+            return _result(book, job, folder)
         except KeyboardInterrupt:
-            done = sum(trial.is_finished for trial in book.trials())
+            done = len(running.told)
             say(progress, f"Stopped after {done} of {trials} trials. The same command goes on from there ({folder}).")
             raise
-        return _result(book, job, folder)
+        finally:
+            book.close()
+
+
+def job_of(
+    kind: str,
+    snapshots: Snapshots,
+    labels: npt.ArrayLike,
+    folds: Sequence[Fold],
+    *,
+    seed: int,
+    fixed: Settings | None = None,
+    catalogue: str = "models.catalogue",
+) -> Job:
+    """What a search with these arguments is about."""
+    rows = tuple((fold.train, fold.check) for fold in folds)
+    return Job(kind, snapshots, np.asarray(labels), rows, seed, fixed or {}, catalogue)
+
+
+def _nobody(trial: Trial) -> None:
+    """Who is told of a trial where nobody asked to be."""
 
 
 @dataclass
-class _Search:
-    """One call of `search`: which worker has which trial."""
+class Search:
+    """One call of `search`: which worker has which trial.
+
+    Attributes:
+        book, job, folder: what is searched and where.
+        wanted: how many trials shall be finished; None: what the book says, and the end does not wait for others.
+        jobs, timeout_s, on_trial, progress: as `search` takes them.
+        answers: of workers.
+        workers: the processes that fit.
+        failures: trials that failed in a row.
+        told: the trials that `on_trial` was called for.
+        ended: how many of them ended here.
+        over: the time is up.
+    """
 
     book: TrialBook
     job: Job
     folder: Path
-    wanted: int
+    wanted: int | None
     jobs: int
     timeout_s: float | None
     on_trial: OnTrial
     progress: Console | None
     answers: SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
     workers: list[_Worker] = field(default_factory=list)
-    exhausted: bool = False
     failures: int = 0
+    told: set[int] = field(default_factory=set)
+    ended: int = 0
+    over: bool = False
 
     def run(self, resumed: bool) -> None:
         """Finish the trials."""
@@ -160,39 +195,65 @@ class _Search:
         finished = [trial for trial in before if trial.is_finished]
         left = [trial for trial in before if trial.state == "running"]
         if resumed and before:
-            said = f"{len(finished)} of {self.wanted} trials were finished, {len(left)} had begun"
+            said = f"{len(finished)} of {self._wanted()} trials were finished, {len(left)} had begun"
             say(self.progress, f"Resuming the search of {self.job.kind}: {said}.")
         for trial in finished:
-            self.on_trial(trial)
-        with bar(self.progress, f"search {self.job.kind}", self.wanted, len(finished)) as advance:
+            self._tell(trial)
+        with bar(self.progress, f"search {self.job.kind}", self._wanted(), len(finished)) as advance:
             try:
-                self._loop(left, started, advance)
+                self._loop(started, advance)
             finally:
                 for worker in self.workers:
                     worker.stop()
 
-    def _loop(self, left: list[Trial], started: float, advance: Advance) -> None:
+    def _wanted(self) -> int:
+        return self.book.wanted() if self.wanted is None else self.wanted
+
+    def _loop(self, started: float, advance: Advance) -> None:
         while True:
+            self._hear(advance)
             while len(busy := [worker for worker in self.workers if worker.trial]) < self.jobs:
                 late = self.timeout_s is not None and time.monotonic() - started > self.timeout_s
-                trial = left.pop(0) if left else None if late and self._any_finished() else self._ask()
+                if late and self._any_finished():
+                    self._close()
+                trial = self.book.take_up() or self._ask()
                 if trial is None:
                     break
                 if self.book.is_stopped(trial):  # a process that died had found so
                     self._end(self.book.prune(trial), advance)
                 else:
                     self._idle_worker().begin(trial, deaths=0)
-            if not busy and not any(worker.trial for worker in self.workers):
+            if not busy and not any(worker.trial for worker in self.workers) and not self._waits():
+                self._hear(advance)
                 return
             self._handle(advance)
 
     def _ask(self) -> Trial | None:
-        counted = sum(trial.state != "failed" for trial in self.book.trials())
-        if self.exhausted or counted >= self.wanted:
-            return None
-        trial = self.book.ask()
-        self.exhausted = trial is None
-        return trial
+        return None if self.over or self.book.exhausted else self.book.ask(self._wanted())
+
+    def _close(self) -> None:
+        """Begin no other trial, here and elsewhere."""
+        if not self.over:
+            self.over = True
+            self.book.want(0)
+
+    def _waits(self) -> bool:
+        """Whether others' trials are still to come."""
+        return self.wanted is not None and self.book.others()
+
+    def _hear(self, advance: Advance) -> None:
+        """What others have finished."""
+        if self.book.shared:
+            for trial in self.book.trials():
+                if trial.is_finished and trial.number not in self.told:
+                    self._tell(trial)
+                    advance(f"trial {trial.number} {_outcome(trial)}, elsewhere")
+
+    def _tell(self, trial: Trial) -> None:
+        self.told.add(trial.number)
+        if self.wanted is not None:
+            self.book.bring(trial)
+        self.on_trial(trial)
 
     def _any_finished(self) -> bool:
         return any(trial.is_finished for trial in self.book.trials())
@@ -212,15 +273,28 @@ class _Search:
         except Empty:
             return
         trial = worker.trial
-        if answer is None:
-            self.workers.remove(worker)
-            worker.stop()
+        if trial is not None and self.book.is_lost(trial):
+            self._leave(worker, trial)
+        elif answer is None:
+            self._bury(worker)
             if trial is not None and self.book.is_stopped(trial):
                 self._end(self.book.prune(trial), advance)
             elif trial is not None:
                 self._revive(trial, worker)
         elif trial is not None:
             self._judge(worker, trial, answer, advance)
+
+    def _bury(self, worker: _Worker) -> None:
+        if worker in self.workers:
+            self.workers.remove(worker)
+        worker.stop()
+
+    def _leave(self, worker: _Worker, trial: Trial) -> None:
+        """Nothing was heard of this process for so long that another does the trial now."""
+        say(self.progress, f"Trial {trial.number} was taken up by another process; this one leaves it.")
+        worker.trial = None
+        self.book.drop(trial)
+        self._bury(worker)
 
     def _revive(self, trial: Trial, dead: _Worker) -> None:
         """Give a dead worker's trial to another, unless trials of this kind seem to be what kills them."""
@@ -248,6 +322,7 @@ class _Search:
             self._end(self.book.prune(trial), advance)
             return
         loss = worker.add(answer)
+        self.book.keep(trial, answer["fold"])
         prune = self.book.report(trial, answer["fold"], loss, answer["seconds"])
         if worker.fold < len(self.job.folds) and not prune:
             worker.send()
@@ -261,10 +336,12 @@ class _Search:
         self.failures = 0
         for fold in range(len(self.job.folds)):  # what a worker that died left of a stopped fit
             shutil.rmtree(state_path(self.folder, done.number, fold), ignore_errors=True)
-        self.on_trial(done)
+        if done.number in self.told:
+            return
+        self.ended += 1
+        self._tell(done)
         best = min((t.log_loss for t in self.book.trials() if t.log_loss is not None), default=float("nan"))
-        note = f"log loss {done.log_loss:.4f}" if done.log_loss is not None else _pruned(done)
-        advance(f"trial {done.number} {note}, best {best:.4f}, {sum(done.seconds):.1f} s")
+        advance(f"trial {done.number} {_outcome(done)}, best {best:.4f}, {sum(done.seconds):.1f} s")
 
     def _failed(self, trial: Trial, error: str, mendable: bool) -> None:
         self.book.fail(trial, error)
@@ -338,7 +415,9 @@ class _Worker:
         answers.put((self, None))
 
 
-def _pruned(trial: Trial) -> str:
+def _outcome(trial: Trial) -> str:
+    if trial.log_loss is not None:
+        return f"log loss {trial.log_loss:.4f}"
     if trial.stopped is not None:
         fold, epoch = trial.stopped
         return f"pruned in fold {fold} after epoch {epoch}, check loss {trial.curves[fold][epoch]:.4f}"

@@ -3,7 +3,8 @@
 job.json                        kind, settings that no trial turns, seed, fingerprint; written last
 journeys/ snapshot_*.npy        the rows, without pickle
 labels.npy fold_0_fit.npy …     their labels, and which rows each fold fits on and checks on
-optuna.db                       the trials, written by the parent process alone
+optuna.db                       the trials, written by the parent process alone; a copy where they lie on a storage
+study.txt owner                 which study on a storage this is a share of, and who this is there
 scores/trial_0007_fold_1.npy    predictions for the check rows of that fold; a fold scored once is never scored again
 state/trial_0007_fold_1/        where a long fit keeps what it has learnt so far, until the fold is scored
 worker_0.log                    what the libraries in that worker had to say
@@ -63,7 +64,7 @@ class Job:
         for rows in (*arrays, *(part for fold in self.folds for part in fold)):
             digest.update(len(rows).to_bytes(8, "little"))
             digest.update(np.asarray(rows, dtype=np.int64).tobytes())
-        digest.update(json.dumps(self._about(), sort_keys=True).encode())
+        digest.update(json.dumps(self.about(), sort_keys=True).encode())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -77,7 +78,7 @@ class Job:
         for number, (fit, check) in enumerate(self.folds):
             np.save(folder / f"fold_{number}_fit.npy", np.asarray(fit, dtype=np.int64))
             np.save(folder / f"fold_{number}_check.npy", np.asarray(check, dtype=np.int64))
-        about = self._about() | {"fingerprint": self.fingerprint()}
+        about = self.about() | {"fingerprint": self.fingerprint()}
         _replace(folder / "job.json", json.dumps(about, indent=1).encode())
 
     @classmethod
@@ -99,7 +100,8 @@ class Job:
             catalogue=about["catalogue"],
         )
 
-    def _about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
+        """What a search is, beside its rows."""
         return {
             "format": FORMAT,
             "kind": self.kind,
@@ -121,7 +123,7 @@ def prepare(job: Job, folder: Path) -> bool:
         return False
     found = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     if found["fingerprint"] != job.fingerprint():
-        changed = [name for name, value in job._about().items() if found.get(name) != value]
+        changed = [name for name, value in job.about().items() if found.get(name) != value]
         what = f"its {', '.join(changed)} differ" if changed else "its rows, labels or folds differ"
         raise ConfigError(
             f"{folder} holds a search that began with another configuration: {what}. "

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from features.errors import no_such
 from features.settings import Section
 from models.clusters import FoundSettings
 from models.lookalikes import LookalikeSettings
@@ -57,7 +58,7 @@ class Segments(Section):
         known = (FOUND, RULES, *SCHEMES)
         for name in which:
             if name not in known:
-                raise ValueError(f"no partition '{name}'; there are {', '.join(known)}")
+                raise ValueError(no_such("partition", name, known))
         if not which or len(set(which)) < len(which):
             raise ValueError("name at least one partition, and each once")
         return which

@@ -174,7 +174,11 @@ def _moment(since: int) -> str:
 
 
 def overlap_sentence(folds: Sequence[Fold]) -> str:
-    """One sentence for all folds of `make_folds`: they differ by a few rows only, so the figures are summed."""
+    """One sentence for all folds of `make_folds`: they differ by a few rows only, so the figures are summed.
+
+    Raises:
+        ConfigError: there are no folds.
+    """
     if not folds:
         raise ConfigError("there are no folds to report on")
     parts = [fold.overlap for fold in folds]

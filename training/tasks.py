@@ -38,7 +38,13 @@ Moment = Annotated[datetime, BeforeValidator(_only_moments), AfterValidator(_utc
 
 
 class Every(Section):
-    """Regular cutoffs: `{ first = 2011-03-06, last = 2011-06-12, every_days = 14 }`."""
+    """Regular cutoffs: `{ first = 2011-03-06, last = 2011-06-12, every_days = 14 }`.
+
+    Attributes:
+        first: the first cutoff.
+        last: none is later.
+        every_days: from one to the next.
+    """
 
     first: Moment
     last: Moment
@@ -70,7 +76,12 @@ def moments(value: Every | tuple[datetime, ...]) -> list[datetime]:
 
 
 class Dates(Section):
-    """Cutoffs as dates, the same for every customer."""
+    """Cutoffs as dates, the same for every customer.
+
+    Attributes:
+        train: dates or moments, or `{ first = …, last = …, every_days = … }`.
+        test: the same; none before the last training label has closed.
+    """
 
     train: Moments
     test: Moments
@@ -99,6 +110,11 @@ class Counted(Section):
 
     The last test cutoff is the last midnight whose window is closed; the last training label closes at the first
     test cutoff. Where the log is short there are fewer training cutoffs, never with less than one look-back before.
+
+    Attributes:
+        every_days: from one cutoff to the next.
+        n_train: training cutoffs, at most.
+        n_test: test cutoffs.
     """
 
     every_days: Days = 14.0
@@ -107,7 +123,12 @@ class Counted(Section):
 
 
 class Parted(Section):
-    """Where a label table without `split` is parted: by moment, or by share of the rows."""
+    """Where a label table without `split` is parted: by moment, or by share of the rows.
+
+    Attributes:
+        test_from: test rows lie from there on; chosen by `test_share` where not given.
+        test_share: share of the rows that become test rows.
+    """
 
     test_from: Moment | None = None
     test_share: float = Field(default=0.25, gt=0, lt=1)
@@ -157,6 +178,7 @@ class ChurnTask(Section):
     """No activity within the horizon, for customers active before the cutoff.
 
     Attributes:
+        kind: of task.
         activity: touchpoints that count as activity; `["*"]` for any.
         active_days: candidates were active in these days before the cutoff.
         horizon_days: the label looks this far from the cutoff on.
@@ -181,6 +203,7 @@ class ConversionTask(Section):
     """The goal within the horizon, for customers who have neither reached it nor ended before the cutoff.
 
     Attributes:
+        kind: of task.
         goal: touchpoints that are the goal.
         ended: touchpoints after which a customer is no candidate any more.
         active_days: candidates had some event in these days before the cutoff; by default ever before.
@@ -205,7 +228,14 @@ class ConversionTask(Section):
 
 
 class LabelColumns(Section):
-    """What the label table calls its columns."""
+    """What the label table calls its columns.
+
+    Attributes:
+        customer_id: who.
+        cutoff: when; features see what is before.
+        label: 1 or 0, true or false.
+        split: "train" or "test"; the table may do without.
+    """
 
     customer_id: str = "customer_id"
     cutoff: str = "cutoff"
@@ -217,6 +247,7 @@ class LabelsTask(Section):
     """The user's own label table: `customer_id, cutoff, label`, optionally `split`.
 
     Attributes:
+        kind: of task.
         path: CSV or Parquet.
         columns: our name → theirs, where they differ.
         horizon_days: how long after the cutoff a label is known.

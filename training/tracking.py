@@ -37,14 +37,18 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
+from training.desk import GRID, KIND, PICTURES, views
 from training.trials import Trial
 
 SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"
 LONGEST_VALUE = 5_000  # characters; MLflow refuses a little more than that
 MOST_METRICS, MOST_PARAMS = 1_000, 100  # in one call of MLflow's
-GUIDE = """One experiment a task. Choose what to compare by a tag, in the filter above the list:
+GUIDE = """Choose a question under "Views", at the upper right; its filter, columns and charts follow.
+
+One experiment a task. By hand, choose what to compare by a tag, in the filter above the list:
 
 - `tags.candidate = 'true'`: models and baselines: what could be promoted, and what it must be better than
 - `tags.candidate = 'false'`: twins and probes: what a model is worth: itself without something it sees, or something
@@ -245,9 +249,10 @@ class Tracker:
             if record.curves is not None:
                 self._log_metrics(run_id, _steps(record.curves))
             self.client.log_artifacts(run_id, str(record.artifacts))
+            self._lay_out(run_id, record.artifacts / PICTURES)
             for name, table in record.tables.items():
                 if len(table):
-                    self.client.log_table(run_id, table.reset_index(drop=True), f"tables/{name}.json")
+                    self.client.log_table(run_id, _keyed(table), f"tables/{name}.json")
             for context, rows in record.datasets.items():
                 name = f"{self.name} {context}"
                 mlflow.log_input(_dataset(rows, name, record.fingerprint, record.source), context=context)
@@ -265,6 +270,13 @@ class Tracker:
             self.client.set_tag(run_id, "model_uri", info.model_uri)
         return self.client.get_run(run_id)
 
+    def _lay_out(self, run_id: str, pictures: Path) -> None:
+        """Log the pictures that the chart view lays side by side: it does not look into the artifacts."""
+        for path in (pictures / f"{name}.png" for name in GRID):
+            if path.is_file():
+                with Image.open(path) as picture:
+                    self.client.log_image(run_id, picture.convert("RGB"), key=f"{PICTURES}/{path.stem}", step=0)
+
     def log_artifacts_run(
         self, name: str, role: str, metrics: Mapping[str, float], params: Mapping[str, Any], artifacts: Path, note: str
     ) -> str:
@@ -278,13 +290,16 @@ class Tracker:
         return run_id
 
     def _experiment(self) -> str:
+        tags = {NOTE: GUIDE, **KIND, **views()}
         if found := self.client.get_experiment_by_name(self.name):
+            for key in tags.keys() - found.tags.keys():  # what is there may be a reviewer's own
+                self.client.set_experiment_tag(found.experiment_id, key, tags[key])
             return str(found.experiment_id)
         path = sqlite_path(tracking_uri())
         # Beside the store, whatever the working directory is when it is used the next time.
         location = (path.absolute().parent / "mlruns" / self.name).as_uri() if path else None
         try:
-            return str(self.client.create_experiment(self.name, artifact_location=location, tags={NOTE: GUIDE}))
+            return str(self.client.create_experiment(self.name, artifact_location=location, tags=tags))
         except MlflowException:  # another process was faster
             if found := self.client.get_experiment_by_name(self.name):
                 return str(found.experiment_id)
@@ -343,6 +358,11 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _keyed(table: pd.DataFrame) -> pd.DataFrame:
+    """With the run's own name last: MLflow lays tables of runs side by side by their first column."""
+    return table[sorted(table.columns, key=lambda name: name == "model")].reset_index(drop=True)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -30,7 +30,6 @@ from rich.console import Console
 
 import features
 import models
-from features.sources import load_log
 from models.catalogue import BASELINES, Companion
 from models.contract import Settings
 from models.packaged import requirements
@@ -43,10 +42,11 @@ from training.final_files import curve_metrics, write_files
 from training.finals import Final, Finals, Floats
 from training.model_card import Shown, model_card
 from training.progress import say, stage
-from training.records import TaskData, configuration_fingerprint, fresh, note, tags, task_data, write_provenance
+from training.records import TaskData, configuration_fingerprint, fresh, note, tags, write_provenance
 from training.search import SearchResult, search
 from training.search_folder import held, read_scores, scores_path
 from training.search_report import draw_search, parameter_importance
+from training.team_search import fixed_settings, leading, read, searches
 from training.tracking import FinalRun, PyfuncModel, Tracker
 from training.trials import Trial
 
@@ -88,6 +88,7 @@ def train(
     progress: Console | None = None,
     runs: Path = Path("runs"),
     catalogue: str = "models.catalogue",
+    storage: str | None = None,
 ) -> TrainResult:
     """Train the models and the baselines of an experiment and record them in MLflow.
 
@@ -96,22 +97,18 @@ def train(
         progress: where to show what is going on.
         runs: the folder for files of trainings.
         catalogue: the module that makes models, knows their search spaces, and names what stands beside them.
+        storage: the URL of a PostgreSQL database on which other machines help to search (`training.team_search`).
 
     Raises:
         DataError: the events cannot be used, or there is too little data.
         ConfigError: settings that do not exist, or this training is under way in another process.
     """
     home = runs / experiment.name
-    with stage(progress, f"Reading {experiment.events.path}"):
-        log = load_log(experiment.events, quarantine_path=home / "quarantine.csv")
-    with stage(progress, f"Labelling for {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days"):
-        data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
-    for remark in data.notes:
-        say(progress, f"  {remark}")
+    data = read(experiment, home, progress)
     tracker = Tracker(experiment.name)
     folder = _folder(home, configuration_fingerprint(experiment, data))
-    with held(folder):
-        training = _Training(experiment, data, tracker, folder.resolve(), progress, catalogue)
+    with held(folder), leading(storage, searches(experiment, data, catalogue), folder, progress):
+        training = _Training(experiment, data, tracker, folder.resolve(), progress, catalogue, storage)
         result = training.run()
         (folder / "done.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return result
@@ -133,6 +130,7 @@ class _Training:
     folder: Path
     progress: Console | None
     catalogue: str
+    storage: str | None = None
     search_runs: dict[str, str] = field(default_factory=dict)
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -154,6 +152,11 @@ class _Training:
     @property
     def train_id(self) -> str:
         return self.folder.name
+
+    @property
+    def _shared(self) -> str:
+        """Trials on a storage are others than those of a folder, and are kept apart from them."""
+        return "" if self.storage is None else "_shared"
 
     @cached_property
     def finals(self) -> Finals:
@@ -184,11 +187,10 @@ class _Training:
         )
 
     def _found(self, kind: str) -> SearchResult:
-        fixed = {"seed": self.experiment.seed, "features": self.experiment.features}
-        fixed |= self.experiment.models.settings.get(kind, {})
+        fixed = fixed_settings(self.experiment, kind)
         run_id = self._search_run(kind, fixed)
         logged = self.tracker.logged_trials(run_id)
-        folder = self.folder / f"search_{kind}"
+        folder = self.folder / f"search_{kind}{self._shared}"
 
         def log_trial(trial: Trial) -> None:
             if trial.number not in logged:
@@ -201,7 +203,7 @@ class _Training:
                 self.data.train,
                 self.data.y_train,
                 self.data.folds,
-                trials=options.trials_of.get(kind, options.trials),
+                trials=options.of(kind),
                 folder=folder,
                 seed=self.experiment.search_seed,
                 jobs=options.jobs,
@@ -210,6 +212,7 @@ class _Training:
                 progress=self.progress,
                 on_trial=log_trial,
                 catalogue=self.catalogue,
+                storage=self.storage,
             )
         except BaseException as error:
             self.tracker.stop_search(run_id, failed=isinstance(error, Exception))
@@ -220,7 +223,7 @@ class _Training:
     def _search_run(self, kind: str, fixed: Settings) -> str:
         said = f"Search for the settings of {kind}; one run a trial below."
         run_id = self.tracker.search_run(
-            f"{self.train_id}-{kind}",
+            f"{self.train_id}-{kind}{self._shared}",
             name=f"search {kind}",
             params=fixed | {"search_seed": self.experiment.search_seed},
             tags=self._tags(kind),

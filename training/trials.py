@@ -1,5 +1,7 @@
 """The book of trials: an Optuna study in one SQLite file, written by one process, readable after any `kill -9`.
 
+`training.shared_trials` is the same book on a storage that several machines write.
+
 Two choices make a killed search end as if nothing had happened.
 
 A trial's settings are sampled in memory, from the trials before it and a seed of its own (search seed, trial number),
@@ -28,11 +30,13 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from features.errors import ConfigError
 from training.search_folder import Job, Settings
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 STUDY = "search"
+SHARED = "study.txt"  # in a folder whose search lies on a storage that others write, too (`training.shared_trials`)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 STARTUP_TRIALS = 5  # complete trials that the pruner compares with; TPE itself starts after ten
 RANDOM_AFTER, EXHAUSTED_AFTER = 20, 200  # attempts to find settings that no trial had
@@ -79,22 +83,35 @@ class Trial:
 
 
 class TrialBook:
-    """The study of one search folder."""
+    """The study of one search folder.
 
-    def __init__(self, folder: Path, job: Job) -> None:
+    Attributes:
+        shared: whether other processes write it, too.
+        exhausted: the space holds no settings that no trial had.
+    """
+
+    shared = False
+
+    def __init__(
+        self, folder: Path, job: Job, storage: optuna.storages.RDBStorage | None = None, name: str = STUDY
+    ) -> None:
+        if storage is None and (folder / SHARED).exists():
+            raise ConfigError(f"{folder} holds a share of a search on a storage: give that storage, or another folder.")
+        self.exhausted = False
+        self._left: list[int] | None = None
         self._job = job
         catalogue = importlib.import_module(job.catalogue)
         self._space = catalogue.search_space
         self._starts: list[dict[str, Any]] = catalogue.STARTS.get(job.kind, [])
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
+        self._storage = storage or optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
         self._study = optuna.create_study(
             storage=self._storage,
-            study_name=STUDY,
+            study_name=name,
             load_if_exists=True,
             direction="minimize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
         )
-        self._study_id = self._storage.get_study_id_from_name(STUDY)
+        self._study_id = self._storage.get_study_id_from_name(name)
         self._curve_pruner = optuna.pruners.MedianPruner(
             n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARM_UP_EPOCHS, n_min_trials=FEWEST_CURVES
         )
@@ -104,8 +121,24 @@ class TrialBook:
         """All trials, by number."""
         return [_trial(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
-    def ask(self) -> Trial | None:
-        """A new running trial with settings that no other trial has; None where the space holds no others."""
+    def counted(self) -> int:
+        """How many trials there are, those that failed left out."""
+        return sum(trial.state != "failed" for trial in self.trials())
+
+    def take_up(self) -> Trial | None:
+        """A trial that a dead process left running; None where there is none."""
+        trials = self.trials()
+        if self._left is None:
+            self._left = [trial.number for trial in trials if trial.state == "running"]
+        return trials[self._left.pop(0)] if self._left else None
+
+    def ask(self, wanted: int | None = None) -> Trial | None:
+        """A new running trial with settings that no other has; None where `wanted` are counted, or there are no others.
+
+        What there are no others of sets `exhausted`.
+        """
+        if wanted is not None and self.counted() >= wanted:
+            return None
         before = self._study.get_trials(deepcopy=False)
         known = [trial.params for trial in before]
         for attempt in range(EXHAUSTED_AFTER):
@@ -121,7 +154,8 @@ class TrialBook:
                 )
                 return self.trials()[-1]
             if not params:
-                return None  # nothing to turn: one trial says it all
+                break  # nothing to turn: one trial says it all
+        self.exhausted = True
         return None
 
     def report(self, trial: Trial, step: int, loss: float, seconds: float) -> bool:
@@ -173,22 +207,52 @@ class TrialBook:
 
     def complete(self, trial: Trial, loss: float) -> Trial:
         """The trial is done."""
-        self._study.tell(trial.number, loss)
+        self._study.tell(trial.number, loss, skip_if_finished=True)
         return self.trials()[trial.number]
 
     def is_stopped(self, trial: Trial) -> bool:
         """Whether a curve has stopped it, whoever it was reported by."""
         return "stopped" in self._storage.get_trial(self._id(trial)).user_attrs
 
+    def want(self, trials: int) -> None:
+        """Say how many trials shall be finished to whoever else works on them."""
+
+    def wanted(self) -> int:
+        """How many trials shall be finished, where the book says it."""
+        return 0
+
+    def others(self) -> bool:
+        """Whether trials run in other processes."""
+        return False
+
+    def is_lost(self, trial: Trial) -> bool:
+        """Whether another process does a trial that this one began."""
+        return False
+
+    def drop(self, trial: Trial) -> None:
+        """Leave a trial to the process that has it now."""
+
+    def keep(self, trial: Trial, fold: int) -> None:
+        """Hand a fold's scores on to whoever else may want them."""
+
+    def bring(self, trial: Trial) -> None:
+        """Put the scores that others found where this machine's own lie."""
+
+    def copy(self) -> None:
+        """Leave the study in the folder; here it lies there anyway."""
+
+    def close(self) -> None:
+        """Let go of what this process holds."""
+
     def prune(self, trial: Trial) -> Trial:
         """The trial is done, without its last folds or epochs."""
-        self._study.tell(trial.number, state=TrialState.PRUNED)
+        self._study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
         return self.trials()[trial.number]
 
     def fail(self, trial: Trial, error: str) -> Trial:
         """The trial cannot be done; it does not count."""
         self._live(trial).set_user_attr("error", error)
-        self._study.tell(trial.number, state=TrialState.FAIL)
+        self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return self.trials()[trial.number]
 
     def _sample(
@@ -201,7 +265,7 @@ class TrialBook:
         if attempt == 0 and len(before) < len(self._starts):
             memory.enqueue_trial(self._starts[len(before)])
         live = memory.ask()
-        settings = self._space(self._job.kind, _Fixed(live, self._job.fixed))
+        settings = self._space(self._job.kind, Fixed(live, self._job.fixed))
         return live.params, live.distributions, settings
 
     def _live(self, trial: Trial) -> optuna.Trial:
@@ -212,7 +276,7 @@ class TrialBook:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
 
 
-class _Fixed:
+class Fixed:
     """A trial that does not turn what is fixed: the search space gets the fixed value back."""
 
     def __init__(self, live: optuna.Trial, fixed: Settings) -> None:

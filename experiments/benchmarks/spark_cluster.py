@@ -1,0 +1,286 @@
+"""A standalone Spark cluster on this machine: the numbers of one machine, also where an executor is killed mid-job.
+
+    .venv/bin/python experiments/benchmarks/spark_cluster.py [--customers 2000] [--kill] [--out runs/…]
+
+A master and two worker processes are started on loopback. Features and labels, scores and every table of the journey
+map are made on this machine and on the cluster by the commands' own functions and compared: equal where whole numbers,
+within 1e-6 where floating. With `--kill` an executor gets SIGKILL after the shuffle has been written. Writes
+`spark_cluster.json`; ends with status 1 where a number differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
+
+from features.pack import pack
+from features.schema import EventSchema
+from features.simulate import simulate
+from models.gbdt import GBDT, GBDTSettings
+from models.packaged import Scorer, touchpoints_seen
+
+EXPERIMENT = """
+name = "cluster_churn"
+allow_small = true
+[events]
+path = "events.parquet"
+profile = ["country", "plan"]
+[task]
+kind = "churn"
+activity = ["purchase"]
+active_days = 60
+horizon_days = 28
+[task.cutoffs]
+n_train = 3
+[map]
+goals = ["purchase"]
+"""
+DAY_US = 86_400_000_000
+GIVE_UP_S = 120.0
+MOST_DIFFERENCE = 1e-6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--customers", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--leg", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.leg:
+        make(Path(options.leg[0]), Path(options.leg[1]), options.leg[2] or None, options.partitions)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = run(Path(folder), options.customers, options.workers, options.kill, options.partitions)
+    (options.out / "spark_cluster.json").write_text(json.dumps(figures, indent=1))
+    print(json.dumps(figures, indent=1))
+    sys.exit(0 if figures["ok"] else 1)
+
+
+def run(folder: Path, customers: int, workers: int, kill: bool, partitions: int) -> dict[str, Any]:
+    """Make everything here and there, and compare."""
+    prepare(folder, customers)
+    begun = time.perf_counter()
+    make(folder, folder / "here", None, partitions)
+    here_s = time.perf_counter() - begun
+    with cluster(folder, workers) as master:
+        begun = time.perf_counter()
+        process = start(folder, folder / "there", master, partitions)
+        killer = Killer(folder / "workers", process) if kill else None
+        if killer is not None:
+            killer.start()
+        output, _ = process.communicate(timeout=1200)
+        there_s = time.perf_counter() - begun
+    if process.returncode:
+        raise RuntimeError(f"the job on the cluster failed:\n{output[-4000:]}")
+    found = differences(folder / "here", folder / "there")
+    killed = killer.killed if killer is not None else 0
+    ok = not found["unequal"] and found["largest"] <= MOST_DIFFERENCE and (killed > 0 or not kill)
+    return {"ok": ok, "customers": customers, "executors_killed": killed, "here_s": here_s, "there_s": there_s} | found
+
+
+def prepare(folder: Path, customers: int) -> None:
+    """Events, an experiment and a small model."""
+    simulation = simulate(n_customers=customers, days=200, seed=3)
+    simulation.save(folder)
+    (folder / "experiment.toml").write_text(EXPERIMENT)
+    journeys = pack(simulation.events, EventSchema(profile=("country", "plan")))
+    rows = journeys.at(int(journeys.t.max()) - 30 * DAY_US)
+    rows = rows.take(rows.stop > rows.start)
+    since = (rows.cutoff - journeys.t[rows.stop - 1]) / DAY_US
+    labels = (np.random.default_rng(0).random(len(rows)) < 1 / (1 + np.exp(-(since - 15) / 10))).astype(int)
+    model = GBDT(GBDTSettings(members=1, max_trees=20, min_data_in_leaf=10)).fit(rows, labels)
+    task = {"name": "cluster_churn", "kind": "churn", "horizon_days": 28}
+    schema = EventSchema(profile=("country", "plan"))
+    source = {"path": "events.parquet", "adapter": "table", "profile": ["country", "plan"]}
+    Scorer(model, task, schema, source, touchpoints_seen(rows)).save(folder / "model")
+
+
+def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
+    """Features and labels, scores and the map into a folder: on this machine, or where a master says."""
+    from training.engines import SparkAsked
+    from training.experiment import load_experiment
+    from training.landing import land
+    from training.mapping import draw, plan_of
+    from training.scoring import score_file
+    from training.spark_mapping import draw_on_spark
+
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {"spark.executor.memory": "700m", "spark.executor.cores": "1", "spark.task.maxFailures": "8"}
+    experiment, plan = load_experiment(folder / "experiment.toml"), plan_of(folder / "experiment.toml")
+    how: dict[str, Any] = {"master": master, "settings": settings, "partitions": partitions}
+    land(experiment, out / "features", **(how | {"engine": "spark"} if master else {}))
+    asked = SparkAsked(master, settings) if master else None
+    events = folder / "events.parquet"
+    many = partitions if master else None
+    score_file(str(folder / "model"), events, None, out / "scores.parquet", partitions=many, spark=asked)
+    page: dict[str, Any] = {"log": False, "tables": out / "map"}
+    if master:
+        draw_on_spark(plan, out / "map.html", **how, **page)
+    else:
+        draw(plan, out / "map.html", **page)
+
+
+def differences(here: Path, there: Path) -> dict[str, Any]:
+    """Which tables differ where they must not, and by how much numbers differ at most."""
+    unequal, largest, cells = [], 0.0, 0
+    pairs = {"features": (rows_of(here / "features"), rows_of(there / "features"))}
+    pairs["scores"] = (rows_of(here / "scores.parquet"), rows_of(there / "scores.parquet"))
+    for file in sorted((here / "map").glob("*.csv")):
+        pairs[file.stem] = (pd.read_csv(file), pd.read_csv(there / "map" / file.name))
+    if {p.name for p in (here / "map").iterdir()} != {p.name for p in (there / "map").iterdir()}:
+        unequal.append("the map's tables")
+    for name, (mine, theirs) in pairs.items():
+        if list(mine.columns) != list(theirs.columns) or len(mine) != len(theirs):
+            unequal.append(name)
+            continue
+        cells += mine.size
+        for column in mine.columns:
+            a, b = mine[column], theirs[column]
+            there_too = (a.isna() == b.isna()).all()
+            if a.dtype.kind != "f":
+                same = there_too and a.dropna().tolist() == b.dropna().tolist()  # a column of nothing has no type
+                unequal += [] if same else [f"{name}.{column}"]
+                continue
+            unequal += [] if there_too else [f"{name}.{column}"]
+            mine_, theirs_ = a.to_numpy(np.float64), b.to_numpy(np.float64)
+            apart = np.abs(mine_ - theirs_) / np.maximum(1.0, np.abs(mine_))
+            largest = max(largest, float(np.nanmax(apart, initial=0.0)))
+    return {"tables": len(pairs), "cells": cells, "unequal": unequal, "largest": largest}
+
+
+def rows_of(path: Path) -> pd.DataFrame:
+    rows: pd.DataFrame = pq.read_table(path).to_pandas()
+    return rows.sort_values(["customer_id", "cutoff"], ignore_index=True)
+
+
+def start(folder: Path, out: Path, master: str, partitions: int) -> subprocess.Popen[str]:
+    """The job on the cluster, as a process of its own."""
+    command = [sys.executable, __file__, "--partitions", str(partitions), "--leg", str(folder), str(out), master]
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "PYSPARK_PYTHON": sys.executable}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@contextmanager
+def cluster(folder: Path, workers: int) -> Iterator[str]:
+    """A master and its workers, from the classes that come with PySpark; the master's URL."""
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"spark://127.0.0.1:{port}"
+    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(home), "SPARK_DAEMON_MEMORY": "256m"}
+    environment |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(folder / "local")}
+    spark_class = str(home / "bin" / "spark-class")
+    place = ["--host", "127.0.0.1", "--webui-port", "0"]
+    commands = [[spark_class, "org.apache.spark.deploy.master.Master", "--port", str(port), *place]]
+    for number in range(workers):
+        own = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / "workers" / str(number)), *place]
+        commands.append([spark_class, "org.apache.spark.deploy.worker.Worker", *own, url])
+    processes = []
+    try:
+        for number, command in enumerate(commands):
+            log = (folder / f"daemon-{number}.log").open("w")
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+            log.close()
+            if number == 0:
+                wait_for(lambda: answers(port), "the master")
+        ready = re.compile("Registering worker")
+        master_log = folder / "daemon-0.log"
+        wait_for(lambda: len(ready.findall(master_log.read_text())) >= workers, "the workers")
+        yield url
+    finally:
+        for process in reversed(processes):
+            stop(process)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(is_so: Any, what: str) -> None:
+    begun = time.monotonic()
+    while not is_so():
+        if time.monotonic() - begun > GIVE_UP_S:
+            raise RuntimeError(f"{what} did not come up within {GIVE_UP_S:.0f} s")
+        time.sleep(0.1)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """A daemon and what it started."""
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        return
+    for one in family:
+        try:
+            one.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
+
+
+class Killer(threading.Thread):
+    """Kills one executor once shuffle files are there, and another one a little later."""
+
+    def __init__(self, workers: Path, job: subprocess.Popen[str]) -> None:
+        super().__init__(daemon=True)
+        self.workers, self.job, self.killed = workers, job, 0
+
+    def run(self) -> None:
+        """Wait and kill."""
+        for delay_s in (0.0, 8.0):
+            while self.job.poll() is None and not self._shuffled():
+                time.sleep(0.05)
+            time.sleep(delay_s)
+            executors = self._executors()
+            if self.job.poll() is None and executors:
+                os.kill(executors[0].pid, signal.SIGKILL)
+                self.killed += 1
+
+    def _shuffled(self) -> bool:
+        return any(self.workers.parent.glob("local/spark-*/executor-*/blockmgr-*/*/shuffle_*.data"))
+
+    def _executors(self) -> list[psutil.Process]:
+        found = []
+        for one in psutil.process_iter(["cmdline"]):
+            line = " ".join(one.info["cmdline"] or [])
+            if "CoarseGrainedExecutorBackend" in line and str(self.workers) in (cwd(one) or ""):
+                found.append(one)
+        return sorted(found, key=lambda one: one.pid)
+
+
+def cwd(process: psutil.Process) -> str | None:
+    try:
+        return str(process.cwd())
+    except psutil.Error:
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Spark's cost: the whole feature job beside the same shuffle and sort with a count, growth, skew, memory.
+
+    .venv/bin/python experiments/benchmarks/spark_speed.py [--events 1000000 4000000] [--rounds 2] [--skew 500000]
+
+For each size, in one session on `local[2]`: read, hash by customer, shuffle, sort, and a `mapInArrow` that only counts;
+then the whole feature job on the same plan (blocks packed and kept, facts of the log, every tabular feature of every
+customer just after the log's end, written as Parquet); in turns, `--rounds` times, the fastest counts. Then the same
+features on one machine. Bars, at 20 M events: the feature job at most 1.3 × the count; time an event within 1.3 × from
+5 to 80 M; one customer with 5 M events among 100,000 ordinary ones (`--skew 5000000`) within 2 × of as many events
+without. Every size runs in a process of its own; the log is made once and kept in `--data`. Writes `spark_speed.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.feature_parts import feature_schema, features_at
+from features.pack import pack
+from features.simulate_log import synthetic_log, write_synthetic_log
+from features.sources import EventSource, load_log
+from features.spark import read_log, session
+from features.spark_session import quiet
+from features.tabular import TabularFeatures
+
+EVENTS_EACH = 50
+ORDINARY = 100_000
+DAY_US = 86_400_000_000
+COUNTED = pa.schema([("rows", pa.int64())])
+BARS = {"features_of_count": 1.3, "growth": 1.3, "skew": 2.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, nargs="*", default=[1_000_000])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--skew", type=int, default=0, help="events of one customer among ordinary ones; 0: left out")
+    parser.add_argument("--ordinary", type=int, default=ORDINARY, help="customers beside that one")
+    parser.add_argument("--memory", default="2g", help="of the JVM")
+    parser.add_argument("--partitions", type=int, help="by default one for each million events")
+    parser.add_argument("--data", type=Path, default=Path("runs/benchmarks/data"))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--leg", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.leg:
+        print(json.dumps(leg(Path(options.leg[0]), Path(options.leg[1]), options)))
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    figures = run(options)
+    (options.out / "spark_speed.json").write_text(json.dumps(figures, indent=1))
+    print(json.dumps(figures, indent=1))
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All sizes, then the skewed log beside an even one."""
+    sizes = [_process(_log(options.data, events), options) for events in options.events]
+    found: dict[str, Any] = {"bars": BARS, "sizes": sizes}
+    if len(sizes) > 1:
+        each = [one["features_s"] / one["events"] for one in sizes]
+        found["growth"] = max(each) / min(each)
+    if options.skew:
+        total = options.skew + options.ordinary * EVENTS_EACH
+        even = _process(_log(options.data, total), options)
+        uneven = _process(_skewed(options.data, options.skew, options.ordinary), options)
+        found |= {"even": even, "skewed": uneven, "skew": uneven["features_s"] / even["features_s"]}
+    return found
+
+
+def _log(data: Path, events: int) -> Path:
+    path = data / f"events_{events}_{events // EVENTS_EACH}.parquet"  # as the other benchmarks call it
+    if not path.exists():
+        data.mkdir(parents=True, exist_ok=True)
+        write_synthetic_log(path, events, events // EVENTS_EACH)
+    return path
+
+
+def _skewed(data: Path, of_one: int, ordinary: int) -> Path:
+    """One customer with many events, the others as ever."""
+    path = data / f"skewed_{of_one}_{ordinary}.parquet"
+    if path.exists():
+        return path
+    rest = pq.read_table(_log(data, ordinary * EVENTS_EACH))
+    big = synthetic_log(of_one, 1, seed=9)
+    columns = [field.name for field in rest.schema]
+    one = pa.Table.from_pandas(big, preserve_index=False) if not isinstance(big, pa.Table) else big
+    one = one.select(columns).cast(rest.schema)
+    one = one.set_column(0, rest.schema.field(0), pa.array(["the one"] * of_one).cast(rest.schema.field(0).type))
+    pq.write_table(pa.concat_tables([rest, one]), path, row_group_size=1 << 20)
+    return path
+
+
+def _process(log: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """A size in a process of its own; its figures are its last line."""
+    with tempfile.TemporaryDirectory() as scratch:
+        own = ["--rounds", str(options.rounds), "--memory", options.memory]
+        own += [] if options.partitions is None else ["--partitions", str(options.partitions)]
+        command = [sys.executable, __file__, *own, "--leg", str(log), scratch]
+        path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{log.name} failed")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def leg(path: Path, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One size: count and features in turns on Spark, then on one machine."""
+    settings = {"spark.driver.memory": options.memory, "spark.local.dir": str(scratch / "spark")}
+    with quiet():
+        spark = session("local[2]", settings)
+    features = _features()
+    source = EventSource(path=path)
+    small = scratch / "small.parquet"
+    write_synthetic_log(small, 20_000, 400)
+    _counting(spark, EventSource(path=small), 2)
+    _featuring(spark, EventSource(path=small), features, scratch / "warm", 2)
+    peaks = Peaks()
+    peaks.start()
+    counts, jobs = [], []
+    told: dict[str, Any] = {}
+    for _ in range(options.rounds):
+        begun = time.perf_counter()
+        events = _counting(spark, source, options.partitions)
+        counts.append(time.perf_counter() - begun)
+        told["shuffle_bytes"] = _shuffled(scratch / "spark")
+        begun = time.perf_counter()
+        told["partitions"], told["steps_s"] = _featuring(spark, source, features, scratch / "out", options.partitions)
+        jobs.append(time.perf_counter() - begun)
+    memory = peaks.stop()
+    spark.stop()
+    begun = time.perf_counter()
+    rows = _on_one_machine(source, features, scratch / "one.parquet")
+    one_s = time.perf_counter() - begun
+    written = pq.read_table(scratch / "out", columns=["customer_id"]).num_rows
+    if written != rows:
+        raise RuntimeError(f"{written} rows on Spark, {rows} on one machine")
+    return {
+        "log": path.name, "events": events, "customers": rows, "count_s": min(counts), "features_s": min(jobs),
+        "features_of_count": min(jobs) / min(counts), "counts_s": counts, "jobs_s": jobs, "one_machine_s": one_s,
+        "features_of_one_machine": min(jobs) / one_s, "shuffle_bytes_an_event": told["shuffle_bytes"] / events,
+        **told, **memory,
+    }  # fmt: skip
+
+
+def _features() -> TabularFeatures:
+    log = pack(synthetic_log(20_000 * EVENTS_EACH, 20_000, seed=1))
+    return TabularFeatures().fit(log.at(int(log.t.max()) - 60 * DAY_US))
+
+
+def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """How many rows a partition has."""
+    rows = sum(batch.num_rows for batch in batches)
+    yield pa.record_batch([pa.array([rows])], schema=COUNTED)
+
+
+def _counting(spark: Any, source: EventSource, partitions: int | None) -> int:
+    """The same plan up to the sort, then a count."""
+    log = read_log(spark, source, partitions=partitions)
+    with quiet():
+        return sum(row["rows"] for row in log.shuffled.mapInArrow(count, "rows bigint").collect())
+
+
+def _featuring(
+    spark: Any, source: EventSource, features: TabularFeatures, out: Path, partitions: int | None
+) -> tuple[int, list[float]]:
+    """The whole job; partitions, and the seconds of packing, facts, features."""
+    begun = time.perf_counter()
+    log = read_log(spark, source, partitions=partitions)
+    assert log.told
+    packed = time.perf_counter()
+    cutoff = np.array([log.facts.end_us + 1])
+    known = time.perf_counter()
+    work = partial(features_at, state=json.dumps(features.to_dict()), cutoffs=cutoff)
+    log.write(work, feature_schema(features), out)
+    log.close()
+    return log.partitions, [packed - begun, known - packed, time.perf_counter() - known]
+
+
+def _on_one_machine(source: EventSource, features: TabularFeatures, out: Path) -> int:
+    journeys = load_log(source).journeys
+    rows = journeys.at(int(journeys.t.max()) + 1)
+    x = features.transform(rows)
+    names = features.get_feature_names_out()
+    columns = {name: pa.array(np.ascontiguousarray(x[:, place])) for place, name in enumerate(names)}
+    pq.write_table(pa.table({"customer_id": journeys.customer_ids} | columns), out)
+    return len(rows)
+
+
+def _shuffled(folder: Path) -> int:
+    """Bytes of the newest shuffle's files, as they lie on disk."""
+    files = list(folder.rglob("shuffle_*.data"))
+    numbers = [int(file.name.split("_")[1]) for file in files]
+    newest = max(numbers, default=0)
+    return sum(file.stat().st_size for file, number in zip(files, numbers, strict=True) if number == newest)
+
+
+class Peaks(threading.Thread):
+    """The most memory of the JVM and of the Python workers, looked at ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._over = threading.Event()
+        self.found = {"jvm_peak_bytes": 0, "python_worker_peak_bytes": 0, "python_workers_peak_bytes": 0}
+
+    def run(self) -> None:
+        """Look."""
+        me = psutil.Process()
+        while not self._over.wait(0.1):
+            workers, jvm = [], 0
+            for one in me.children(recursive=True):
+                try:
+                    size, name = one.memory_info().rss, one.name()
+                except psutil.Error:
+                    continue
+                if name.startswith("java"):
+                    jvm = max(jvm, size)
+                else:
+                    workers.append(size)
+            self._most("jvm_peak_bytes", jvm)
+            self._most("python_worker_peak_bytes", max(workers, default=0))
+            self._most("python_workers_peak_bytes", sum(workers))
+
+    def stop(self) -> dict[str, int]:
+        """The peaks."""
+        self._over.set()
+        self.join()
+        return self.found
+
+    def _most(self, name: str, value: int) -> None:
+        self.found[name] = max(self.found[name], value)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    finally:
+        shutil.rmtree(Path("spark-warehouse"), ignore_errors=True)

@@ -1,0 +1,169 @@
+"""Do two processes on one PostgreSQL search as many trials in about half the time? And does it survive a restart?
+
+    .venv/bin/python experiments/benchmarks/team_search.py [--trials 24] [--customers 3000] [--rounds 1]
+
+LightGBM on simulated journeys. One process, held to one core and one thread, does all trials on a storage of its own;
+then two such processes on two cores share another; in turns. All have read their rows before the clock starts; it stops
+when the last has all results. In the last round of two the server is stopped the hard way, and started again, while
+they search. It starts a PostgreSQL of its own: `apt-get install postgresql`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.neighbours import Watch
+from experiments.benchmarks.postgres import Cluster, cluster
+
+AT_MOST = 0.65
+EXPERIMENT = """
+name = "team_search"
+[events]
+path = "events.parquet"
+[task]
+kind = "churn"
+activity = ["purchase"]
+active_days = 60
+horizon_days = 28
+[task.cutoffs]
+n_train = 6
+[models.settings.gbdt]
+members = 2
+max_trees = 150
+[search]
+trials = {trials}
+"""
+GIVE_UP_S = 900.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--customers", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--one", nargs=3, metavar=("WORLD", "FOLDER", "CORE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one(Path(options.one[0]), Path(options.one[1]), int(options.one[2]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(Path(folder), options.trials, options.customers, options.rounds)
+    print(json.dumps(found, indent=1))
+    sys.exit(0 if found["ok"] else 1)
+
+
+def run(folder: Path, trials: int, customers: int, rounds: int) -> dict[str, Any]:
+    """Search in turns and compare."""
+    from features.simulate import simulate
+
+    simulate(n_customers=customers, days=320, seed=1).save(folder)
+    (folder / "experiment.toml").write_text(EXPERIMENT.format(trials=trials))
+    taken: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    with cluster() as server:
+        for number in range(rounds):
+            for processes, found in taken.items():
+                found.append(_searched(folder, server, f"search_{number}_{processes}", processes, restart=False))
+        restarted = _searched(folder, server, "restarted", 2, restart=True)
+    seconds = {processes: float(np.median([each["seconds"] for each in found])) for processes, found in taken.items()}
+    whole = all(each["finished"] == trials for found in taken.values() for each in found)
+    ratio = seconds[2] / seconds[1]
+    kept = restarted["finished"] == trials and restarted["before"] <= restarted["after"]
+    return {
+        "trials": trials, "seconds": seconds, "ratio": ratio, "ratio_bar": AT_MOST, "all_finished": whole,
+        "restart_lost_none": kept, "restarted_seconds": restarted["seconds"],
+        "ok": bool(ratio <= AT_MOST and whole and kept), "rounds": taken,
+    }  # fmt: skip
+
+
+def _searched(folder: Path, server: Cluster, name: str, processes: int, *, restart: bool) -> dict[str, Any]:
+    """One search by so many processes."""
+    home, watch = folder / name, Watch()
+    home.mkdir()
+    url = server.database(name)
+    begun = [_start(folder, home / f"process_{number}", url, number) for number in range(processes)]
+    _until(lambda: all((home / f"process_{number}.ready").exists() for number in range(processes)), begun)
+    began = time.monotonic()
+    (home / "go").touch()
+    before: set[Any] = set()
+    if restart:
+        _until(lambda: len(_finished(server, name)) >= 4, begun)
+        before = _finished(server, name)
+        server.stop()
+        time.sleep(2.0)
+        server.start()
+    results = [json.loads(process.communicate(timeout=GIVE_UP_S)[0].splitlines()[-1]) for process in begun]
+    seconds = time.monotonic() - began
+    after = _finished(server, name)
+    return {
+        "seconds": round(seconds, 2), "finished": len(after), "ended": [each["ended"] for each in results],
+        "pruned": results[0]["pruned"], "fit_seconds": results[0]["fit_seconds"],
+        "cores_used_by_others": watch.others(),
+        **({"before": before, "after": after} if restart else {}),
+    }  # fmt: skip
+
+
+def _start(folder: Path, home: Path, url: str, core: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "experiments.benchmarks.team_search", "--one", str(folder), str(home), str(core)]
+    environment = os.environ | {"JOURNEYLAB_STORAGE": url, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _until(reached: Any, processes: list[subprocess.Popen[str]]) -> None:
+    until = time.monotonic() + GIVE_UP_S
+    while not reached():
+        if time.monotonic() > until or any(process.poll() for process in processes):
+            sys.exit("A process did not get as far as it should.")
+        time.sleep(0.02)
+
+
+def _finished(server: Cluster, name: str) -> set[Any]:
+    """Number and log loss of every finished trial."""
+    if not server.sql("select 1 from pg_tables where tablename = 'trials'", name):
+        return set()
+    query = """select t.number, v.value from trials t left join trial_values v using (trial_id)
+    where t.state in ('COMPLETE', 'PRUNED')"""
+    return set(server.sql(query, name))
+
+
+def one(folder: Path, home: Path, core: int) -> None:
+    """One of the processes: read, wait for the others, search."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[core % len(cores)]})
+    from training.experiment import load_experiment
+    from training.search import Search, search
+    from training.team_search import read, searches
+
+    ended: list[int] = []
+    end = Search._end
+
+    def counted(self: Search, done: Any, advance: Any) -> None:
+        ended.append(done.number)
+        end(self, done, advance)
+
+    Search._end = counted  # type: ignore[method-assign]
+    experiment = load_experiment(folder / "experiment.toml")
+    data = read(experiment, home)
+    [wanted] = searches(experiment, data)
+    (home.parent / f"{home.name}.ready").touch()
+    while not (home.parent / "go").exists():
+        time.sleep(0.005)
+    found = search(
+        wanted.job.kind, data.train, data.y_train, data.folds, trials=wanted.trials, folder=home / "search",
+        seed=wanted.job.seed, fixed=wanted.job.fixed, storage=os.environ["JOURNEYLAB_STORAGE"],
+    )  # fmt: skip
+    pruned = int((found.trials["state"] == "pruned").sum())
+    print(json.dumps({"ended": len(ended), "pruned": pruned, "fit_seconds": round(found.trials["seconds"].sum(), 1)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""Write what of the documentation is made from the code: the README's tree, docs/experiment_file.md, docs/commands.md.
+
+    make docs
+
+The words come from docstrings, `Attributes` and `--help`; a test asks that the files are as this would write them.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer.main
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from experiments.cli import app
+from features import conditions
+from features.profile_table import ProfileTable
+from features.sequences import SequenceSettings
+from features.sources import EventSource
+from features.tabular import TabularSettings
+from models.clusters import FoundSettings
+from models.gbdt import GBDTSettings
+from models.lookalikes import LookalikeSettings
+from models.rule_segments import Rule
+from models.scheme_settings import SchemeSettings
+from models.segment_drift import DriftSettings
+from models.segment_targets import Goal, TargetSettings
+from models.sequence_settings import EncoderSettings, ProbeSettings, SequenceModelSettings
+from training.experiment import Experiment, MapSettings, Models, Report, Search
+from training.segment_settings import Segments
+from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, Every, LabelColumns, LabelsTask, Parted
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("features", "models", "training", "serving", "experiments")
+MADE = "<!-- Written by `make docs` from docstrings: change those, not this file. -->"
+
+# The tables of an experiment file: how each is written, what it is for, and the classes that say its keys.
+TABLES: tuple[tuple[str, str, type], ...] = (
+    ("The file itself", "Keys at the top, before any table.", Experiment),
+    ("[events]", "Where the events are and how to read them.", EventSource),
+    ("[events.profile_table]", "Static facts about customers, one row each.", ProfileTable),
+    ('[task] kind = "churn"', "Who stays away.", ChurnTask),
+    ('[task] kind = "conversion"', "Who reaches a goal.", ConversionTask),
+    ('[task] kind = "labels"', "A label table of your own.", LabelsTask),
+    ("[task.columns]", "What the label table calls its columns.", LabelColumns),
+    ("[task.cutoffs], counted", "Counted back from the log's end; what is taken where nothing is said.", Counted),
+    ("[task.cutoffs], dates", "The same dates for every customer.", Dates),
+    ("[task.cutoffs] train = { … }", "Regular dates instead of a list.", Every),
+    ("[task.cutoffs], ages", "For conversion: so long after a customer's first event.", Ages),
+    ("[task.cutoffs], labels", "For a label table without a column `split`.", Parted),
+    ("[models]", "Which models are searched.", Models),
+    ("[models.settings.gbdt]", "LightGBM. What is set here is not searched.", GBDTSettings),
+    ("[models.settings.probe]", "A linear probe on an encoder; the encoder's keys as well.", ProbeSettings),
+    ("[models.settings.gru], transformer", "A fine-tuned encoder; the encoder's keys as well.", SequenceModelSettings),
+    ("The encoder's keys", "Of `gru`, `transformer`, `probe`, and of `[segments.found.encoder]`.", EncoderSettings),
+    ("sequences = { … } of an encoder", "What a step of a journey carries.", SequenceSettings),
+    ("[search]", "How long to search.", Search),
+    ("[features]", "The tabular features.", TabularSettings),
+    ("[report]", "What the reviewer is shown.", Report),
+    ("[map]", "The journey map.", MapSettings),
+    ("[segments]", "Partitions of the customers.", Segments),
+    ("[segments.found]", "Clusters.", FoundSettings),
+    ("[segments.schemes]", "What the built-in segments take touchpoints for.", SchemeSettings),
+    ("[[segments.rules]]", "A marketer's own segments, one table each.", Rule),
+    ("[[segments.goals]]", "What segments should reach, one table each.", Goal),
+    ("[segments.targets]", "Who counts as reachable.", TargetSettings),
+    ("[segments.drift]", "When to worry about segments that move.", DriftSettings),
+    ("[segments.lookalikes]", "Keeps everybody's vectors, under keyed hashes.", LookalikeSettings),
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a table, as the documentation shows it."""
+
+    name: str
+    holds: str
+    default: str
+    said: str
+
+
+def main() -> None:
+    """Write all of it."""
+    readme = ROOT / "README.md"
+    readme.write_text(with_tree(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, text in pages().items():
+        (ROOT / "docs" / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """File in docs/ → its text."""
+    return {"experiment_file.md": experiment_file(), "commands.md": commands()}
+
+
+def modules() -> list[Path]:
+    """Every Python file of the rooms."""
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def first_line(path: Path) -> str:
+    """The first line of a module's docstring, "" where there is none."""
+    return next(iter((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()), "")
+
+
+def tree() -> str:
+    """Every module with the first line of its docstring."""
+    lines = []
+    for room in ROOMS:
+        lines.append(f"{room + '/':30}{first_line(ROOT / room / '__init__.py')}")
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if path.name != "__init__.py":
+                lines.append(f"  {path.relative_to(ROOT / room).as_posix():27} {first_line(path)}")
+    return "\n".join(lines)
+
+
+def with_tree(readme: str) -> str:
+    """The README with the tree as it is now."""
+    below = readme.index("\n## The tree\n")
+    start, end = readme.index(f"\n{ROOMS[0]}/   ", below) + 1, readme.index("\ntests/   ", below)
+    return readme[:start] + tree() + readme[end:]
+
+
+def experiment_file() -> str:
+    """docs/experiment_file.md."""
+    example = (ROOT / "experiments" / "demo.toml").read_text(encoding="utf-8")
+    parts = [
+        "# The experiment file",
+        MADE,
+        "One TOML file says where the events are, what to predict, which models to try and how long to search. Paths "
+        "in it are relative to its own folder. `journeylab draft LOG` writes one for a log of your own; "
+        "`--set KEY=VALUE` overrides a key for one run, with a dotted key such as `search.trials=5`. A misspelt key "
+        "is an error that names the right one.",
+        "## An example, line by line",
+        "`experiments/demo.toml`, the one to copy:",
+        f"```toml\n{example.strip()}\n```",
+        "## Every key",
+        "A key without a default is needed; `–` means that nothing is taken where nothing is said.",
+    ]
+    for heading, words, section in TABLES:
+        parts += [f"### `{heading}`" if heading[0] == "[" else f"### {heading}", words, _table(section)]
+    parts += ["### Conditions", _conditions()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(section: type) -> str:
+    rows = ["| key | what it is | holds | default |", "|---|---|---|---|"]
+    for key in keys(section):
+        cells = (f"`{key.name}`", key.said, key.holds, key.default)
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def keys(section: type) -> list[Key]:
+    """The keys of a settings class, each with its line of the docstring.
+
+    Raises:
+        ValueError: a key that the docstring says nothing about.
+    """
+    words, hints = attributes(section), get_type_hints(section, include_extras=True)
+    found = []
+    for name, default in _defaults(section):
+        if name not in words:
+            raise ValueError(f"{section.__name__}: the docstring does not say what '{name}' is")
+        found.append(Key(name, holds(hints[name]), default, words[name]))
+    return found
+
+
+def _defaults(section: type) -> Iterator[tuple[str, str]]:
+    """The class's own keys and what they are where nothing is said."""
+    if issubclass(section, BaseModel):
+        for name, field in section.model_fields.items():
+            value = field.get_default(call_default_factory=True)
+            yield name, "needed" if value is PydanticUndefined else _toml(value)
+    elif is_dataclass(section):
+        above = {each.name for base in section.__bases__ if is_dataclass(base) for each in fields(base)}
+        for each in fields(section):
+            made = each.default_factory() if each.default_factory is not MISSING else each.default
+            if each.name not in above:
+                yield each.name, "needed" if made is MISSING else _toml(made)
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, BaseModel) or is_dataclass(value):
+        return "its own"
+    if isinstance(value, PurePath):
+        return f'`"{value}"`'
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "`{}`" if not value else "see there" if len(text) > 60 else f"`{text}`"
+    return f"`{text}`" if len(text) <= 60 else "all of them" if isinstance(value, tuple) else f"`{text[:57]}…`"
+
+
+def holds(hint: Any) -> str:
+    """A type in words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return holds(inner[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(holds(one) for one in inner if one is not type(None)))
+    if origin is Literal:
+        return ", ".join(f"`{json.dumps(one)}`" for one in inner)
+    if origin in (tuple, list):
+        return f"list of {holds(inner[0])}" if inner else "list"
+    if origin is dict:
+        return f"table of {holds(inner[1])}"
+    plain = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", Any: "anything"}
+    if hint in plain:
+        return plain[hint]
+    if inspect.isclass(hint) and (issubclass(hint, BaseModel) or is_dataclass(hint)):
+        return "condition" if issubclass(hint, conditions.Condition) else "table"
+    return {"datetime": "moment", "date": "date"}.get(getattr(hint, "__name__", ""), "text")
+
+
+def attributes(section: type) -> dict[str, str]:
+    """Attribute → its words in the docstring; of those that share a line, each has it."""
+    _, _, below = inspect.cleandoc(section.__doc__ or "").partition("Attributes:\n")
+    entries: list[list[str]] = []
+    for line in below.splitlines():
+        if re.match(r" {4}\w", line):
+            entries.append([line.strip()])
+        elif line.startswith("     ") and entries:
+            entries[-1].append(line.strip())
+        elif line.strip() and not line.startswith(" "):
+            break
+    found = {}
+    for names, _, words in (" ".join(entry).partition(": ") for entry in entries):
+        for name in names.split(", "):
+            found[name] = words
+    return found
+
+
+def _conditions() -> str:
+    """The docstring of `features.conditions`: its first block is an example, the rest is about keys."""
+    text = inspect.cleandoc(conditions.__doc__ or "")
+    table = text[text.index("| key |") :]
+    example = next(line.strip() for line in text.splitlines() if line.strip().startswith("when ="))
+    return f"What `when` of a rule may say, for instance\n\n```\n{example}\n```\n\n{table}"
+
+
+def commands() -> str:
+    """docs/commands.md."""
+    parts = [
+        "# The commands",
+        MADE,
+        "`.venv/bin/journeylab COMMAND --help` says the same. Each command ends with the path or URI of what it made "
+        "on its last line; with `--json` that line is all of it as JSON, for scripts. What it does meanwhile goes to "
+        "standard error. Status 0: done; 2: something is to be mended, said in a sentence; 3: done, and the "
+        "answer is no (`reproduce`, `monitor`); 130: stopped by Ctrl-C.",
+    ]
+    for name, command in commands_of().items():
+        parts += [f"## journeylab {name}", _prose(command.help or ""), _options(command)]
+    return "\n\n".join(parts) + "\n"
+
+
+def commands_of() -> dict[str, Any]:
+    """Name → click command, in the order of `journeylab --help`."""
+    group: Any = typer.main.get_command(app)
+    return dict(group.commands)
+
+
+def _prose(text: str) -> str:
+    return "\n\n".join(" ".join(block.split()) for block in inspect.cleandoc(text).split("\n\n"))
+
+
+def _options(command: Any) -> str:
+    rows = ["| | | default |", "|---|---|---|"]
+    for option in command.params:
+        if option.name in ("help", "as_json"):
+            continue
+        is_option = option.param_type_name == "option"
+        shown = " / ".join((*option.opts, *option.secondary_opts)) if is_option else str(option.name).upper()
+        default = option.default
+        told = "needed" if option.required else "–" if default in (None, False) or callable(default) else f"`{default}`"
+        rows.append(f"| `{shown}` | {getattr(option, 'help', '') or ''} | {told} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Scores and landed features on Spark are those of one machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from features.simulate import simulate
+from features.sources import load_journeys
+from features.tabular import TabularFeatures
+from models.packaged import Scorer
+from training.experiment import load_experiment
+from training.landing import Sample, land
+from training.scoring import score_file
+from training.spark_scoring import score_on_spark
+
+
+@pytest.fixture(scope="module")
+def events(simulated_events: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scores") / "events.parquet"
+    simulated_events.to_parquet(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with a source that names a path."""
+    scorer = Scorer.load(scoring_folder)
+    source = {**scorer.source, "path": "events.parquet", "profile": ["country", "plan"]}
+    return replace(scorer, source=source).save(tmp_path_factory.mktemp("model") / "model")
+
+
+def test_scores_of_everyone(spark: Any, model: Path, events: Path, tmp_path: Path) -> None:
+    here = score_file(str(model), events, None, tmp_path / "here.parquet")
+    there = score_on_spark(model, str(events), tmp_path / "there", master="local[2]", partitions=3)
+    assert (there.rows, there.without_answer, there.events) == (here.rows, here.without_answer, here.events)
+    assert there.unknown == here.unknown
+    mine = pd.read_parquet(tmp_path / "here.parquet").sort_values("customer_id", ignore_index=True)
+    theirs = pq.read_table(tmp_path / "there").to_pandas().sort_values("customer_id", ignore_index=True)
+    pd.testing.assert_frame_equal(mine, theirs, check_exact=True, check_dtype=False)
+
+
+def test_scores_of_rows_asked_for_in_their_order(
+    spark: Any, model: Path, events: Path, simulated_events: pd.DataFrame, tmp_path: Path
+) -> None:
+    who = simulated_events["customer_id"].drop_duplicates().sample(40, random_state=0).tolist()
+    asked = pd.DataFrame({"customer_id": [*who, "nobody", who[0]], "cutoff": ["2024-03-01T00:00:00Z"] * 41 + ["soon"]})
+    asked.to_csv(tmp_path / "asked.csv", index=False)
+    how = {"snapshots": tmp_path / "asked.csv"}
+    score_file(str(model), events, how["snapshots"], tmp_path / "here.csv")
+    score_on_spark(model, str(events), tmp_path / "there.csv", partitions=2, **how)
+    mine, theirs = pd.read_csv(tmp_path / "here.csv"), pd.read_csv(tmp_path / "there.csv")
+    pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+    assert not (tmp_path / "there.csv.parts").exists()
+
+
+CHURN = """
+name = "landed_churn"
+allow_small = true
+[events]
+path = "events.parquet"
+profile = ["country", "plan"]
+[task]
+kind = "churn"
+activity = ["purchase"]
+active_days = 60
+horizon_days = 28
+[task.cutoffs]
+n_train = 4
+[features]
+check_rows = 100
+"""
+CONVERSION = """
+name = "landed_conversion"
+allow_small = true
+[events]
+path = "events.parquet"
+[task]
+kind = "conversion"
+goal = ["purchase"]
+horizon_days = 20
+cutoffs = { ages_days = [3, 9], test_share = 0.3 }
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("landing")
+    simulate(n_customers=300, days=260, seed=5).save(folder)
+    (folder / "churn.toml").write_text(CHURN)
+    (folder / "conversion.toml").write_text(CONVERSION)
+    return folder
+
+
+def landed(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    rows = pq.read_table(folder).to_pandas()
+    keys = [name for name in ("customer_id", "cutoff", "age_days") if name in rows]
+    return rows.sort_values(keys, ignore_index=True), json.loads((folder / "_features.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["churn", "conversion"])
+def test_landed_rows_are_equal(spark: Any, project: Path, tmp_path: Path, name: str) -> None:
+    experiment = load_experiment(project / f"{name}.toml")
+    here = land(experiment, tmp_path / "here")
+    there = land(experiment, tmp_path / "there", engine="spark", master="local[2]", partitions=3)
+    assert here.rows == there.rows > 100
+    mine, theirs = landed(tmp_path / "here"), landed(tmp_path / "there")
+    assert mine[1]["features"] == theirs[1]["features"]
+    pd.testing.assert_frame_equal(mine[0], theirs[0], check_exact=True)
+    build = experiment.labels(load_journeys(experiment.events)).table
+    wanted = build.sort_values(["customer_id", "cutoff"], ignore_index=True)
+    found = mine[0].sort_values(["customer_id", "cutoff"], ignore_index=True)
+    assert found["label"].tolist() == wanted["label"].tolist()
+    assert found["split"].tolist() == wanted["split"].tolist()
+    fitted = TabularFeatures.from_dict(mine[1]["features"])
+    assert set(fitted.get_feature_names_out()) <= set(found.columns)
+
+
+def test_weights_of_a_sample_keep_the_base_rate(project: Path, tmp_path: Path) -> None:
+    experiment = load_experiment(project / "churn.toml")
+    land(experiment, tmp_path / "all")
+    whole, _ = landed(tmp_path / "all")
+    rates = []
+    for keep in (False, True):
+        land(experiment, tmp_path / f"some{keep}", sample=Sample(0.5, keep_positives=keep))
+        some, _ = landed(tmp_path / f"some{keep}")
+        assert 0.3 * len(whole) < len(some) < 0.9 * len(whole)
+        rates.append(np.average(some["label"], weights=some["weight"]))
+        assert keep == (some["label"].sum() == whole["label"].sum())
+        both = some.merge(whole, on=["customer_id", "cutoff"], suffixes=("", "_all"))
+        assert len(both) == len(some)
+        assert (both["label"] == both["label_all"]).all()
+    assert np.abs(np.array(rates) - whole["label"].mean()).max() < 0.06
+
+
+def test_landed_rows_stream_into_lightgbm(project: Path, tmp_path: Path) -> None:
+    import lightgbm as lgb
+
+    land(load_experiment(project / "churn.toml"), tmp_path / "rows")
+    rows, about = landed(tmp_path / "rows")
+    names = about["features"]["names"]
+    dataset = pq.ParquetDataset(tmp_path / "rows")
+    table = dataset.read(columns=[*names, "label", "weight"])
+    assert isinstance(table, pa.Table)
+    data = lgb.Dataset(table.select(names), table["label"], weight=table["weight"], params={"verbosity": -1})
+    fitted = lgb.train({"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5}, data, 5)
+    assert len(fitted.predict(rows[names])) == len(rows)

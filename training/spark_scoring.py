@@ -1,0 +1,199 @@
+"""Scores on Spark: `journeylab score … --engine spark --master …`.
+
+    score_on_spark("models:/churn@champion", "events/", Path("scores"), master="local[2]")
+
+The scoring folder travels to the executors; each of them scores its customers with the one code that scores
+(`models.packaged.Scorer`). Every number is that of one machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from features.errors import ConfigError
+from features.journeys import id_texts
+from features.parts import Part, total
+from features.sources import EventSource
+from features.spark import SparkLog, asked_frame, read_log, session
+from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
+from training.bulk import Outcome, read_asked, write_tables
+from training.bulk_parts import KINDS, ROW
+from training.bulk_plan import model_digest, write_whole
+from training.progress import stage
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+PARTS = ".parts"
+
+
+def score_on_spark(
+    folder: Path,
+    events: str,
+    out: Path,
+    *,
+    master: str | None = None,
+    settings: dict[str, str] | None = None,
+    snapshots: Path | None = None,
+    as_of: Any = None,
+    partitions: int | None = None,
+    progress: Console | None = None,
+) -> Outcome:
+    """Score customers of a log that Spark reads.
+
+    Args:
+        folder: the scoring folder.
+        events: a path, a URI or the name of a table, raw as the model was trained on or canonical.
+        out: a folder for Parquet files, or a `.csv` or `.parquet` file put together at the end.
+        master: of Spark.
+        settings: of Spark.
+        snapshots: a table of `customer_id, cutoff`; by default every customer.
+        as_of: the cutoff of every customer; by default just after the last event of the whole log.
+        partitions: of customers; by default one for each million events.
+        progress: where to show what is going on.
+
+    Raises:
+        ConfigError: Spark or Java is missing; a folder that holds other files.
+        DataError: events or snapshots that cannot be used.
+    """
+    single = out.suffix in (".csv", ".parquet")
+    target = out.with_name(out.name + PARTS) if single else out
+    _require_free(target)
+    scorer = Scorer.load(folder)
+    asked = None if snapshots is None else asked_rows(read_asked(snapshots))
+    spark = session(master, settings)
+    source = EventSource.model_validate({**scorer.source, "path": events})
+    wanted = None if asked is None else asked_frame(spark, asked)
+    log = read_log(spark, source, asked=wanted, partitions=partitions)
+    try:
+        with stage(progress, f"Packing {events} on Spark"):
+            log.facts  # noqa: B018  # checks, too
+        with stage(progress, "Scoring on Spark"):
+            cutoff = log.facts.end_us + 1 if as_of is None else as_of_moment(as_of)
+            work, schema = scoring_work(log, folder, None if asked is not None else cutoff)
+            rows = log.write(work, schema, target)
+        outcome = _outcome(log, scorer, target, out, rows)
+    finally:
+        log.close()
+    if single:
+        _put_together(target, out, in_order=asked is not None)
+    return outcome
+
+
+def _require_free(target: Path) -> None:
+    """A folder of an earlier run is written over, another one is not."""
+    if target.is_dir() and any(target.iterdir()) and not (target / "_SUCCESS").exists():
+        raise ConfigError(f"{target} holds other files: name a new folder for the scores.")
+
+
+def asked_rows(asked: pd.DataFrame) -> pd.DataFrame:
+    """Rows asked for with text and µs, as `asked_frame` takes them.
+
+    Raises:
+        ConfigError: a column is missing.
+    """
+    for name in ("customer_id", "cutoff"):
+        if name not in asked.columns:
+            there = ", ".join(f"'{column}'" for column in asked.columns)
+            raise ConfigError(f"The snapshots have no column '{name}': the columns are {there}. Rename it.")
+    ids = id_texts(asked["customer_id"]).to_pylist()
+    return pd.DataFrame({"customer_id": pd.Series(ids, dtype=object), "cutoff": moments_of(asked["cutoff"])})
+
+
+def scores(log: SparkLog, folder: Path, cutoff: int | None) -> DataFrame:
+    """A DataFrame of scores: everyone at `cutoff` (µs), or the rows that the log was asked for."""
+    return log.rows(*scoring_work(log, folder, cutoff))
+
+
+def scoring_work(log: SparkLog, folder: Path, cutoff: int | None) -> tuple[Any, pa.Schema]:
+    """What is done to each part, and the schema of what comes of it; see `scores`."""
+    scorer = Scorer.load(folder)
+    answers = [(name, KINDS[kind]) for name, kind in scorer.answer_columns.items()]
+    fields = [("customer_id", pa.string()), ("cutoff", pa.timestamp("us")), *answers, ("reason", pa.string())]
+    schema = pa.schema(fields if cutoff is not None else [(ROW, pa.int64()), *fields])
+    name = _shipped(log, folder)
+    return partial(scored_batches, name=name, cutoff=cutoff, schema=schema), schema
+
+
+def _shipped(log: SparkLog, folder: Path) -> str:
+    """Send the scoring folder to the executors, as an archive; its name there."""
+    from pyspark import SparkFiles
+
+    name = f"scoring-{model_digest(folder)[:16]}.zip"
+    kept = Path(SparkFiles.getRootDirectory()) / "to-send" / name  # executors fetch it from there, whenever they start
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        log.spark.sparkContext.addFile(shutil.make_archive(str(kept.with_suffix("")), "zip", folder))
+    return name
+
+
+@cache
+def _scorer(name: str) -> Scorer:
+    """The scorer on an executor, unpacked and loaded once a process."""
+    from pyspark import SparkFiles
+
+    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(SparkFiles.get(name)) as archive:
+        archive.extractall(scratch)
+        return Scorer.load(Path(scratch))
+
+
+def scored_batches(part: Part, name: str, cutoff: int | None, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The scores of a part.
+
+    Args:
+        part: some customers.
+        name: of the scoring folder among Spark's files.
+        cutoff: of everyone, µs; None for the rows asked for.
+        schema: of the answer.
+    """
+    scorer = _scorer(name)
+    if cutoff is not None:
+        if not part.journeys.n_customers:
+            return
+        frame = scorer.score_journeys(part.journeys, as_of=pd.Timestamp(cutoff, unit="us"), count_unknown=False).frame
+    else:
+        if part.asked is None:
+            return
+        ids = pd.Series(part.asked["customer_id"].to_pylist(), dtype=object)
+        when = np.asarray(part.asked["cutoff"]).view("datetime64[us]")
+        asked = pd.DataFrame({"customer_id": ids, "cutoff": when})
+        frame = scorer.score_journeys(part.journeys, asked, count_unknown=False).frame
+        frame = frame.assign(**{ROW: np.asarray(part.asked["row"]) + 1})
+    table = pa.Table.from_pandas(frame, schema, preserve_index=False)
+    yield from table.to_batches(max_chunksize=1 << 14)
+
+
+def _outcome(log: SparkLog, scorer: Scorer, target: Path, out: Path, rows: int) -> Outcome:
+    reasons = (pq.read_table(part, columns=["reason"])["reason"] for part in target.glob("part-*.parquet"))
+    without = sum(len(column) - column.null_count for column in reasons)
+    unknown = total(log, partial(_unknown, known=scorer.touchpoints), ("touchpoint",))
+    counts, notes, events = log.told
+    quarantine = log.quarantine(out.with_name(f"{out.stem}_quarantine.parquet"))
+    return Outcome(out, rows, without, events, counts, unknown, log.partitions, quarantine, notes)
+
+
+def _unknown(part: Part, known: tuple[str, ...]) -> dict[str, int]:
+    return unknown_touchpoints(part.journeys, known)
+
+
+def _put_together(target: Path, out: Path, in_order: bool) -> None:
+    parts = sorted(target.glob("part-*.parquet"))
+    if in_order:
+        whole = pa.concat_tables([pq.read_table(part) for part in parts]).sort_by(ROW).drop_columns(ROW)
+        tables = iter([whole])
+    else:
+        tables = (pq.read_table(part) for part in parts)
+    write_whole(out, lambda path: write_tables(tables, path, is_csv=out.suffix == ".csv"))
+    shutil.rmtree(target)
