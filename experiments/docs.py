@@ -23,6 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from experiments.cli import app
 from features import conditions
+from features.map_settings import MapSettings
 from features.profile_table import ProfileTable
 from features.sequences import SequenceSettings
 from features.sources import EventSource
@@ -35,7 +36,8 @@ from models.scheme_settings import SchemeSettings
 from models.segment_drift import DriftSettings
 from models.segment_targets import Goal, TargetSettings
 from models.sequence_settings import EncoderSettings, ProbeSettings, SequenceModelSettings
-from training.experiment import Experiment, MapSettings, Models, Report, Search
+from training.experiment import Experiment, Models, Search
+from training.report_settings import Report
 from training.segment_settings import Segments
 from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, Every, LabelColumns, LabelsTask, Parted
 

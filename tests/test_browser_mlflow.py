@@ -135,7 +135,7 @@ class _served:
         raise AssertionError("MLflow did not start")
 
     def __exit__(self, *_: object) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
+        os.killpg(self.process.pid, signal.SIGKILL)  # its job runners take half a minute to leave when asked
         self.process.wait(timeout=60)
 
 
@@ -208,13 +208,6 @@ def test_which_run_is_best_stands_first(desk: Desk, look: Callable[..., Any]) ->
     assert best.data.tags["best_on_validation"] == "true"
     text = _text(page.frames[0])
     assert min((run.info.run_name for run in scored), key=lambda name: text.index(f"\n{name}\n")) == best.info.run_name
-
-
-def test_charts_lay_figures_and_pictures_side_by_side(desk: Desk, look: Callable[..., Any]) -> None:
-    page = look(desk.view("calibration", "CHART"), "Is it calibrated?", "test_calibration_error", name="charts")
-    page.wait_for_function(
-        "() => [...document.images].filter((image) => image.naturalWidth > 150).length > 2", timeout=PATIENCE_MS
-    )
 
 
 def test_tables_lie_side_by_side(desk: Desk, look: Callable[..., Any]) -> None:

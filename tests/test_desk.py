@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from training.desk import GRID, KIND, SHARED_VIEW, VIEWS, View, views
+from training.desk import KIND, SHARED_VIEW, VIEWS, View, views
 from training.registry import BESIDE_CHAMPION, promote
 from training.tracking import Tracker
 from training.train import TrainResult
@@ -40,9 +40,8 @@ def test_every_filter_is_understood_and_every_column_is_there(trained: Trained) 
         metrics = {name for run in runs for name in run.data.metrics}
         tags = {name for run in runs for name in run.data.tags}
         if runs:
-            assert {*view.metrics, *view.bars, view.order} - {""} <= metrics, view.id
+            assert {*view.metrics, view.order} - {""} <= metrics, view.id
             assert set(view.tags) <= tags, view.id
-        assert set(view.pictures) <= set(GRID)
 
 
 def test_the_search_is_apart_from_what_came_of_it(trained: Trained) -> None:

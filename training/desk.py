@@ -3,7 +3,7 @@
     for key, value in views().items():
         client.set_experiment_tag(experiment_id, key, value)
 
-MLflow lists them under "Views" above the runs. A view is a filter, an order, columns and charts; the tag holds them as
+MLflow lists them under "Views" above the runs. A view is a filter, an order and columns; the tag holds them as
 JSON, as MLflow 3.17's own "Save view" writes it. Another version that does not know the tags ignores them.
 """
 
@@ -18,7 +18,6 @@ SHARED_VIEW = "mlflow.sharedViewState."
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow opens its pages for language models
 PICTURES = "pictures"  # what the keys of logged images begin with
 GRID = ("calibration", "lift", "score_over_time")  # pictures that the chart view lays side by side
-SECTION = "desk"
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,6 @@ class View:
         rising: the least first.
         metrics: columns.
         tags: columns.
-        bars: metrics with a bar for each run, in the chart view.
-        pictures: of `GRID`, laid side by side in the chart view.
     """
 
     id: str
@@ -44,8 +41,6 @@ class View:
     rising: bool = True
     metrics: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    bars: tuple[str, ...] = ()
-    pictures: tuple[str, ...] = ()
 
 
 def _with_interval(*names: str) -> tuple[str, ...]:
@@ -58,16 +53,14 @@ VIEWS = (
         "best", "Which run is best, and how surely?", CANDIDATES, "validation_log_loss",
         metrics=("validation_log_loss", *_with_interval("test_log_loss", "test_auroc", "test_brier")),
         tags=("kind", "best_on_validation", "beats_straw_men"),
-        bars=("validation_log_loss", "test_log_loss", "test_auroc", "test_brier"),
     ),
     View(
         "straw-men", "Does it beat the straw men?", CANDIDATES, "test_auroc", rising=False,
         metrics=(*_with_interval("test_auroc"), "test_lift_at_10"), tags=("role", "beats_straw_men"),
-        bars=("test_auroc", "test_average_precision", "test_lift_at_10"), pictures=("lift",),
     ),
     View(
         "customers", "On which customers does it fail? (tables)", CANDIDATES, "validation_log_loss",
-        metrics=_with_interval("test_auroc"), tags=("kind",), pictures=("score_over_time",),
+        metrics=_with_interval("test_auroc"), tags=("kind",),
     ),
     View(
         "calibration", "Is it calibrated?", CANDIDATES, "validation_log_loss",
@@ -75,7 +68,7 @@ VIEWS = (
             *_with_interval("test_calibration_error"), "test_calibration_error_noise", "test_mean_prediction",
             "test_base_rate",
         ),
-        tags=("kind",), bars=("test_calibration_error", "test_calibration_error_noise"), pictures=("calibration",),
+        tags=("kind",),
     ),
     View(
         "sequence", "Is the sequence worth its cost?", "tags.candidate != '' and tags.role != 'baseline'",
@@ -83,7 +76,7 @@ VIEWS = (
         metrics=(
             "validation_log_loss", *_with_interval("test_auroc"), "test_log_loss", "fit_seconds", "rows_per_second",
         ),
-        tags=("role", "kind"), bars=("validation_log_loss", "test_auroc", "fit_seconds", "rows_per_second"),
+        tags=("role", "kind"),
     ),
     View(
         "made-of", "What data, window, code made it?", CANDIDATES,
@@ -93,7 +86,6 @@ VIEWS = (
         "search", "What happened in the search?",
         "tags.candidate IS NULL and tags.kind != '' and tags.role != 'segmentation'",
         metrics=("validation_log_loss", "fold_log_loss"), tags=("role", "kind", "trial", "state"),
-        bars=("validation_log_loss",),
     ),
     View(
         "segments", "Segments", "tags.role = 'segmentation'",
@@ -124,17 +116,7 @@ def _state(view: View) -> dict[str, Any]:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "compareRunCharts": _charts(view),
-        "compareRunSections": [{"uuid": SECTION, "name": view.name, "display": True, "isReordered": False}],
     }
-
-
-def _charts(view: View) -> list[dict[str, Any]]:
-    """Cards of the chart view; MLflow puts those of all other metrics below them."""
-    bars: list[dict[str, Any]] = [{"type": "BAR", "metricKey": name, "displayName": name} for name in view.bars]
-    grids: list[dict[str, Any]] = [{"type": "IMAGE", "imageKeys": [f"{PICTURES}/{name}"]} for name in view.pictures]
-    shared = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": 10}
-    return [{"uuid": f"{view.id}-{place}", **card, **shared} for place, card in enumerate([*grids, *bars])]
 
 
 def _compact(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -68,7 +68,7 @@ def roles_of(rows: pa.Table, told: Mapping[str, str] | None = None) -> Roles:
     clock = found.get("timestamp") or _best("timestamp", [name for name in texts if _is_time(rows[name], texts[name])])
     if clock:
         found["timestamp"] = clock
-    fits = {
+    fits: dict[str, Callable[[str], bool]] = {
         "customer_id": lambda name: _comes_again(texts[name]),
         "touchpoint": lambda name: 1 < len(set(texts[name])) <= MOST_TOUCHPOINTS and not _is_number(texts[name]),
         "value": lambda name: _is_number(texts[name]),

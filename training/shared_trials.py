@@ -151,9 +151,17 @@ class SharedBook(TrialBook):
             return None
         with self.storage.alone(self.name):
             trial = self._take_up() or super().ask(wanted)
+            while trial is not None and self._is_double(trial):
+                self.fail(trial, "another process began the same one while the server restarted")
+                trial = super().ask(wanted)
             if trial is not None and not self.storage.take(self._lease(trial.number)):
                 return None  # it is as good as begun by the one who has it
         return self._give(trial)
+
+    def _is_double(self, trial: Trial) -> bool:
+        """Whether another has begun these settings: a server that restarts forgets who was alone."""
+        before = self.trials()[: trial.number]
+        return bool(trial.params) and any(one.params == trial.params and one.state != "failed" for one in before)
 
     def _take_up(self) -> Trial | None:
         for trial in self.trials():

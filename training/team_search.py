@@ -51,7 +51,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Worked:
-    """What a helper did.
+    """What a process that helps did.
 
     Attributes:
         trials: kind → trials that ended here.
@@ -157,7 +157,7 @@ def work(
 
 @contextmanager
 def _desk(home: Path) -> Iterator[Path]:
-    """A folder that no other helper on this machine has; the one of a dead helper before a new one."""
+    """A folder that no other helping process on this machine has; that of a dead one before a new one."""
     for number in count(1):
         folder = (home / f"work-{number}").resolve()
         with ExitStack() as stack:

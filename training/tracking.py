@@ -46,7 +46,7 @@ SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"
 LONGEST_VALUE = 5_000  # characters; MLflow refuses a little more than that
 MOST_METRICS, MOST_PARAMS = 1_000, 100  # in one call of MLflow's
-GUIDE = """Choose a question under "Views", at the upper right; its filter, columns and charts follow.
+GUIDE = """Choose a question under "Views", at the upper right; its filter, order and columns follow.
 
 One experiment a task. By hand, choose what to compare by a tag, in the filter above the list:
 
