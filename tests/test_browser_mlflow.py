@@ -62,7 +62,7 @@ pretraining_epochs = 1
 dropout = 0.1
 sequences = { max_steps = 24 }
 [search]
-trials = 10
+trials = 16
 trials_of = { probe = 1 }
 [report]
 fairness = ["country"]

