@@ -8,6 +8,7 @@ one call. Nobody waits for what may come: after a turn that brought none, some t
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 from serving.answers import Answer, Answerer, Asked
@@ -17,11 +18,10 @@ Waiting = tuple[Answerer, Asked, "asyncio.Future[Answer]"]
 
 
 class Together:
-    """The requests that wait for their turn."""
+    """The requests that wait for their turn, of each event loop its own: a service has one, tests have several."""
 
     def __init__(self) -> None:
-        self._waiting: list[Waiting] = []
-        self._seen = 0  # how many waited a turn ago
+        self._here = threading.local()
 
     async def answer(self, answerer: Answerer, asked: Asked) -> Answer:
         """One request's answer.
@@ -30,11 +30,27 @@ class Together:
             Refused: when it cannot be answered.
         """
         loop = asyncio.get_running_loop()
+        line: _Line | None = getattr(self._here, "line", None)
+        if line is None or line.loop is not loop:
+            line = self._here.line = _Line(loop)
+        return await line.join(answerer, asked)
+
+
+class _Line:
+    """The requests that wait on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: list[Waiting] = []
+        self._seen = 0  # how many waited a turn ago
+
+    def join(self, answerer: Answerer, asked: Asked) -> asyncio.Future[Answer]:
+        """What will be the answer."""
         if not self._waiting:
-            loop.call_soon(self._turn)
-        future: asyncio.Future[Answer] = loop.create_future()
+            self.loop.call_soon(self._turn)
+        future: asyncio.Future[Answer] = self.loop.create_future()
         self._waiting.append((answerer, asked, future))
-        return await future
+        return future
 
     def _turn(self) -> None:
         more, self._seen = len(self._waiting) > self._seen, len(self._waiting)
@@ -42,7 +58,7 @@ class Together:
             now, self._waiting, self._seen = self._waiting[:MOST], self._waiting[MOST:], 0
             self._answer(now)
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._turn)
+            self.loop.call_soon(self._turn)
 
     @staticmethod
     def _answer(now: Sequence[Waiting]) -> None:

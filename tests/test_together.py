@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,20 @@ def test_who_has_gone_is_not_waited_for(answerer: Answerer, bodies: list[dict[st
         return await together.answer(answerer, other)
 
     assert asyncio.run(one_leaves()) == answerer.together([other])[0]
+
+
+def test_event_loops_of_several_threads_do_not_wait_for_each_other(
+    answerer: Answerer, bodies: list[dict[str, Any]]
+) -> None:
+    together, asked = Together(), _read(answerer, bodies[:8])
+
+    def ask(one: Asked) -> list[Answer]:
+        return [asyncio.run(together.answer(answerer, one)) for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        given = [pool.submit(ask, one) for one in asked]
+        for one, found in zip(asked, given, strict=True):
+            assert found.result(timeout=60) == [answerer.together([one])[0]] * 20
 
 
 def test_recorded_journeys_are_answered_as_recorded(answerer: Answerer, scoring_folder: Path) -> None:
