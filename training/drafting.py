@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from features.errors import ConfigError, DataError, no_such
+from features.errors import ConfigError, DataError, JourneyLabError, no_such
 from features.journeys import Journeys
 from features.labels import DAY_US, log_end_us, log_start_us
 from features.loading import Loaded
@@ -105,7 +105,7 @@ def draft(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(draft_of.text(), encoding="utf-8")
     experiment = load_experiment(out)
-    ready, said = _trainable(experiment, journeys)
+    ready, said = _trainable(experiment, loaded)
     notes = (*_told(loaded, roles, days), said)
     for note in notes:
         say(progress, f"  {note}")
@@ -289,13 +289,16 @@ def _told(loaded: Loaded, roles: Roles, days: float) -> list[str]:
     return [*said, *(f"{n:,} rows set aside: {reason}." for reason, n in loaded.counts.items())]
 
 
-def _trainable(experiment: Experiment, journeys: Journeys) -> tuple[bool, str]:
-    """Whether there are labels enough, and in which share they are positive."""
+def _trainable(experiment: Experiment, loaded: Loaded) -> tuple[bool, str]:
+    """Whether `train` would find enough to learn from, and in which share the labels are positive."""
+    from training.records import task_data  # not before a log is read: it takes much along
+
     try:
-        table = experiment.build_labels(journeys)
-    except DataError as error:
+        data = task_data(experiment, loaded.journeys, experiment.labels(loaded.journeys), loaded)
+    except JourneyLabError as error:
         return False, f"It cannot be trained as it stands: {error}"
-    train = table[table["split"] == "train"]
     what = "churned" if experiment.task.kind == "churn" else "converted"
-    share = float(train["label"].mean())
-    return True, f"{len(train):,} training rows, of which {share:.0%} {what}; {len(table) - len(train):,} held out."
+    return (
+        True,
+        f"{len(data.train):,} training rows, of which {data.y_train.mean():.0%} {what}; {len(data.test):,} held out.",
+    )
