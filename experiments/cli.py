@@ -325,8 +325,8 @@ def monitor(
 
     Example: `journeylab monitor /var/lib/journeylab/monitor --model demo_churn@champion --out monitor.html`
     """
-    from training.monitor import Thresholds
     from training.monitor import monitor as run
+    from training.monitor_checks import Thresholds
     from training.monitor_page import terminal, write_monitor_page
 
     _require_html(out)

@@ -13,8 +13,6 @@ the byte, for a table of another kind the column that `order_by` names.
 
 from __future__ import annotations
 
-import codecs
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +21,6 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -34,8 +31,7 @@ from features import errors
 from features.errors import ConfigError, DataError
 from features.events import FILE, SOURCE_ROW, TOO_MANY_BAD, ignored_note, wanted_columns
 from features.loading import FILE_BITS, their_names
-from features.parts import LogFacts, Part, facts_from, merged, merged_stream
-from features.reading import CSV, PARQUET, event_files
+from features.parts import LogFacts, Part, facts_from, merged
 from features.sources import EventSource, Rules, rules_for
 from features.spark_blocks import (
     ABOUT,
@@ -45,29 +41,31 @@ from features.spark_blocks import (
     BLOCKS,
     KEY,
     ROWS_A_BLOCK,
-    abouts,
-    build,
-    each_bad,
-    facts_said,
     needed,
-    read_blocks,
 )
 from features.spark_session import quiet
 from features.spark_session import session as session
+from features.spark_source import of_frame, opened
+from features.spark_tasks import (
+    PAYLOAD,
+    UNFINISHED,
+    bad_rows,
+    build_blocks,
+    loads,
+    merged_abouts,
+    merged_partials,
+    partials,
+    rows_of,
+    written,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 T = TypeVar("T")
 EVENTS_A_PARTITION = 1_000_000
-SUCCESS, UNFINISHED = "_SUCCESS", ".writing"
+SUCCESS = "_SUCCESS"
 PARTIALS_AT_ONCE = 256  # more than these are merged on the cluster before the driver merges them
-PAYLOAD = pa.schema([("payload", pa.binary())])
-FILE_SYSTEM = re.compile(r"^([a-z][a-z0-9+.-]+):/+(.*)$", re.IGNORECASE)
-TIES_BY_VALUE = (
-    "the table says no order of its rows: events of a customer at the same moment are put in the order of a hash of "
-    "their values; name a column that says their order to keep it"
-)
 
 
 def read_log(
@@ -104,9 +102,9 @@ def read_log(
         notes: list[str] = []
         files: list[str] = []
         if frame is not None:
-            rows, order = _of_frame(frame, order_by, notes)
+            rows, order = of_frame(frame, order_by, notes)
         else:
-            rows, order = _opened(spark, source, base, order_by, notes, files)
+            rows, order = opened(spark, source, base, order_by, notes, files)
         there = [name for name in rows.columns if name != SOURCE_ROW]
         rules = rules_for(source, there, base)
         if rules is None:
@@ -126,176 +124,6 @@ def read_log(
             events = events.unionByName(_asking(asked), allowMissingColumns=True)
         shuffled = events.repartition(n, KEY).sortWithinPartitions(KEY)
         return SparkLog(spark, shuffled, rules, tuple(notes), n, rows_a_block, tuple(files))
-
-
-def _opened(
-    spark: SparkSession,
-    source: EventSource,
-    base: Path | None,
-    order_by: str | None,
-    notes: list[str],
-    files: list[str],
-) -> tuple[DataFrame, Column | None]:
-    """The source's rows and what says their order; `files` gets their names in order, where there are several."""
-    text = str(source.path)
-    local = (base or Path()) / source.path.expanduser()
-    if not local.exists():
-        if found := FILE_SYSTEM.match(text):
-            return _remote(spark, f"{found[1]}://{found[2]}", source, order_by, notes, files)
-        if re.fullmatch(r"[\w`-]+(\.[\w`-]+){0,2}", text) and spark.catalog.tableExists(text):
-            return _of_frame(spark.table(text), order_by, notes)
-    return _local(spark, local, source, order_by, notes, files)
-
-
-def _of_frame(frame: DataFrame, order_by: str | None, notes: list[str]) -> tuple[DataFrame, Column | None]:
-    from pyspark.sql import functions as F
-
-    if order_by is not None:
-        if order_by not in frame.columns:
-            raise DataError(f"No column '{order_by}' that says the order: the columns are {', '.join(frame.columns)}.")
-        return frame, F.col(order_by).cast("bigint")
-    notes.append(TIES_BY_VALUE)
-    return frame, F.xxhash64(*frame.columns)
-
-
-def _remote(
-    spark: SparkSession, path: str, source: EventSource, order_by: str | None, notes: list[str], files: list[str]
-) -> tuple[DataFrame, Column | None]:
-    """A path that only Spark can look into."""
-    kind = "csv" if path.lower().rstrip("/").endswith(CSV) else "parquet"
-    frame = _reader(spark, source, kind).load(path)
-    return _in_order(frame, kind, order_by, notes, files)
-
-
-def _local(
-    spark: SparkSession, path: Path, source: EventSource, order_by: str | None, notes: list[str], names: list[str]
-) -> tuple[DataFrame, Column | None]:
-    files = _current_files(path) if (path / "_delta_log").is_dir() else event_files(path)
-    kinds = {"parquet" if file.name.lower().endswith(PARQUET) else "csv" for file in files}
-    if len(kinds) > 1:
-        raise DataError(f"{path} holds Parquet and text files: Spark reads folders of one kind. Part them.")
-    (kind,) = kinds
-    reader = _reader(spark, source, kind, files[0])
-    if path.is_dir():
-        reader = reader.option("basePath", str(path.resolve()))
-    frame = reader.load([str(file.resolve()) for file in files])
-    if kind == "parquet":
-        frame = _without_nanoseconds(frame, files[0])
-    return _in_order(frame, kind, order_by, notes, names)
-
-
-def _current_files(path: Path) -> list[Path]:
-    """The files of a Delta table that its log has added and not removed.
-
-    Raises:
-        DataError: the log has what only Delta itself can read.
-    """
-    current: dict[str, None] = {}
-    log = path / "_delta_log"
-    begun = -1
-    if (mark := log / "_last_checkpoint").is_file():
-        begun = int(json.loads(mark.read_text())["version"])
-        rows = pq.read_table(log / f"{begun:020d}.checkpoint.parquet", columns=["add"])["add"].to_pylist()
-        current = {row["path"]: None for row in rows if row}
-    for commit in sorted(log.glob("*.json")):
-        if int(commit.stem) <= begun:
-            continue
-        for line in commit.read_text(encoding="utf-8").splitlines():
-            action = json.loads(line)
-            if (removed := action.get("remove")) is not None:
-                current.pop(removed["path"], None)
-            if (added := action.get("add")) is not None:
-                if added.get("deletionVector"):
-                    raise DataError(f"{path} has deletion vectors: read it as a table of a session with Delta's jars.")
-                current[added["path"]] = None
-    if not current:
-        raise DataError(f"The Delta table {path} has no files.")
-    return sorted(path / unquote(name) for name in current)
-
-
-def _reader(spark: SparkSession, source: EventSource, kind: str, file: Path | None = None) -> Any:
-    reader = spark.read.format(kind)
-    if kind == "parquet":
-        return reader.option("mergeSchema", "true")
-    parts = "\t" if file is not None and ".tsv" in file.name.lower() else _delimiter(file, source.encoding)
-    encoding = codecs.lookup(source.encoding).name
-    said: dict[str, Any] = {
-        "header": True,
-        "sep": parts,
-        "quote": '"',
-        "escape": '"',
-        "encoding": encoding,
-        "mode": "FAILFAST",
-    }
-    return reader.options(**said, nullValue="", emptyValue="", enforceSchema=False, columnPruning=False)
-
-
-def _delimiter(file: Path | None, encoding: str) -> str:
-    from features.reading import delimiter_of
-
-    return "," if file is None else delimiter_of(file, encoding)
-
-
-def _without_nanoseconds(frame: DataFrame, file: Path) -> DataFrame:
-    """Spark knows no nanoseconds and gives the whole number: as µs, naive or not, as the file says."""
-    from pyspark.sql import functions as F
-
-    kinds = {one.name: one.type for one in pq.read_schema(file)}
-    for name in frame.columns:
-        kind = kinds.get(name)
-        if kind is not None and pa.types.is_timestamp(kind) and kind.unit == "ns":
-            moment = F.timestamp_micros(F.expr(f"`{name}` div 1000"))
-            frame = frame.withColumn(name, moment if kind.tz else moment.cast("timestamp_ntz"))
-    return frame
-
-
-def _in_order(
-    frame: DataFrame, kind: str, order_by: str | None, notes: list[str], names: list[str]
-) -> tuple[DataFrame, Column | None]:
-    """Rows with `SOURCE_ROW`: the place of the file and the row in it."""
-    from pyspark.sql import functions as F
-
-    if order_by is not None:
-        return _of_frame(frame, order_by, notes)
-    files = sorted(set(frame.inputFiles()), key=lambda uri: Path(unquote(uri)).parts)  # as on one machine
-    if len(files) > 1:
-        names += [Path(unquote(uri)).name for uri in files]
-    if kind != "parquet":
-        return _with_ranks(_text_rows(frame), files), None
-    row = F.col("_metadata.row_index").cast("bigint") + 1
-    if len(files) == 1:
-        return frame.withColumn(SOURCE_ROW, row), None
-    placed = frame.withColumn("__file", F.col("_metadata.file_path")).withColumn("__row", row)
-    return _with_ranks(placed, files), None
-
-
-def _with_ranks(frame: DataFrame, files: Sequence[str]) -> DataFrame:
-    """`SOURCE_ROW` from `__file` and `__row`, the files being in order."""
-    from pyspark.sql import functions as F
-
-    ranks = {form: rank for rank, uri in enumerate(files) for form in (uri, re.sub(r"^file:/+", "file:/", uri))}
-    table = pa.table({"__file": list(ranks), "__rank": pa.array(ranks.values(), pa.int64())})
-    joined = frame.join(F.broadcast(frame.sparkSession.createDataFrame(table)), "__file", "left")
-    place = F.shiftleft(F.col("__rank"), FILE_BITS) + F.col("__row")
-    return joined.withColumn(SOURCE_ROW, place).drop("__rank", "__file", "__row")
-
-
-def _text_rows(frame: DataFrame) -> DataFrame:
-    """`__file` and `__row` of text, which has no row numbers: a split's first byte and the row in it say as much.
-
-    A split of n bytes has no more than n rows, so that the sum of both rises from split to split.
-    """
-    from pyspark.sql import functions as F
-
-    placed = frame.withColumn("__file", F.col("_metadata.file_path"))
-    placed = placed.withColumn("__byte", F.col("_metadata.file_block_start")).withColumn(
-        "__n", F.monotonically_increasing_id()
-    )
-    splits = placed.groupBy("__file", "__byte").agg(F.min("__n").alias("__first"))
-    firsts = frame.sparkSession.createDataFrame(splits.toArrow())
-    placed = placed.join(F.broadcast(firsts), ["__file", "__byte"])
-    row = F.col("__byte") + F.col("__n") - F.col("__first") + 1
-    return placed.withColumn("__row", row).drop("__byte", "__n", "__first")
 
 
 def _canonical(rows: DataFrame, theirs: dict[str, str], order: Column | None) -> DataFrame:
@@ -363,21 +191,21 @@ class SparkLog:
         """Rows of `features.spark_blocks.BLOCKS`, kept on the executors' disks."""
         from pyspark import StorageLevel
 
-        work = partial(_build, rules=self.rules, rows_a_block=self.rows_a_block)
+        work = partial(build_blocks, rules=self.rules, rows_a_block=self.rows_a_block)
         with quiet():
             return self.shuffled.mapInArrow(work, spark_schema(BLOCKS)).persist(StorageLevel.DISK_ONLY)
 
     def each(self, function: Callable[[Part], T], columns: Sequence[str] | None = None) -> Iterator[T]:
         """What a function says of the parts, merged task by task; see `features.parts.Parts`."""
-        work = partial(_partials, function=function, names=self.names)
+        work = partial(partials, function=function, names=self.names)
         with quiet(), our_errors():
             found = self._some(columns).mapInArrow(work, spark_schema(PAYLOAD))
             if self.partitions > PARTIALS_AT_ONCE:
                 fewer = found.repartition(math.isqrt(self.partitions))
-                found = fewer.mapInArrow(_merged_partials, spark_schema(PAYLOAD))
+                found = fewer.mapInArrow(merged_partials, spark_schema(PAYLOAD))
             payloads = found.collect()
         for row in payloads:
-            yield _loads(bytes(row["payload"]))
+            yield loads(bytes(row["payload"]))
 
     def rows(
         self,
@@ -393,7 +221,7 @@ class SparkLog:
             columns: the categories and numbers that it looks at; all by default.
         """
         with quiet():
-            work = partial(_rows, function=function, names=self.names)
+            work = partial(rows_of, function=function, names=self.names)
             return self._some(columns).mapInArrow(work, spark_schema(schema))
 
     def write(
@@ -420,13 +248,13 @@ class SparkLog:
         folder.mkdir(parents=True, exist_ok=True)
         for old in (*folder.glob("part-*.parquet"), *folder.glob(f"*{UNFINISHED}"), folder / SUCCESS):
             old.unlink(missing_ok=True)
-        work = partial(_write, function=function, names=self.names, schema=schema, folder=str(folder))
+        work = partial(written, function=function, names=self.names, schema=schema, folder=str(folder))
         with quiet(), our_errors():
-            written = self._some(columns).mapInArrow(work, "rows bigint").collect()
+            said = self._some(columns).mapInArrow(work, "rows bigint").collect()
         for left in folder.glob(f"*{UNFINISHED}"):  # of a task that died
             left.unlink(missing_ok=True)
         (folder / SUCCESS).touch()
-        return sum(row["rows"] for row in written)
+        return sum(row["rows"] for row in said)
 
     @cached_property
     def facts(self) -> LogFacts:
@@ -456,8 +284,8 @@ class SparkLog:
         from pyspark.sql import functions as F
 
         with quiet(), our_errors():
-            about = self.blocks.filter(F.col("name") == ABOUT).mapInArrow(_abouts, spark_schema(PAYLOAD))
-            found = [_loads(bytes(row["payload"])) for row in about.collect()]
+            about = self.blocks.filter(F.col("name") == ABOUT).mapInArrow(merged_abouts, spark_schema(PAYLOAD))
+            found = [loads(bytes(row["payload"])) for row in about.collect()]
         return reduce(merged, found) if found else ({}, {}, None)
 
     def quarantine(self, path: Path) -> Path | None:
@@ -468,8 +296,8 @@ class SparkLog:
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
         with quiet(), our_errors():
-            some = self.blocks.filter(F.col("name").isin(ABOUT, BAD)).mapInArrow(_bad, spark_schema(PAYLOAD))
-            tables = [_loads(bytes(row["payload"])) for row in some.toLocalIterator()]
+            some = self.blocks.filter(F.col("name").isin(ABOUT, BAD)).mapInArrow(bad_rows, spark_schema(PAYLOAD))
+            tables = [loads(bytes(row["payload"])) for row in some.toLocalIterator()]
         whole = pa.concat_tables(tables, promote_options="default").sort_by([("row", "ascending")])
         if self.files:
             place = np.asarray(whole["row"])
@@ -497,100 +325,6 @@ class SparkLog:
         if bad > TOO_MANY_BAD * (events + bad):
             why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
             raise DataError(f"This is no event log: {bad:,} of {events + bad:,} rows cannot be used ({why}).")
-
-
-def _build(batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int) -> Iterator[pa.RecordBatch]:
-    _one_thread()
-    return build(batches, rules, rows_a_block)
-
-
-def _partials(
-    batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
-) -> Iterator[pa.RecordBatch]:
-    """The merged result of a task, if it has a block."""
-    _one_thread()
-    for result in merged_stream(map(function, read_blocks(batches, names))):
-        yield _payload(result)
-
-
-def _merged_partials(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    found = [_loads(one.as_py()) for rows in batches for one in rows["payload"]]
-    if found:
-        yield _payload(reduce(merged, found))
-
-
-def _rows(
-    batches: Iterable[pa.RecordBatch],
-    function: Callable[[Part], Iterable[pa.RecordBatch]],
-    names: dict[str, tuple[str, ...]] | None,
-) -> Iterator[pa.RecordBatch]:
-    _one_thread()
-    for part in read_blocks(batches, names):
-        yield from function(part)
-
-
-def _write(
-    batches: Iterable[pa.RecordBatch],
-    function: Callable[[Part], Iterable[pa.RecordBatch]],
-    names: dict[str, tuple[str, ...]] | None,
-    schema: pa.Schema,
-    folder: str,
-) -> Iterator[pa.RecordBatch]:
-    """A task's file: whole, or not at all; a second attempt makes the same again."""
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
-    assert context is not None
-    _one_thread()
-    rows, unfinished = 0, Path(folder) / f"_{context.partitionId()}-{context.taskAttemptId()}{UNFINISHED}"
-    repeating = [field.name for field in schema if field.type == pa.string() and field.name != "customer_id"]
-    with pq.ParquetWriter(unfinished, schema, use_dictionary=repeating) as writer:
-        for part in read_blocks(batches, names):
-            for batch in function(part):
-                writer.write_batch(batch)
-                rows += batch.num_rows
-    unfinished.replace(Path(folder) / f"part-{context.partitionId():05d}.parquet")
-    yield pa.record_batch([pa.array([rows], pa.int64())], names=["rows"])
-
-
-def _abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What the blocks of a task say of themselves, merged."""
-    each = ((about["counts"], dict.fromkeys(about["notes"], 1), facts_said(about)) for about in abouts(batches))
-    for result in merged_stream(each):
-        yield _payload(result)
-
-
-def _bad(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for table in each_bad(batches):
-        yield _payload(table)
-
-
-def _payload(result: Any) -> pa.RecordBatch:
-    return pa.record_batch([pa.array([_dumps(result)], pa.binary())], schema=PAYLOAD)
-
-
-def _dumps(result: Any) -> bytes:
-    """As Spark itself sends what Python functions give back."""
-    from pyspark.serializers import CPickleSerializer
-
-    return bytes(CPickleSerializer().dumps(result))  # type: ignore[no-untyped-call]
-
-
-def _loads(data: bytes) -> Any:
-    from pyspark.serializers import CPickleSerializer
-
-    return CPickleSerializer().loads(data)  # type: ignore[no-untyped-call]
-
-
-def _one_thread() -> None:
-    """A cluster runs a task a core."""
-    import os
-
-    import numba
-
-    os.environ["OMP_NUM_THREADS"] = "1"
-    numba.config.NUMBA_NUM_THREADS = 1  # type: ignore[attr-defined]
-    pa.set_cpu_count(1)
 
 
 def spark_schema(schema: pa.Schema) -> Any:

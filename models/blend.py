@@ -24,7 +24,6 @@ from typing import Self, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize
 
 from features.slices import later_slice, stable_groups
 from features.snapshots import Snapshots
@@ -163,6 +162,8 @@ def stack(z: npt.NDArray[np.float64], y: Vector) -> tuple[Vector, float]:
     when it was fitted, into every later one (on Online Retail it cost .010 of Brier score). Members are calibrated on
     their own past; b leaves their mean log-odds where it is, whatever the weights add up to.
     """
+    from scipy.optimize import minimize  # which only a fit needs
+
     even = np.append(np.full(z.shape[1], 1 / z.shape[1]), 0.0)
     x = np.column_stack((z, np.ones(len(z))))  # (n, k + 1)
 

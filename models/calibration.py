@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 Vector = npt.NDArray[np.float64]
 
@@ -49,6 +48,8 @@ class BetaCalibration:
     @classmethod
     def fit(cls, margins: Vector, labels: Vector) -> Self:
         """Learn the map from (n,) margins that the labels' model has not seen, and their (n,) 0/1 labels."""
+        from scipy.optimize import minimize  # not needed where probabilities are only read off the map
+
         log_p, log_q = _logs(margins)
 
         def loss(theta: Vector) -> tuple[float, Vector]:

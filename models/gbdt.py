@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -27,12 +26,11 @@ from models.calibration import BetaCalibration, Vector
 from models.contract import Reason, check_labels
 from models.reasons import top_reasons
 from models.slices import both_classes, late_rows
-from models.trees import CompiledTrees, compiled
+from models.trees import BoostedTrees, threads_for
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-FEW_ROWS = 100
 FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
 
 
@@ -118,7 +116,7 @@ class GBDT:
     kind = "gbdt"
 
     features_: Features
-    _compiled: tuple[list[Any], list[CompiledTrees | None]] | None = None
+    members_: list[BoostedTrees]
 
     def __init__(self, settings: GBDTSettings | None = None) -> None:
         self.settings = settings or GBDTSettings()
@@ -131,10 +129,10 @@ class GBDT:
         groups = self._groups(snapshots)  # (members, n)
         late = late_rows(snapshots.cutoff, self.settings.later_share)
         checks = [held_out & late if both_classes(y[held_out & late]) else held_out for held_out in groups]
-        self.boosters_ = self._boost(x, y, [~held_out for held_out in groups], checks)
+        self.members_ = self._boost(x, y, [~held_out for held_out in groups], checks)
         margins, seen = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
-        for booster, check in zip(self.boosters_, checks, strict=True):
-            margins[check] = _margin(booster, x[check])
+        for member, check in zip(self.members_, checks, strict=True):
+            margins[check] = member.margins(x[check])
             seen |= check
         self.calibration_ = BetaCalibration.fit(margins[seen], y[seen])
         return self
@@ -146,18 +144,19 @@ class GBDT:
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
         """SHAP values of the boosters (log-odds, before calibration), summed by subject, the strongest first."""
         x = self.features_.transform(snapshots)
-        shares = [booster.predict(x, pred_contrib=True, **_threads(x)) for booster in self.boosters_]  # each (n, f + 1)
+        boosters = [member.booster for member in self.members_]
+        shares = [booster.predict(x, pred_contrib=True, **threads_for(x)) for booster in boosters]  # each (n, f + 1)
         return top_reasons(x, np.mean(shares, axis=0)[:, :-1], self.features_.describe(), top)
 
     def feature_table(self) -> pd.DataFrame:
         """One row a feature: `name, group, meaning, importance` (share of the boosters' total gain)."""
-        gain = sum(b.feature_importance("gain") for b in self.boosters_)
+        gain = sum(member.booster.feature_importance("gain") for member in self.members_)
         return self.features_.describe().assign(importance=gain / max(gain.sum(), 1e-300))
 
     def save(self, folder: Path) -> None:
         """Write `features.json`, `booster_*.txt`, `calibration.json` and `settings.json`."""
-        for number, booster in enumerate(self.boosters_):
-            booster.save_model(folder / f"booster_{number}.txt")
+        for number, member in enumerate(self.members_):
+            (folder / f"booster_{number}.txt").write_text(member.text, encoding="utf-8")
         self._save_features(folder)
         for name, data in (("calibration", self.calibration_.to_dict()), ("settings", self.settings.to_dict())):
             (folder / f"{name}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -172,9 +171,8 @@ class GBDT:
         model = cls(cls.settings_from(data["settings"]))
         model._load_features(folder)
         model.calibration_ = BetaCalibration(**data["calibration"])
-        model.boosters_ = [
-            lgb.Booster(model_file=folder / f"booster_{number}.txt") for number in range(model.settings.members)
-        ]
+        files = [folder / f"booster_{number}.txt" for number in range(model.settings.members)]
+        model.members_ = [BoostedTrees(file.read_text(encoding="utf-8")) for file in files]
         return model
 
     @staticmethod
@@ -201,8 +199,10 @@ class GBDT:
         group = stable_groups(snapshots.customer_ids, max(members, FEWEST_GROUPS), self.settings.seed)
         return np.asarray(group == np.arange(members)[:, None])
 
-    def _boost(self, x: Matrix, y: Vector, fits: list[Mask], checks: list[Mask]) -> list[Any]:
+    def _boost(self, x: Matrix, y: Vector, fits: list[Mask], checks: list[Mask]) -> list[BoostedTrees]:
         """One booster a member, all with the same number of trees: where their mean loss on the later rows is least."""
+        import lightgbm as lgb  # a service that gives no reasons does without it, and starts sooner
+
         parameters = self.settings.booster_parameters()
         data = lgb.Dataset(
             x,
@@ -220,28 +220,12 @@ class GBDT:
             return_cvbooster=True,
         )["cvbooster"]
         # What stays is what the text file holds: the trees up to the best round, none of the training data.
-        texts = (booster.model_to_string(num_iteration=found.best_iteration) for booster in found.boosters)
-        return [lgb.Booster(model_str=text) for text in texts]
+        best = found.best_iteration
+        return [BoostedTrees(booster.model_to_string(num_iteration=best)) for booster in found.boosters]
 
     def _margins(self, x: Matrix) -> Vector:
         """(n,) mean log-odds of the members."""
         total = np.zeros(len(x))
-        for booster, trees in zip(self.boosters_, self._trees, strict=True):
-            total += trees.margins(x) if trees else _margin(booster, x)
-        return total / len(self.boosters_)
-
-    @property
-    def _trees(self) -> list[CompiledTrees | None]:
-        """The boosters' trees, compiled where they can be: the same margins, several times faster."""
-        if self._compiled is None or self._compiled[0] is not self.boosters_:  # the first time, or fitted anew
-            self._compiled = (self.boosters_, [compiled(booster) for booster in self.boosters_])
-        return self._compiled[1]
-
-
-def _margin(booster: Any, x: Matrix) -> Vector:
-    return np.asarray(booster.predict(x, raw_score=True, **_threads(x)), dtype=np.float64)
-
-
-def _threads(x: Matrix) -> dict[str, int]:
-    """One thread for a request: waking the others costs more than they bring."""
-    return {"num_threads": 1} if len(x) <= FEW_ROWS else {}
+        for member in self.members_:
+            total += member.margins(x)
+        return total / len(self.members_)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class JourneyLab:
 
     def __init__(self) -> None:
         if not live.look(ready):  # a worker that begins anew begins with what is in service
-            ready(champions)
+            ready(champions, at_once=False)
         live.watch(ready)
         if live.monitor is not None:
             live.monitor.start()
@@ -67,15 +68,33 @@ class JourneyLab:
             live.monitor.close()
 
 
-def ready(chosen: Champions) -> None:
-    """Warm champions up, and take what lives as long as they do out of the garbage collector's sight.
+def ready(chosen: Champions, at_once: bool = True) -> None:
+    """Warm champions up.
+
+    Args:
+        chosen: the champions.
+        at_once: with their reasons; otherwise those follow on a thread of their own, while scores are answered.
+    """
+    from serving.warm_up import warm_up_reasons, warm_up_scores  # not before a worker starts: it takes much along
+
+    def reasons() -> None:
+        warm_up_reasons(chosen)
+        _settle()
+
+    warm_up_scores(chosen)
+    if at_once:
+        reasons()
+    else:
+        _settle()
+        threading.Thread(target=reasons, name="reasons", daemon=True).start()
+
+
+def _settle() -> None:
+    """Take what lives as long as the champions out of the garbage collector's sight.
 
     It walks through every object there is, some hundred thousand with the models' libraries, while requests wait: that
     was most of the 99th percentile. What an earlier set of champions left behind is collected first.
     """
-    from serving.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
-
-    warm_up(chosen)
     gc.unfreeze()
     gc.collect()
     gc.freeze()

@@ -1,4 +1,8 @@
-"""Load every model and answer invented requests by every way, so that the first caller waits for nothing."""
+"""Load every model and answer invented requests by every way, so that the first caller waits for nothing.
+
+Reasons come last: those of trees need LightGBM and what it takes along, which costs more than all the rest and which
+scores do without. A worker that starts is ready before them.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,23 @@ from serving.schemas import ARROW, Refused
 
 
 def warm_up(champions: Champions) -> None:
-    """Ask each champion alone and in a batch, with reasons where it has them."""
+    """Ask each champion for all that it can answer."""
+    warm_up_scores(champions)
+    warm_up_reasons(champions)
+
+
+def warm_up_reasons(champions: Champions) -> None:
+    """Ask each champion for its reasons, where it has them."""
+    answerer = Answerer(champions)
+    for name in champions.scorers:
+        answerer.answer(name, json.dumps(champions.invented(name)).encode(), "warm-up")
+
+
+def warm_up_scores(champions: Champions) -> None:
+    """Ask each champion alone and in a batch."""
     answerer, batches = Answerer(champions), Batches(champions)
     for name in champions.scorers:
-        request = champions.invented(name)
+        request = champions.invented(name) | {"reasons": 0}
         for route in (name, "embedding"):
             try:
                 answerer.answer(route, json.dumps(request).encode(), "warm-up")

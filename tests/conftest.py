@@ -22,6 +22,7 @@ from features.simulate import simulate
 from models.gbdt import GBDT, GBDTSettings
 from models.packaged import Scorer, touchpoints_seen
 from models.parity import record_sample
+from serving.champions import Champions, Origin
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -104,6 +105,15 @@ def scoring_folder(simulated_events: pd.DataFrame, tmp_path_factory: pytest.Temp
     folder = scorer.save(tmp_path_factory.mktemp("scoring") / "demo_churn")
     record_sample(scorer, snapshots, folder, n=20)
     return folder
+
+
+@pytest.fixture(scope="module")
+def champions(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Champions:
+    """That folder as the one champion of a service, as the registry would name it."""
+    folder = tmp_path_factory.mktemp("champions")
+    shutil.copytree(scoring_folder, folder / "demo_churn")
+    Origin("demo_churn", "3", "champion", "run-1", "f00d").write(folder / "demo_churn")
+    return Champions(folder)
 
 
 SMALL_EXPERIMENT = """

@@ -7,7 +7,6 @@ import hmac
 import http.client
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -232,13 +231,6 @@ def test_a_page_that_lets_its_own_name_point_here_gets_nothing(host: bytes, stat
     assert call(gate_of({}), "/score", [(b"host", host)]) == status
     with_token = gate_of({TOKENS: FIRST})
     assert call(with_token, "/score", [*bearer(FIRST), (b"host", host)]) == 200, "a token is enough under any name"
-
-
-@pytest.fixture(scope="module")
-def champions(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Champions:
-    folder = tmp_path_factory.mktemp("champions")
-    shutil.copytree(scoring_folder, folder / "demo_churn")
-    return Champions(folder)
 
 
 def test_every_route_of_the_document_wants_a_token(champions: Champions, client_of: Any) -> None:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zlib
@@ -34,6 +33,7 @@ WHO, WHAT = "zqx-customer-4711", "zqx-touchpoint-0815"  # found nowhere but in w
 GOOD = {"timestamp": "2024-05-01T10:00:00Z", "touchpoint": WHAT}
 ONE = {"customer_id": WHO, "as_of": AS_OF, "events": [GOOD]}
 MANY = {"as_of": AS_OF, "customers": [{"customer_id": WHO, "events": [GOOD]}]}
+ROOTS = ("usr", "home", "root", "tmp")  # folders of a machine
 Case = tuple[str, bytes, dict[str, str]]
 HUGE = "1" + "0" * 5_000
 WRONG: dict[str, tuple[Any, ...]] = {  # for a field of this type
@@ -197,17 +197,9 @@ def check(where: str, status: int, content: bytes) -> None:
     assert sentence.endswith(".") or sentence.endswith("END."), (where, sentence)
     assert "\n" not in sentence, where
     assert len(sentence) < 400, (where, sentence[:500])
-    shown = re.search(
-        r"Traceback|\.py\b|/usr/|/home/|/root/|/tmp/|site-packages|0x[0-9a-f]{6}|pydantic|Exception", sentence
-    )
+    shown = re.search(r"Traceback|\.py\b|site-packages|0x[0-9a-f]{6}|pydantic|Exception", sentence)
+    shown = shown or re.search(rf"/(?:{'|'.join(ROOTS)})/", sentence)
     assert shown is None, (where, sentence)
-
-
-@pytest.fixture(scope="module")
-def champions(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Champions:
-    folder = tmp_path_factory.mktemp("champions")
-    shutil.copytree(scoring_folder, folder / "demo_churn")
-    return Champions(folder)
 
 
 def test_every_bad_request_is_refused_in_one_sentence(champions: Champions, client_of: Any) -> None:

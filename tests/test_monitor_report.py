@@ -26,7 +26,8 @@ from models.reference import Reference
 from serving.champions import Champions, Origin
 from serving.monitor_files import RowFiles
 from serving.monitoring import COLUMNS, Watch, WatchSettings
-from training.monitor import Thresholds, monitor
+from training.monitor import monitor
+from training.monitor_checks import Thresholds
 from training.monitor_page import monitor_page
 from training.monitor_rows import read_rows
 

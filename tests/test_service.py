@@ -33,14 +33,6 @@ Client = Any  # `client_of` of conftest makes them
 
 
 @pytest.fixture(scope="module")
-def champions(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Champions:
-    folder = tmp_path_factory.mktemp("champions")
-    shutil.copytree(scoring_folder, folder / "demo_churn")
-    Origin("demo_churn", "3", "champion", "run-1", "f00d").write(folder / "demo_churn")
-    return Champions(folder)
-
-
-@pytest.fixture(scope="module")
 def client(champions: Champions, client_of: Any) -> Client:
     return client_of(application(champions))
 
@@ -277,6 +269,26 @@ def test_clocks_may_differ_by_a_day() -> None:
 def test_the_example_follows_the_training(champions: Champions) -> None:
     shown = [event["touchpoint"] for event in example(champions, "churn")["events"]]
     assert set(shown) <= set(champions.tasks["demo_churn"]["touchpoints"])
+
+
+def test_scores_do_without_lightgbm_itself(scoring_folder: Path, tmp_path: Path) -> None:
+    """A worker is ready before the library is loaded, which with what it takes along is the longest of its imports."""
+    shutil.copytree(scoring_folder, tmp_path / "demo_churn")
+    code = """
+import sys
+from pathlib import Path
+from serving.champions import Champions
+from serving.warm_up import warm_up_reasons, warm_up_scores
+champions = Champions(Path(sys.argv[1]))
+loaded = []
+for warm_up in (warm_up_scores, warm_up_reasons):
+    warm_up(champions)
+    loaded.append([name for name in ("lightgbm", "sklearn", "scipy.optimize") if name in sys.modules])
+print(loaded[0], "lightgbm" in loaded[1])
+"""
+    told = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[] True", done.stderr[-2000:]
 
 
 def test_the_service_does_not_import_what_trains(scoring_folder: Path, tmp_path: Path) -> None:

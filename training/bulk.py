@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def score_in_partitions(
             _score(desk, scorer, stream, drop_repeats, snapshots, workers, progress)
         outcome = _read(desk, out)
         if single:
-            _put_together(desk, out, in_order=snapshots is not None)
+            put_together(map(desk.part, range(desk.plan.partitions)), out, in_order=snapshots is not None)
     if single:
         shutil.rmtree(desk.folder)
     return outcome
@@ -204,14 +205,17 @@ def read_asked(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _put_together(desk: Desk, out: Path, in_order: bool) -> None:
-    """One file of all parts; in the order of the rows asked for, where rows were (they are in memory anyway)."""
-    parts = [desk.part(part) for part in range(desk.plan.partitions)]
+def put_together(parts: Iterable[Path], out: Path, in_order: bool) -> None:
+    """One file of all parts.
+
+    Args:
+        parts: Parquet files of one schema.
+        out: a `.csv` or `.parquet` file.
+        in_order: of the rows asked for, where rows were (they are in memory anyway).
+    """
+    tables: Iterator[pa.Table] = (pq.read_table(part) for part in parts)
     if in_order:
-        whole = pa.concat_tables([pq.read_table(part) for part in parts]).sort_by(ROW).drop_columns(ROW)
-        tables = iter([whole])
-    else:
-        tables = (pq.read_table(part) for part in parts)
+        tables = iter([pa.concat_tables(tables).sort_by(ROW).drop_columns(ROW)])
     write_whole(out, lambda path: write_tables(tables, path, is_csv=out.suffix == ".csv"))
 
 

@@ -111,13 +111,22 @@ def ask(work: Work, asked: pd.DataFrame) -> Work:
     Raises:
         DataError: a column is missing.
     """
+    require_asked(asked)
+    asked = asked[["customer_id", "cutoff"]].reset_index(drop=True)
+    parts = partition_of(id_texts(asked["customer_id"]).fill_null(""), work.desk.plan.partitions)
+    return replace(work, asked=asked, parts_asked=parts)
+
+
+def require_asked(asked: pd.DataFrame) -> None:
+    """A table of rows asked for names its columns as it should.
+
+    Raises:
+        DataError: `customer_id` or `cutoff` is missing.
+    """
     for name in ("customer_id", "cutoff"):
         if name not in asked.columns:
             there = ", ".join(f"'{column}'" for column in asked.columns)
             raise DataError(f"The snapshots have no column '{name}': the columns are {there}. Rename it.")
-    asked = asked[["customer_id", "cutoff"]].reset_index(drop=True)
-    parts = partition_of(id_texts(asked["customer_id"]).fill_null(""), work.desk.plan.partitions)
-    return replace(work, asked=asked, parts_asked=parts)
 
 
 def score_parts(work: Work, workers: int, progress: Console | None) -> None:

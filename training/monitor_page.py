@@ -13,7 +13,7 @@ from rich.table import Table
 from training.map_html import Column, clean, count, escape, table
 from training.map_page import shell
 from training.map_parts import Part
-from training.monitor import MonitorReport
+from training.monitor_checks import MonitorReport
 
 KINDS = {
     "feature": ("Features", "The population stability index of each watched feature, by its bins in training."),

@@ -19,18 +19,12 @@ study.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -42,6 +36,7 @@ from features.errors import ConfigError, JourneyLabError
 from features.snapshots import Snapshots
 from training.progress import Advance, bar, say
 from training.search_folder import Job, Scores, Settings, held, merged, prepare, read_scores, scores_path, state_path
+from training.search_process import WorkerProcess
 from training.search_worker import GO, STOP
 from training.shared_trials import SharedBook
 from training.splits import Fold
@@ -181,8 +176,8 @@ class Search:
     timeout_s: float | None
     on_trial: OnTrial
     progress: Console | None
-    answers: SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
-    workers: list[_Worker] = field(default_factory=list)
+    answers: SimpleQueue[tuple[WorkerProcess, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
+    workers: list[WorkerProcess] = field(default_factory=list)
     failures: int = 0
     told: set[int] = field(default_factory=set)
     ended: int = 0
@@ -258,11 +253,11 @@ class Search:
     def _any_finished(self) -> bool:
         return any(trial.is_finished for trial in self.book.trials())
 
-    def _idle_worker(self) -> _Worker:
+    def _idle_worker(self) -> WorkerProcess:
         for worker in self.workers:
             if worker.trial is None:
                 return worker
-        worker = _Worker(self.folder, len(self.workers), self.jobs, self.answers)
+        worker = WorkerProcess(self.folder, len(self.workers), self.jobs, self.answers)
         self.workers.append(worker)
         return worker
 
@@ -284,19 +279,19 @@ class Search:
         elif trial is not None:
             self._judge(worker, trial, answer, advance)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: WorkerProcess) -> None:
         if worker in self.workers:
             self.workers.remove(worker)
         worker.stop()
 
-    def _leave(self, worker: _Worker, trial: Trial) -> None:
+    def _leave(self, worker: WorkerProcess, trial: Trial) -> None:
         """Nothing was heard of this process for so long that another does the trial now."""
         say(self.progress, f"Trial {trial.number} was taken up by another process; this one leaves it.")
         worker.trial = None
         self.book.drop(trial)
         self._bury(worker)
 
-    def _revive(self, trial: Trial, dead: _Worker) -> None:
+    def _revive(self, trial: Trial, dead: WorkerProcess) -> None:
         """Give a dead worker's trial to another, unless trials of this kind seem to be what kills them."""
         code = dead.process.returncode
         if dead.deaths + 1 >= MOST_DEATHS:
@@ -306,7 +301,7 @@ class Search:
         say(self.progress, f"A worker died (exit code {code}); trial {trial.number} goes on in a new one.")
         self._idle_worker().begin(trial, deaths=dead.deaths + 1, fold=dead.fold, total=dead.total, n_rows=dead.n_rows)
 
-    def _judge(self, worker: _Worker, trial: Trial, answer: dict[str, Any], advance: Advance) -> None:
+    def _judge(self, worker: WorkerProcess, trial: Trial, answer: dict[str, Any], advance: Advance) -> None:
         """An epoch or a fold is done: is the trial, too?"""
         if "error" in answer:
             worker.trial = None
@@ -349,70 +344,6 @@ class Search:
         say(self.progress, f"Trial {trial.number} failed: {error}")
         if mendable or self.failures >= MOST_FAILURES:
             raise JourneyLabError(f"The search of {self.job.kind} stopped at trial {trial.number}: {error}")
-
-
-class _Worker:
-    """A worker process, the trial it has, and the log loss of the folds it has done."""
-
-    def __init__(self, folder: Path, number: int, jobs: int, answers: SimpleQueue[Any]) -> None:
-        self.log = folder / f"worker_{number}.log"
-        self.trial: Trial | None = None
-        self.deaths = self.fold = self.n_rows = 0
-        self.total = 0.0
-        threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
-        environment = os.environ | {
-            "OMP_NUM_THREADS": threads,
-            "NUMBA_NUM_THREADS": threads,
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "training.search_worker", str(folder)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
-            )  # fmt: skip
-        self._listener = Thread(target=self._listen, args=(answers,), daemon=True)
-        self._listener.start()
-
-    def begin(self, trial: Trial, *, deaths: int, fold: int = 0, total: float = 0.0, n_rows: int = 0) -> None:
-        """Take a trial up at `fold`; a trial of an earlier process starts at 0 and reads its scores back."""
-        self.trial, self.deaths, self.fold, self.total, self.n_rows = trial, deaths, fold, total, n_rows
-        self.send()
-
-    def send(self) -> None:
-        """Order the next fold."""
-        assert self.trial is not None
-        self.say(json.dumps({"trial": self.trial.number, "fold": self.fold, "settings": self.trial.settings}))
-
-    def say(self, line: str) -> None:
-        """Write one line to the worker."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is dead: its closed output says so to the loop
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-
-    def add(self, answer: dict[str, Any]) -> float:
-        """Count a fold in; the log loss over all rows so far."""
-        self.total += answer["log_loss"] * answer["n_rows"]
-        self.n_rows += answer["n_rows"]
-        self.fold += 1
-        return self.total / self.n_rows
-
-    def stop(self) -> None:
-        """End the process, whatever it is doing."""
-        self.process.kill()
-        self._listener.join()
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-
-    def _listen(self, answers: SimpleQueue[Any]) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            for line in lines:
-                if line.endswith("\n"):  # a worker killed in the middle of a line has not answered
-                    answers.put((self, json.loads(line)))
-        self.process.wait()
-        answers.put((self, None))
 
 
 def _outcome(trial: Trial) -> str:

@@ -28,15 +28,13 @@ from features.parts import Part, total
 from features.sources import EventSource
 from features.spark import SparkLog, asked_frame, read_log, session
 from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
-from training.bulk import Outcome, read_asked, write_tables
-from training.bulk_parts import KINDS, ROW
-from training.bulk_plan import model_digest, write_whole
+from training.bulk import PARTS, Outcome, put_together, read_asked
+from training.bulk_parts import KINDS, ROW, require_asked
+from training.bulk_plan import model_digest
 from training.progress import stage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-PARTS = ".parts"
 
 
 def score_on_spark(
@@ -88,7 +86,8 @@ def score_on_spark(
     finally:
         log.close()
     if single:
-        _put_together(target, out, in_order=asked is not None)
+        put_together(sorted(target.glob("part-*.parquet")), out, in_order=asked is not None)
+        shutil.rmtree(target)
     return outcome
 
 
@@ -102,12 +101,9 @@ def asked_rows(asked: pd.DataFrame) -> pd.DataFrame:
     """Rows asked for with text and µs, as `asked_frame` takes them.
 
     Raises:
-        ConfigError: a column is missing.
+        DataError: a column is missing.
     """
-    for name in ("customer_id", "cutoff"):
-        if name not in asked.columns:
-            there = ", ".join(f"'{column}'" for column in asked.columns)
-            raise ConfigError(f"The snapshots have no column '{name}': the columns are {there}. Rename it.")
+    require_asked(asked)
     ids = id_texts(asked["customer_id"]).to_pylist()
     return pd.DataFrame({"customer_id": pd.Series(ids, dtype=object), "cutoff": moments_of(asked["cutoff"])})
 
@@ -186,14 +182,3 @@ def _outcome(log: SparkLog, scorer: Scorer, target: Path, out: Path, rows: int) 
 
 def _unknown(part: Part, known: tuple[str, ...]) -> dict[str, int]:
     return unknown_touchpoints(part.journeys, known)
-
-
-def _put_together(target: Path, out: Path, in_order: bool) -> None:
-    parts = sorted(target.glob("part-*.parquet"))
-    if in_order:
-        whole = pa.concat_tables([pq.read_table(part) for part in parts]).sort_by(ROW).drop_columns(ROW)
-        tables = iter([whole])
-    else:
-        tables = (pq.read_table(part) for part in parts)
-    write_whole(out, lambda path: write_tables(tables, path, is_csv=out.suffix == ".csv"))
-    shutil.rmtree(target)

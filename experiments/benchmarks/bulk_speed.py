@@ -38,6 +38,7 @@ from features.snapshots import Snapshots
 from models.calibration import BetaCalibration
 from models.gbdt import GBDT, GBDTSettings
 from models.packaged import Scorer, touchpoints_seen
+from models.trees import BoostedTrees
 
 EVENTS_EACH = 50
 TREES = 300
@@ -116,7 +117,7 @@ def fit(folder: Path, leaves: int) -> None:
     x = model.features_.transform(rows)
     parameters = model.settings.booster_parameters()
     data = lgb.Dataset(x, y, feature_name=model.features_.get_feature_names_out(), params=parameters)
-    model.boosters_ = [lgb.Booster(model_str=lgb.train(parameters, data, TREES).model_to_string())]
+    model.members_ = [BoostedTrees(lgb.train(parameters, data, TREES).model_to_string())]
     model.calibration_ = BetaCalibration.fit(model._margins(x), y)
     task = {"name": "bulk_churn", "kind": "churn", "horizon_days": 60}
     source = {"path": "events.parquet", "adapter": "table"}
@@ -204,7 +205,7 @@ def lightgbm(model: str, log: str, threads: str) -> dict[str, Any]:
     times, cpus = [], []
     for _ in range(5):
         begun, cpu = time.perf_counter(), time.process_time()
-        gbdt.boosters_[0].predict(x, raw_score=True, num_threads=int(threads))
+        gbdt.members_[0].booster.predict(x, raw_score=True, num_threads=int(threads))
         times.append(time.perf_counter() - begun)
         cpus.append(time.process_time() - cpu)
     return {"rows": len(x), "rows_a_second": len(x) / min(times), "cpu_us_a_row": min(cpus) / len(x) * 1e6}

@@ -143,9 +143,9 @@ class Bench:
         taken = []
         for _ in range(3 if self.quick else 15):
             begun = time.perf_counter()
-            model.boosters_[0].predict(x, raw_score=True, num_threads=1)
+            model.members_[0].booster.predict(x, raw_score=True, num_threads=1)
             taken.append(time.perf_counter() - begun)
-        assert model.boosters_[0].num_trees() == TREES
+        assert model.members_[0].booster.num_trees() == TREES
         return len(x) / float(np.median(taken))
 
     def cold(self) -> Iterator[Bar]:

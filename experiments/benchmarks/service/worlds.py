@@ -28,6 +28,7 @@ from models.packaged import Scorer, touchpoints_seen
 from models.parity import record_sample
 from models.schemes import fit_schemes
 from models.segment_book import SegmentBook
+from models.trees import BoostedTrees
 from serving.package import package
 from training.segment_settings import FOUND, USUAL
 
@@ -133,16 +134,15 @@ class World:
         model = GBDT(GBDTSettings(members=members))
         model.features_ = model._new_features().fit(rows)
         x = model.features_.transform(rows)
-        model.boosters_ = [self._booster(model, x, y, seed) for seed in range(members)]
+        model.members_ = [self._booster(model, x, y, seed) for seed in range(members)]
         model.calibration_ = BetaCalibration.fit(model._margins(x), y)
         return self._save(model, label, label, rows, folder)
 
     @staticmethod
-    def _booster(model: GBDT, x: Any, y: Any, seed: int) -> Any:
+    def _booster(model: GBDT, x: Any, y: Any, seed: int) -> BoostedTrees:
         parameters = model.settings.booster_parameters() | {"seed": seed}
         data = lgb.Dataset(x, y, feature_name=model.features_.get_feature_names_out(), params=parameters)
-        text = lgb.train(parameters, data, TREES).model_to_string()
-        return lgb.Booster(model_str=text)
+        return BoostedTrees(lgb.train(parameters, data, TREES).model_to_string())
 
     def _segments(self) -> Path:
         folder = self.home / "scoring" / "segments"

@@ -1,0 +1,118 @@
+"""What an executor does with a task: builds blocks, looks at them with a function, writes what comes of it.
+
+Every function takes the Arrow batches of a task and gives Arrow batches, as `mapInArrow` wants it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numba
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.parts import Part, merged, merged_stream
+from features.sources import Rules
+from features.spark_blocks import abouts, build, each_bad, facts_said, read_blocks
+
+PAYLOAD = pa.schema([("payload", pa.binary())])
+UNFINISHED = ".writing"
+
+
+def build_blocks(batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int) -> Iterator[pa.RecordBatch]:
+    """Blocks of whole customers, checked and packed, from rows sorted by the customers' hash."""
+    _one_thread()
+    return build(batches, rules, rows_a_block)
+
+
+def partials(
+    batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
+) -> Iterator[pa.RecordBatch]:
+    """The merged result of a task, if it has a block."""
+    _one_thread()
+    for result in merged_stream(map(function, read_blocks(batches, names))):
+        yield _payload(result)
+
+
+def merged_partials(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """One result of those of several tasks."""
+    found = [loads(one.as_py()) for rows in batches for one in rows["payload"]]
+    if found:
+        yield _payload(reduce(merged, found))
+
+
+def rows_of(
+    batches: Iterable[pa.RecordBatch],
+    function: Callable[[Part], Iterable[pa.RecordBatch]],
+    names: dict[str, tuple[str, ...]] | None,
+) -> Iterator[pa.RecordBatch]:
+    """What a function makes of each part."""
+    _one_thread()
+    for part in read_blocks(batches, names):
+        yield from function(part)
+
+
+def written(
+    batches: Iterable[pa.RecordBatch],
+    function: Callable[[Part], Iterable[pa.RecordBatch]],
+    names: dict[str, tuple[str, ...]] | None,
+    schema: pa.Schema,
+    folder: str,
+) -> Iterator[pa.RecordBatch]:
+    """A task's file: whole, or not at all; a second attempt makes the same again."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    assert context is not None
+    _one_thread()
+    rows, unfinished = 0, Path(folder) / f"_{context.partitionId()}-{context.taskAttemptId()}{UNFINISHED}"
+    repeating = [field.name for field in schema if field.type == pa.string() and field.name != "customer_id"]
+    with pq.ParquetWriter(unfinished, schema, use_dictionary=repeating) as writer:
+        for part in read_blocks(batches, names):
+            for batch in function(part):
+                writer.write_batch(batch)
+                rows += batch.num_rows
+    unfinished.replace(Path(folder) / f"part-{context.partitionId():05d}.parquet")
+    yield pa.record_batch([pa.array([rows], pa.int64())], names=["rows"])
+
+
+def merged_abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What the blocks of a task say of themselves, merged."""
+    each = ((about["counts"], dict.fromkeys(about["notes"], 1), facts_said(about)) for about in abouts(batches))
+    for result in merged_stream(each):
+        yield _payload(result)
+
+
+def bad_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows set aside."""
+    for table in each_bad(batches):
+        yield _payload(table)
+
+
+def _payload(result: Any) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([_dumps(result)], pa.binary())], schema=PAYLOAD)
+
+
+def _dumps(result: Any) -> bytes:
+    """As Spark itself sends what Python functions give back."""
+    from pyspark.serializers import CPickleSerializer
+
+    return bytes(CPickleSerializer().dumps(result))  # type: ignore[no-untyped-call]
+
+
+def loads(data: bytes) -> Any:
+    """What `_dumps` wrote, by this job's own executors."""
+    from pyspark.serializers import CPickleSerializer
+
+    return CPickleSerializer().loads(data)  # type: ignore[no-untyped-call]
+
+
+def _one_thread() -> None:
+    """A cluster runs a task a core."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    numba.config.NUMBA_NUM_THREADS = 1  # type: ignore[attr-defined]
+    pa.set_cpu_count(1)
