@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.errors import DataError
 from features.journey_map import JourneyMap, journey_map
 from features.map_comparison import compare
 from features.map_settings import MapSettings
@@ -28,7 +29,7 @@ from training.map_graph import backbone, levels, main_moves, place, wrapped
 from training.map_html import Column, clean, escape, gap, seconds, share, span, table
 from training.map_page import packed_plotly, page, write_page
 from training.map_parts import PageText, parts
-from training.map_pictures import draw_map
+from training.map_pictures import draw_map, funnel
 from training.map_theme import MARK, THEMES, colours, label, levels_of
 
 EVIL = '<script>alert("x")</script> & %{x} <b>bold</b>'
@@ -422,3 +423,8 @@ def test_a_browser_draws_every_picture_and_nothing_overflows(
     found = re.search(r'<pre id="out">(.*?)</pre>', told)
     assert found is not None
     assert json.loads(found.group(1)) == {"drawn": "yes", "wider": 0, "undrawn": 0}
+
+
+def test_a_funnel_without_stages_says_how_to_name_them() -> None:
+    with pytest.raises(DataError, match=r"no stages to draw: give touchpoints a stage"):
+        funnel(pd.DataFrame(columns=["stage", "customers", "conversion"]), "nobody")

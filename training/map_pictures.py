@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import FuncFormatter
 
+from features.errors import DataError
 from features.journey_map import JourneyMap
 from training.map_figures import LIKELIEST_ROWS, MEASURES, MOST_COHORTS
 from training.map_findings import said_dates
@@ -64,7 +65,16 @@ def draw_map(journey_map: JourneyMap, folder: Path, period: str = "month") -> li
 
 
 def funnel(frame: pd.DataFrame, said: str) -> Figure:
-    """Customers by stage, and which share came on from the stage before."""
+    """Customers by stage, and which share came on from the stage before.
+
+    Raises:
+        DataError: a map without stages.
+    """
+    if frame.empty:
+        raise DataError(
+            "The map has no stages to draw: give touchpoints a stage ([events.stages] in the experiment file), or name "
+            "the funnel's own with MapSettings(stages=(…))."
+        )
     figure, axes = paper("Stages: how many come how far", said, height=1.6 + 0.6 * len(frame))
     customers = frame["customers"].to_numpy(np.float64)
     rates = np.array([math.nan, *frame["conversion"].to_numpy(np.float64)[:-1]])
