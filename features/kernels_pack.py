@@ -40,6 +40,8 @@ def _word(data, i):  # type: ignore[no-untyped-def]
 @numba.njit(inline="always")
 def _tail(data, i, last):  # type: ignore[no-untyped-def]
     """The bytes of `data[i:last]`, fewer than eight, as one word."""
+    if i + EIGHT <= np.uint64(len(data)):  # one load, of which the rest is masked: nearly always
+        return _word(data, i) & ((ONE << ((last - i) << THREE)) - ONE)
     tail, shift = ZERO, ZERO
     while i < last:
         tail |= np.uint64(data[i]) << shift

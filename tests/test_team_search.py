@@ -67,7 +67,7 @@ def search_space(kind, trial):
 """
 # What another machine would run: the same rows, a folder of its own.
 ELSEWHERE = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 import tests_of_team as team
 from training import search_storage
@@ -81,6 +81,9 @@ def judged(self, worker, trial, answer, advance):
     inner(self, worker, trial, answer, advance)
     ended.extend([trial.number] * (self.ended - before))
 Search._judge = judged
+folder.with_suffix(".ready").touch()
+while not folder.with_name("go").exists():
+    time.sleep(0.02)
 found = team.run(url, folder, **options)
 print(json.dumps({"ended": ended, "trials": found.trials["log_loss"].fillna(-1).tolist()}))
 """
@@ -139,6 +142,15 @@ def elsewhere(tmp_path: Path, url: str, folder: str, **options: Any) -> subproce
     )  # fmt: skip
 
 
+def together(tmp_path: Path, *folders: str) -> None:
+    """Let them go once all have loaded what they need, however busy the machine is."""
+    until = time.monotonic() + 120
+    while not all((tmp_path / f"{folder}.ready").exists() for folder in folders):
+        assert time.monotonic() < until, "a process did not start"
+        time.sleep(0.02)
+    (tmp_path / "go").touch()
+
+
 def job(world: Any, **options: Any) -> Job:
     return job_of("fake", *world.rows(), world.FOLDS, **({"seed": 1, "catalogue": "fake_of_team"} | options))
 
@@ -165,6 +177,7 @@ def test_one_process_on_a_storage_does_what_it_does_in_a_folder(world: Any, url:
 def test_two_processes_share_the_trials_and_each_is_done_once(world: Any, url: str, tmp_path: Path) -> None:
     options = {"trials": 14, "fixed": {"sleep_s": 0.1}}
     both = [elsewhere(tmp_path, url, name, **options) for name in ("a", "b")]
+    together(tmp_path, "a", "b")
     found = [json.loads(process.communicate(timeout=120)[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(found[0]["ended"] + found[1]["ended"]) == list(range(14))
@@ -176,6 +189,7 @@ def test_a_killed_process_leaves_its_trial_to_another(world: Any, url: str, tmp_
     hang = tmp_path / "hangs"
     options: dict[str, Any] = {"trials": 3, "fixed": {"hang": str(hang)}}
     killed = elsewhere(tmp_path, url, "killed", **options)
+    together(tmp_path, "killed")
     until = time.monotonic() + 60
     while not hang.exists() and time.monotonic() < until:
         time.sleep(0.05)
@@ -235,6 +249,7 @@ def test_no_finished_trial_is_lost_when_the_server_restarts(world: Any, tmp_path
 
         shown = io.StringIO()
         other = elsewhere(tmp_path, url, "other", trials=12, fixed={"sleep_s": 0.1})
+        together(tmp_path, "other")
         found = world.run(
             url, tmp_path / "s", trials=12, fixed={"sleep_s": 0.1}, on_trial=restart,
             progress=Console(file=shown, width=200),
