@@ -235,10 +235,12 @@ def test_a_page_that_lets_its_own_name_point_here_gets_nothing(host: bytes, stat
 
 def test_every_route_of_the_document_wants_a_token(champions: Champions, client_of: Any) -> None:
     client = client_of(TokenGate(application(champions), Tokens({TOKENS: FIRST})))
-    wanted = {(method, path) for path, methods in document(champions)["paths"].items() for method in methods}
+    told = document(champions)
+    wanted = {(method, path) for path, methods in told["paths"].items() for method in methods}
     assert {("post", "/churn"), ("post", "/score"), ("post", "/score_batch"), ("get", "/model")} <= wanted
     for method, path in sorted(wanted):
         response = client.ask(method.upper(), path, content=b"{")
+        assert (told["paths"][path][method].get("security") == []) == (path in EXEMPT), "what the page shows is true"
         if path in EXEMPT:
             assert response.status_code != 401
             continue

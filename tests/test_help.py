@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,10 @@ def test_ctrl_c_is_no_stack(folder: Path) -> None:
     """While models are fitted: one line, status 130, and nothing left running."""
     command = [sys.executable, "-m", "experiments.cli", "train", "experiment.toml", "--trials", "500"]
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).resolve().parents[1])}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment) as running:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    ) as running:  # fmt: skip
         assert running.stderr is not None
         lines = []
         for line in running.stderr:
