@@ -106,7 +106,7 @@ class Bench:
 
     def _under_load(self, service: Served, plan: Plan) -> tuple[Waited, float]:
         """After a warm-up: what came of it, and the service's processor milliseconds a request."""
-        load(replace(plan, seconds=min(1.0, plan.seconds)))
+        load(replace(plan, seconds=min(3.0, plan.seconds)))  # in which a worker also gets its reasons ready
         before = service.cpu_s()
         waited = load(plan)
         return waited, (service.cpu_s() - before) * 1e3 / max(1, len(waited.status))
