@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from kubernetes_validate import ValidationError, validate
@@ -223,6 +224,8 @@ def test_two_services_behind_nginx_share_the_work_and_one_may_die(team: Team) ->
         assert min(shares) >= 0.2 * len(customers), shares
 
         killed = next(iter(team.services.values()))
-        os.killpg(killed.pid, signal.SIGKILL)
+        service = psutil.Process(killed.pid)
+        for process in [service, *service.children(recursive=True)]:  # its worker has a session of its own
+            process.kill()
         killed.wait()
         assert all(threads.map(right, customers)), "no request fails when a service dies"
