@@ -386,14 +386,23 @@ def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
 
 def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
     """(n,) identifiers and (n,) cutoffs in µs, `NOT_A_TIME` where unreadable."""
+    require_asked(cutoffs)
+    ids = id_texts(cutoffs["customer_id"])
+    return np.asarray(ids.to_pylist(), dtype=object), moments_of(cutoffs["cutoff"])
+
+
+def require_asked(cutoffs: pd.DataFrame) -> None:
+    """A table of rows asked for has its columns.
+
+    Raises:
+        DataError: `customer_id` or `cutoff` is missing.
+    """
     for name in ("customer_id", "cutoff"):
         if name not in cutoffs.columns:
             there = ", ".join(f"'{column}'" for column in cutoffs.columns)
             raise DataError(
                 f"The snapshots have no column '{name}': the columns are {there}. Rename the one that holds it."
             )
-    ids = id_texts(cutoffs["customer_id"])
-    return np.asarray(ids.to_pylist(), dtype=object), moments_of(cutoffs["cutoff"])
 
 
 def moments_of(values: pd.Series) -> Ints:

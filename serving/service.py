@@ -56,7 +56,7 @@ class JourneyLab:
 
     def __init__(self) -> None:
         if not live.look(ready):  # a worker that begins anew begins with what is in service
-            ready(champions, at_once=False)
+            ready_for_scores(champions)
         live.watch(ready)
         if live.monitor is not None:
             live.monitor.start()
@@ -68,25 +68,25 @@ class JourneyLab:
             live.monitor.close()
 
 
-def ready(chosen: Champions, at_once: bool = True) -> None:
-    """Warm champions up.
+def ready(chosen: Champions) -> None:
+    """Warm champions up."""
+    from serving.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
 
-    Args:
-        chosen: the champions.
-        at_once: with their reasons; otherwise those follow on a thread of their own, while scores are answered.
-    """
-    from serving.warm_up import warm_up_reasons, warm_up_scores  # not before a worker starts: it takes much along
+    warm_up(chosen)
+    _settle()
+
+
+def ready_for_scores(chosen: Champions) -> None:
+    """Warm champions up; their reasons follow on a thread of their own, while scores are answered."""
+    from serving.warm_up import warm_up_reasons, warm_up_scores
 
     def reasons() -> None:
         warm_up_reasons(chosen)
         _settle()
 
     warm_up_scores(chosen)
-    if at_once:
-        reasons()
-    else:
-        _settle()
-        threading.Thread(target=reasons, name="reasons", daemon=True).start()
+    _settle()
+    threading.Thread(target=reasons, name="reasons", daemon=True).start()
 
 
 def _settle() -> None:

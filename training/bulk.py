@@ -29,7 +29,7 @@ from features.loading import Stream
 from features.partitions import MOST_PARTITIONS
 from features.reading import read_table, size_of
 from features.sources import EventSource, stream_log
-from models.packaged import Scorer, as_of_moment
+from models.packaged import Scorer, as_of_moment, require_asked
 from training.bulk_parts import ROW, Work, abouts_of, ask, score_parts
 from training.bulk_plan import Desk, Plan, at_desk, model_digest, stamp, stamps, write_whole
 from training.bulk_quarantine import write_quarantine
@@ -197,9 +197,10 @@ def read_asked(path: Path) -> pd.DataFrame:
     """A table of rows asked for.
 
     Raises:
-        DataError: it has none.
+        DataError: it has none, or no `customer_id` or `cutoff`.
     """
     frame: pd.DataFrame = read_table(path).to_pandas()
+    require_asked(frame)
     if frame.empty:
         raise DataError(f"{path} has no rows: give a table of customer_id, cutoff with one row a wanted score.")
     return frame

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from features.errors import DataError
 from features.journeys import Journeys, id_texts
 from features.loading import set_repeats_aside
 from features.pack import Packer, prepare
@@ -106,27 +105,10 @@ class Work:
 
 
 def ask(work: Work, asked: pd.DataFrame) -> Work:
-    """The same work for the rows of a table of `customer_id, cutoff`.
-
-    Raises:
-        DataError: a column is missing.
-    """
-    require_asked(asked)
+    """The same work for the rows of a table of `customer_id, cutoff`."""
     asked = asked[["customer_id", "cutoff"]].reset_index(drop=True)
     parts = partition_of(id_texts(asked["customer_id"]).fill_null(""), work.desk.plan.partitions)
     return replace(work, asked=asked, parts_asked=parts)
-
-
-def require_asked(asked: pd.DataFrame) -> None:
-    """A table of rows asked for names its columns as it should.
-
-    Raises:
-        DataError: `customer_id` or `cutoff` is missing.
-    """
-    for name in ("customer_id", "cutoff"):
-        if name not in asked.columns:
-            there = ", ".join(f"'{column}'" for column in asked.columns)
-            raise DataError(f"The snapshots have no column '{name}': the columns are {there}. Rename it.")
 
 
 def score_parts(work: Work, workers: int, progress: Console | None) -> None:

@@ -29,7 +29,7 @@ from features.sources import EventSource
 from features.spark import SparkLog, asked_frame, read_log, session
 from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
 from training.bulk import PARTS, Outcome, put_together, read_asked
-from training.bulk_parts import KINDS, ROW, require_asked
+from training.bulk_parts import KINDS, ROW
 from training.bulk_plan import model_digest
 from training.progress import stage
 
@@ -98,12 +98,7 @@ def _require_free(target: Path) -> None:
 
 
 def asked_rows(asked: pd.DataFrame) -> pd.DataFrame:
-    """Rows asked for with text and µs, as `asked_frame` takes them.
-
-    Raises:
-        DataError: a column is missing.
-    """
-    require_asked(asked)
+    """Rows asked for with text and µs, as `asked_frame` takes them."""
     ids = id_texts(asked["customer_id"]).to_pylist()
     return pd.DataFrame({"customer_id": pd.Series(ids, dtype=object), "cutoff": moments_of(asked["cutoff"])})
 
