@@ -409,6 +409,13 @@ def segment(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),
     ] = None,
+    sample: Annotated[
+        float | None, typer.Option(help="On Spark: the share of customers that one machine looks at; about 200,000.")
+    ] = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Partitions of customers, on Spark.")] = None,
+    engine: Engine = None,
+    master: Master = None,
+    conf: Conf = None,
     as_json: AsJson = False,
 ) -> None:
     """Find and explain segments of customers, and the ones set beforehand; track them in MLflow.
@@ -419,9 +426,20 @@ def segment(
     `journeylab segment experiments/demo.toml --set segments.found.segments=6`
     """
     from training.experiment import load_experiment
-    from training.segmenting import segment as run
 
-    result = run(load_experiment(experiment, settings or []), progress=console)
+    asked, spark = load_experiment(experiment, settings or []), _spark(engine, master, conf)
+    if spark is None:
+        from training.engines import refuse_here
+        from training.segmenting import segment as run
+
+        refuse_here({"--sample": sample, "--partitions": partitions})
+        result = run(asked, progress=console)
+    else:
+        from training.spark_segmenting import segment_on_spark
+
+        result = segment_on_spark(
+            asked, master=spark.master, settings=spark.settings, partitions=partitions, share=sample, progress=console
+        )
     for remark in result.notes:
         console.print(f"  {_plain(remark)}", highlight=False, soft_wrap=True)
     _finish(

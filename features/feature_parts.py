@@ -9,7 +9,6 @@ What is learned is what one machine learns from the whole log (`features.tabular
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.parts import LogFacts, Part, Parts, total
+from features.parts import Joined, LogFacts, Part, Parts, total
 from features.ranks import Ranks
 from features.snapshots import Snapshots
 from features.tabular import TabularFeatures, TabularSettings, rows_to_check
@@ -34,16 +33,6 @@ from features.tabular_learning import (
 ROWS_A_BATCH = 1 << 14
 Rows = Callable[[Part], Snapshots]
 Chosen = Callable[[int, int], Any]  # how many rows there are, how many are wanted → what tells a part which to take
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """Rows of a matrix; those of parts go below each other."""
-
-    x: npt.NDArray[np.float32]
-
-    def __add__(self, other: Stacked) -> Stacked:
-        return Stacked(np.concatenate((self.x, other.x)))
 
 
 def fit_features(
@@ -72,7 +61,7 @@ def fit_features(
 
     def checked() -> npt.NDArray[np.float32]:
         some = pick(rows_to_check(counted.rows, settings.check_rows))
-        return total(log, partial(_matrix, state=features.to_dict(), rows=some)).x
+        return total(log, partial(_matrix, state=features.to_dict(), rows=some)).array
 
     learned = learned_from(counted, facts.names, bad, **features.learning())
     return features.fit_learned(settings.windows_days or windows_from(*windows), learned, checked)
@@ -87,8 +76,8 @@ def _satisfaction(part: Part, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.
     return satisfaction(rows(part))
 
 
-def _matrix(part: Part, state: dict[str, Any], rows: Rows) -> Stacked:
-    return Stacked(TabularFeatures.from_dict(state).transform(rows(part)))
+def _matrix(part: Part, state: dict[str, Any], rows: Rows) -> Joined:
+    return Joined(TabularFeatures.from_dict(state).transform(rows(part)))
 
 
 def feature_schema(features: TabularFeatures, beside: pa.Schema | None = None) -> pa.Schema:

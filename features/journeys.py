@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,7 @@ class Journeys:
         t: (n_events,) int64, µs since 1970 UTC.
         categories: the categorical columns that the log has; `touchpoint` always.
         numbers: the numeric columns that the log has, (n_events,) float64, NaN where missing.
+        span: first and last event, µs, of the log that these are some customers of; None where these are all of it.
     """
 
     customer_ids: pa.Array
@@ -57,6 +59,7 @@ class Journeys:
     t: npt.NDArray[np.int64]
     categories: dict[str, Category]
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    span: tuple[int, int] | None = None
 
     @cached_property
     def readonly(self) -> dict[str, npt.NDArray[Any]]:
@@ -74,6 +77,16 @@ class Journeys:
     def n_customers(self) -> int:
         """How many customers there are."""
         return len(self.offsets) - 1
+
+    @property
+    def start_us(self) -> int:
+        """The log's first event, µs since 1970 UTC; needs an event."""
+        return int(self.t.min()) if self.span is None else self.span[0]
+
+    @property
+    def end_us(self) -> int:
+        """The log's last event."""
+        return int(self.t.max()) if self.span is None else self.span[1]
 
     def index_of(self, ids: Any) -> npt.NDArray[np.int64]:
         """(n,) int64 indices of customers by identifier, -1 where the log does not know them.
@@ -147,18 +160,58 @@ class Journeys:
 
     def save(self, folder: Path) -> None:
         """Write the columns as `.npy` files and `journeys.json`; column names must be fit for file names."""
-        folder.mkdir(parents=True, exist_ok=True)
-        borders, data = text_buffers(self.customer_ids)
-        np.save(folder / "ids.npy", data[slice(*borders[[0, -1]])])
-        np.save(folder / "id_borders.npy", borders - borders[:1])
-        np.save(folder / "offsets.npy", self.offsets)
+        self._save_customers(folder)
         np.save(folder / "t.npy", self.t)
         for place, category in enumerate(self.categories.values()):
             np.save(folder / f"category_{place}.npy", category.codes)
         for place, values in enumerate(self.numbers.values()):
             np.save(folder / f"number_{place}.npy", values)
+
+    @classmethod
+    def created(
+        cls,
+        folder: Path,
+        customer_ids: pa.Array,
+        offsets: npt.NDArray[np.int64],
+        names: dict[str, tuple[str, ...]],
+        numbers: Sequence[str],
+        span: tuple[int, int] | None = None,
+    ) -> Journeys:
+        """As `save` lays it down, the columns of events mapped from disk and still to be filled.
+
+        Args:
+            folder: a new one.
+            customer_ids: (n_customers,) text.
+            offsets: (n_customers + 1,).
+            names: of each categorical column.
+            numbers: the numeric columns.
+            span: as of `Journeys`.
+        """
+
+        def column(file: str, kind: Any) -> Any:
+            return np.lib.format.open_memmap(folder / file, mode="w+", dtype=kind, shape=(int(offsets[-1]),))
+
+        folder.mkdir(parents=True, exist_ok=True)
+        log = cls(
+            customer_ids,
+            offsets,
+            column("t.npy", np.int64),
+            {name: Category(column(f"category_{k}.npy", np.int32), own) for k, (name, own) in enumerate(names.items())},
+            {name: column(f"number_{k}.npy", np.float64) for k, name in enumerate(numbers)},
+            span,
+        )
+        log._save_customers(folder)
+        return log
+
+    def _save_customers(self, folder: Path) -> None:
+        """All but the columns of events."""
+        folder.mkdir(parents=True, exist_ok=True)
+        borders, data = text_buffers(self.customer_ids)
+        np.save(folder / "ids.npy", data[slice(*borders[[0, -1]])])
+        np.save(folder / "id_borders.npy", borders - borders[:1])
+        np.save(folder / "offsets.npy", self.offsets)
         names = {name: list(category.names) for name, category in self.categories.items()}
-        about = {"categories": names, "numbers": list(self.numbers)}
+        about = {"categories": names, "numbers": list(self.numbers), "span": self.span}
         (folder / "journeys.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
@@ -188,6 +241,7 @@ def _loaded(folder: Path) -> Journeys:
             for place, (name, names) in enumerate(about["categories"].items())
         },
         {name: _column(folder / f"number_{place}.npy", np.float64) for place, name in enumerate(about["numbers"])},
+        tuple(about["span"]) if about.get("span") else None,
     )
 
 

@@ -63,7 +63,7 @@ def churn_labels(
     """
     when = np.unique(microseconds(cutoffs))
     if journeys.n_customers:
-        require_observed(log_start_us(journeys), log_end_us(journeys, observed_until), when, horizon_days)
+        require_observed(journeys.start_us, log_end_us(journeys, observed_until), when, horizon_days)
     return churn_rows(journeys, when, activity=activity, active_days=active_days, horizon_days=horizon_days).table()
 
 
@@ -157,7 +157,7 @@ def conversion_labels(
     end, when = log_end_us(journeys, observed_until), None
     if ages_days is None:
         when = np.unique(microseconds(cutoffs))
-        require_observed(log_start_us(journeys), end, when, horizon_days)
+        require_observed(journeys.start_us, end, when, horizon_days)
     return conversion_rows(
         journeys, end, goal=goal, horizon_days=horizon_days, ended=ended, cutoffs=when, ages_days=ages_days,
         active_days=active_days,
@@ -182,15 +182,9 @@ def reached(snapshots: Snapshots, touchpoints: Sequence[str], horizon_days: floa
     return np.asarray(seen_after(log.t, codes, wanted, snapshots.stop, end, snapshots.cutoff + _us(horizon_days)))
 
 
-def log_start_us(journeys: Journeys) -> int:
-    """The log's first event, µs since 1970 UTC."""
-    return int(journeys.t.min())
-
-
 def log_end_us(journeys: Journeys, observed_until: Any = None) -> int:
     """Until when windows are observed, µs since 1970 UTC: the last event, or later if the user says so."""
-    end = int(journeys.t.max())
-    return end if observed_until is None else int(microseconds(observed_until).reshape(-1)[0])
+    return journeys.end_us if observed_until is None else int(microseconds(observed_until).reshape(-1)[0])
 
 
 def as_text(moment_us: int) -> str:

@@ -204,13 +204,13 @@ def select(journeys: Journeys, customers: Any = None, start: Any = None, end: An
     if journeys.n_events == 0:
         raise DataError("The log has no events: there is no map to draw.")
     who = _chosen(journeys, customers)
-    log_end = int(journeys.t.max()) + 1
+    log_end = journeys.end_us + 1
     since = None if start is None else int(microseconds(start))
     until = None if end is None else min(int(microseconds(end)), log_end)
-    found = select_part(journeys, who, (since, until), (int(journeys.t.min()), log_end))
+    found = select_part(journeys, who, (since, until), (journeys.start_us, log_end))
     if not len(found.customer):
         asked = f"{len(who):,} chosen customers" if customers is not None else "customers"
-        raise DataError(nobody(asked, found.since, found.until, int(journeys.t.min()), log_end))
+        raise DataError(nobody(asked, found.since, found.until, journeys.start_us, log_end))
     return found
 
 

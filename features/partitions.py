@@ -30,6 +30,13 @@ def partition_of(ids: pa.Array, n_partitions: int) -> Parts:
     return parts
 
 
+def sampled(ids: pa.Array, share: float) -> npt.NDArray[np.bool_]:
+    """(n,) which identifiers are among a share of all, the same ones tomorrow and in every log."""
+    if share >= 1:
+        return np.ones(len(ids), np.bool_)
+    return partition_of(ids, MOST_PARTITIONS) < round(share * MOST_PARTITIONS)
+
+
 def by_partition(table: pa.Table, n_partitions: int) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """Checked event rows in the order of their partitions, source order within.
 

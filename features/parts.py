@@ -85,6 +85,16 @@ class Most(NamedTuple):
     value: Any
 
 
+@dataclass(frozen=True)
+class Joined:
+    """(n, …) rows; those of parts go below each other."""
+
+    array: npt.NDArray[Any]
+
+    def __add__(self, other: Joined) -> Joined:
+        return Joined(np.concatenate((self.array, other.array)))
+
+
 def merged(a: Any, b: Any) -> Any:
     """Two partial results as one.
 
@@ -153,8 +163,8 @@ def partial_facts(part: Part) -> tuple[Any, ...]:
     some = bool(log.n_events)
     spans = {name: _span(values) for name, values in log.numbers.items()}
     return (
-        Least(int(log.t.min()) if some else None),
-        Most(int(log.t.max()) if some else None),
+        Least(log.start_us if some else None),
+        Most(log.end_us if some else None),
         log.n_events,
         log.n_customers,
         {name: frozenset(column.names) for name, column in log.categories.items()},

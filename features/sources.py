@@ -11,6 +11,7 @@ that is canonical already is taken as it is.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ from pydantic import Field, field_validator, model_validator
 
 from features import bpi2012, online_retail
 from features.adapters import REJECT, Adapter
-from features.errors import DataError
+from features.errors import ConfigError, DataError
 from features.event_columns import Decimal, TimeUnit, time_column
 from features.events import SOURCE_ROW, Checked, CheckOptions, as_table, check_events
 from features.journeys import Journeys
+from features.landed import is_landed, open_landed
 from features.loading import Loaded, Stream, load, open_stream
 from features.pack import pack
 from features.profile_table import ProfileTable, profile_rows, with_profile
@@ -155,6 +157,8 @@ def load_journeys(source: EventSource, base: Path | None = None, quarantine_path
 def load_log(source: EventSource, base: Path | None = None, quarantine_path: Path | None = None) -> Loaded:
     """As `load_journeys`, with the rows set aside, their counts and the notes. Plain tables go batch by batch."""
     path = (base or Path()) / source.path.expanduser()
+    if is_landed(path):
+        return _landed(source, path)
     with _naming(path):
         rules = rules_for(source, columns_of(path, encoding=source.encoding), base)
         if rules is None:
@@ -170,6 +174,18 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
     return loaded
 
 
+def _landed(source: EventSource, folder: Path) -> Loaded:
+    """Journeys that were checked and packed when they were landed, by the settings of then."""
+    log = open_landed(folder)
+    for name, value in source.model_dump(mode="json", exclude={"path", "profile_table"}, exclude_defaults=True).items():
+        if log.source.get(name) != value:
+            raise ConfigError(
+                f"{folder} was landed with other settings: [events] {name} is {json.dumps(value)} now and was "
+                f"{json.dumps(log.source.get(name))}. Land it again with journeylab features."
+            )
+    return Loaded(log.journeys, pa.table({}), {}, log.notes)
+
+
 def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, bool] | None:
     """The log batch by batch, and whether repeated rows are to be set aside; None where an adapter needs all at once.
 
@@ -181,6 +197,8 @@ def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, b
         DataError: no such file, or no event log.
     """
     path = (base or Path()) / source.path.expanduser()
+    if is_landed(path):
+        return None
     with _naming(path):
         rules = rules_for(source, columns_of(path, encoding=source.encoding), base)
         if rules is None:

@@ -55,8 +55,11 @@ from features.spark_tasks import (
     merged_abouts,
     merged_partials,
     partials,
+    partials_again,
     rows_of,
+    said_of,
     written,
+    written_at_once,
 )
 
 if TYPE_CHECKING:
@@ -185,6 +188,8 @@ class SparkLog:
     rows_a_block: int = ROWS_A_BLOCK
     files: tuple[str, ...] = ()
     names: dict[str, tuple[str, ...]] | None = field(default=None, repr=False)
+    _kept: list[DataFrame] = field(default_factory=list, repr=False)
+    _bad: list[pa.Table] | None = field(default=None, repr=False)  # rows set aside, where one pass brought them along
 
     @cached_property
     def blocks(self) -> DataFrame:
@@ -199,13 +204,23 @@ class SparkLog:
         """What a function says of the parts, merged task by task; see `features.parts.Parts`."""
         work = partial(partials, function=function, names=self.names)
         with quiet(), our_errors():
-            found = self._some(columns).mapInArrow(work, spark_schema(PAYLOAD))
-            if self.partitions > PARTIALS_AT_ONCE:
-                fewer = found.repartition(math.isqrt(self.partitions))
-                found = fewer.mapInArrow(merged_partials, spark_schema(PAYLOAD))
-            payloads = found.collect()
-        for row in payloads:
-            yield loads(bytes(row["payload"]))
+            found = _collected(self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)), self.partitions)
+        yield from found
+
+    def kept(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> Kept:
+        """What a function says of each part, made once and kept on the executors until `close`.
+
+        Args:
+            function: of a module, or a partial of one; None is nothing.
+            columns: the categories and numbers that it looks at; all by default.
+        """
+        from pyspark import StorageLevel
+
+        work = partial(said_of, function=function, names=self.names)
+        with quiet():
+            frame = self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)).persist(StorageLevel.DISK_ONLY)
+        self._kept.append(frame)
+        return Kept(frame, self.partitions)
 
     def rows(
         self,
@@ -244,17 +259,50 @@ class SparkLog:
         Returns:
             How many rows there are.
         """
-        folder = folder.resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in (*folder.glob("part-*.parquet"), *folder.glob(f"*{UNFINISHED}"), folder / SUCCESS):
-            old.unlink(missing_ok=True)
-        work = partial(written, function=function, names=self.names, schema=schema, folder=str(folder))
-        with quiet(), our_errors():
-            said = self._some(columns).mapInArrow(work, "rows bigint").collect()
-        for left in folder.glob(f"*{UNFINISHED}"):  # of a task that died
-            left.unlink(missing_ok=True)
-        (folder / SUCCESS).touch()
-        return sum(row["rows"] for row in said)
+        with _writing(folder) as place:
+            work = partial(written, function=function, names=self.names, schema=schema, folder=place)
+            with quiet(), our_errors():
+                said = self._some(columns).mapInArrow(work, "rows bigint").collect()
+            return sum(row["rows"] for row in said)
+
+    def write_once(
+        self,
+        function: Callable[[Part], Iterable[pa.RecordBatch]],
+        schema: pa.Schema,
+        folder: Path,
+        beside: Callable[[Part], T] | None = None,
+    ) -> tuple[int, T | None]:
+        """As `write`, for work that needs to know nothing of the whole log: in one pass over the rows, without blocks.
+
+        What the log has to say (`facts`, `told`, `quarantine`) is known after it. Whatever looks at parts again makes
+        blocks after all.
+
+        Args:
+            function: of a module, or a partial of one; parts have names of their own.
+            schema: of what it makes.
+            folder: on storage that all workers reach; Parquet files of an earlier run go.
+            beside: what else is to be said of each part.
+
+        Returns:
+            How many rows there are, and the merged results of `beside`.
+
+        Raises:
+            DataError: no event log: no rows, or more than half of them bad.
+        """
+        with _writing(folder) as place:
+            work = partial(
+                written_at_once, rules=self.rules, rows_a_block=self.rows_a_block, function=function, beside=beside,
+                schema=schema, folder=place,
+            )  # fmt: skip
+            with quiet(), our_errors():
+                payloads = self.shuffled.mapInArrow(work, spark_schema(PAYLOAD)).collect()
+            found = [loads(bytes(row["payload"])) for row in payloads]
+            self._bad = [one for one in found if isinstance(one, pa.Table)]
+            said = [one for one in found if isinstance(one, tuple)]
+            rows, about, result = reduce(merged, said) if said else (0, ({}, {}, None), None)
+            self.__dict__["_abouts"] = about
+            self._require_a_log()
+            return rows, None if beside is None else result
 
     @cached_property
     def facts(self) -> LogFacts:
@@ -295,9 +343,11 @@ class SparkLog:
         if not self.told[0]:
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
-        with quiet(), our_errors():
-            some = self.blocks.filter(F.col("name").isin(ABOUT, BAD)).mapInArrow(bad_rows, spark_schema(PAYLOAD))
-            tables = [loads(bytes(row["payload"])) for row in some.toLocalIterator()]
+        tables = self._bad
+        if tables is None:
+            with quiet(), our_errors():
+                some = self.blocks.filter(F.col("name").isin(ABOUT, BAD)).mapInArrow(bad_rows, spark_schema(PAYLOAD))
+                tables = [loads(bytes(row["payload"])) for row in some.toLocalIterator()]
         whole = pa.concat_tables(tables, promote_options="default").sort_by([("row", "ascending")])
         if self.files:
             place = np.asarray(whole["row"])
@@ -307,7 +357,9 @@ class SparkLog:
         return path
 
     def close(self) -> None:
-        """Let go of the blocks."""
+        """Let go of the blocks and of what else is kept."""
+        while self._kept:
+            self._kept.pop().unpersist()
         if "blocks" in self.__dict__:
             self.blocks.unpersist()
 
@@ -325,6 +377,52 @@ class SparkLog:
         if bad > TOO_MANY_BAD * (events + bad):
             why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
             raise DataError(f"This is no event log: {bad:,} of {events + bad:,} rows cannot be used ({why}).")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Results of parts on executors, for those who want to look at them again and again.
+
+    Attributes:
+        frame: a result a row, as Spark sends what Python functions give back.
+        partitions: how many.
+    """
+
+    frame: DataFrame
+    partitions: int
+
+    def total(self, function: Callable[[Any], T]) -> T:
+        """What a function says of the results, merged; there must be one at least."""
+        with quiet(), our_errors():
+            some = self.frame.mapInArrow(partial(partials_again, function=function), spark_schema(PAYLOAD))
+            result: T = reduce(merged, _collected(some, self.partitions))
+        return result
+
+
+def _collected(found: DataFrame, partitions: int) -> list[Any]:
+    """Results of tasks; where there are many, merged on the cluster first."""
+    if partitions > PARTIALS_AT_ONCE:
+        found = found.repartition(math.isqrt(partitions)).mapInArrow(merged_partials, spark_schema(PAYLOAD))
+    return [loads(bytes(row["payload"])) for row in found.collect()]
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[str]:
+    """A folder without the files of an earlier run; marked as whole at the end, or left without files."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("part-*.parquet"), *folder.glob(f"*{UNFINISHED}"), folder / SUCCESS):
+        old.unlink(missing_ok=True)
+    try:
+        yield str(folder)
+    except BaseException:
+        for one in folder.glob("part-*.parquet"):
+            one.unlink(missing_ok=True)
+        raise
+    finally:
+        for left in folder.glob(f"*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
+    (folder / SUCCESS).touch()
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -223,9 +223,19 @@ def written(packed: Packed, block: int) -> Iterator[pa.RecordBatch]:
     payloads += [] if packed.bad is None else [(BAD, _ipc(packed.bad))]
     for name, payload in payloads:
         data = memoryview(payload).cast("B") if isinstance(payload, bytes) else _bytes(payload)
-        chunks = [data[at : at + CHUNK_BYTES].tobytes() for at in range(0, len(data), CHUNK_BYTES)] or [b""]
+        chunks = [_small(data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES)] or [_small(data)]
         columns = [pa.array([block] * len(chunks), pa.int32()), [name] * len(chunks), pa.array(chunks, pa.binary())]
         yield pa.record_batch(columns, schema=BLOCKS)
+
+
+def _small(data: memoryview) -> bytes:
+    """A chunk for storage: its length (four bytes), then LZ4, which costs less than moving what it saves."""
+    return len(data).to_bytes(4, "little") + bytes(pa.compress(pa.py_buffer(data), "lz4"))
+
+
+def _large(payload: pa.Buffer) -> pa.Buffer:
+    """What `_small` was given."""
+    return pa.decompress(payload[4:], int.from_bytes(payload[:4].to_pybytes(), "little"), "lz4")
 
 
 def _as_json(facts: tuple[Any, ...]) -> list[Any]:
@@ -296,7 +306,7 @@ def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, bytes]]:
                 yield {key: b"".join(parts) for key, parts in chunks.items()}
                 chunks = {}
             block = number
-            chunks.setdefault(name, []).append(payloads[row].as_py())
+            chunks.setdefault(name, []).append(_large(payloads[row].as_buffer()))
     if chunks:
         yield {key: b"".join(parts) for key, parts in chunks.items()}
 
@@ -332,11 +342,6 @@ def abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
     """What blocks say of themselves."""
     for found in _gathered(batches):
         yield json.loads(found[ABOUT])
-
-
-def bad_rows(payload: bytes) -> pa.Table:
-    """The quarantine rows of one payload named `BAD` that is not in chunks."""
-    return _table(payload)
 
 
 def each_bad(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

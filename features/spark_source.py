@@ -13,8 +13,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import DataError
+from features.errors import ConfigError, DataError
 from features.events import SOURCE_ROW
+from features.landed import is_landed
 from features.loading import FILE_BITS
 from features.reading import CSV, PARQUET, delimiter_of, event_files
 from features.sources import EventSource
@@ -76,6 +77,8 @@ def _remote(
 def _local(
     spark: SparkSession, path: Path, source: EventSource, order_by: str | None, notes: list[str], names: list[str]
 ) -> tuple[DataFrame, Column | None]:
+    if is_landed(path):
+        raise ConfigError(f"{path} holds features and journeys that were landed for one machine: give the log itself.")
     files = _current_files(path) if (path / "_delta_log").is_dir() else event_files(path)
     kinds = {"parquet" if file.name.lower().endswith(PARQUET) else "csv" for file in files}
     if len(kinds) > 1:

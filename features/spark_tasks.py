@@ -15,9 +15,9 @@ import numba
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.parts import Part, merged, merged_stream
+from features.parts import Part, merged, merged_stream, partial_facts
 from features.sources import Rules
-from features.spark_blocks import abouts, build, each_bad, facts_said, read_blocks
+from features.spark_blocks import abouts, build, each_bad, facts_said, packed_blocks, read_blocks
 
 PAYLOAD = pa.schema([("payload", pa.binary())])
 UNFINISHED = ".writing"
@@ -35,6 +35,23 @@ def partials(
     """The merged result of a task, if it has a block."""
     _one_thread()
     for result in merged_stream(map(function, read_blocks(batches, names))):
+        yield _payload(result)
+
+
+def said_of(
+    batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
+) -> Iterator[pa.RecordBatch]:
+    """What a function says of each part; None is nothing."""
+    _one_thread()
+    for result in map(function, read_blocks(batches, names)):
+        if result is not None:
+            yield _payload(result)
+
+
+def partials_again(batches: Iterable[pa.RecordBatch], function: Callable[[Any], Any]) -> Iterator[pa.RecordBatch]:
+    """The merged result of a function of what `said_of` gave, if it gave something."""
+    _one_thread()
+    for result in merged_stream(function(loads(one.as_py())) for rows in batches for one in rows["payload"]):
         yield _payload(result)
 
 
@@ -64,20 +81,68 @@ def written(
     folder: str,
 ) -> Iterator[pa.RecordBatch]:
     """A task's file: whole, or not at all; a second attempt makes the same again."""
+    _one_thread()
+    parts = read_blocks(batches, names)
+    rows = _file(folder, schema, (batch for part in parts for batch in function(part)))
+    yield pa.record_batch([pa.array([rows], pa.int64())], names=["rows"])
+
+
+def _file(folder: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """The file of this task; how many rows it has."""
     from pyspark import TaskContext
 
     context = TaskContext.get()
     assert context is not None
-    _one_thread()
-    rows, unfinished = 0, Path(folder) / f"_{context.partitionId()}-{context.taskAttemptId()}{UNFINISHED}"
-    repeating = [field.name for field in schema if field.type == pa.string() and field.name != "customer_id"]
-    with pq.ParquetWriter(unfinished, schema, use_dictionary=repeating) as writer:
-        for part in read_blocks(batches, names):
-            for batch in function(part):
-                writer.write_batch(batch)
-                rows += batch.num_rows
+    unfinished = Path(folder) / f"_{context.partitionId()}-{context.taskAttemptId()}{UNFINISHED}"
+    rows = write_parquet(unfinished, schema, batches)
     unfinished.replace(Path(folder) / f"part-{context.partitionId():05d}.parquet")
-    yield pa.record_batch([pa.array([rows], pa.int64())], names=["rows"])
+    return rows
+
+
+def written_at_once(
+    batches: Iterable[pa.RecordBatch],
+    rules: Rules,
+    rows_a_block: int,
+    function: Callable[[Part], Iterable[pa.RecordBatch]],
+    beside: Callable[[Part], Any] | None,
+    schema: pa.Schema,
+    folder: str,
+) -> Iterator[pa.RecordBatch]:
+    """As `written`, straight from rows sorted by the customers' hash; beside it what there is to say of them.
+
+    Gives tables of rows set aside, then how many rows were written, what the blocks say of themselves, and the result
+    of `beside`, both merged; nothing of the last three where there is no block.
+    """
+    _one_thread()
+    said: list[tuple[Any, ...]] = []
+    bad: list[pa.Table] = []
+
+    def made() -> Iterator[pa.RecordBatch]:
+        for packed in packed_blocks(batches, rules, rows_a_block):
+            about = (packed.counts, dict.fromkeys(packed.notes, 1), partial_facts(packed.part))
+            one = (about, 0 if beside is None else beside(packed.part))
+            said[:] = [merged(said[0], one) if said else one]
+            bad.extend([] if packed.bad is None else [packed.bad])
+            yield from function(packed.part)
+
+    rows = _file(folder, schema, made())
+    yield from map(_payload, bad)
+    if said:
+        yield _payload((rows, *said[0]))
+
+
+def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a file, a row group a batch; text that repeats as dictionaries. How many rows there are."""
+    text = [field.name for field in schema if field.type == pa.string() and field.name != "customer_id"]
+    lists = [field.name for field in schema if pa.types.is_list(field.type)]
+    lists = [f"{name}.list.element" for name in lists if pa.types.is_dictionary(schema.field(name).type.value_type)]
+    rows = 0
+    known = [field.name for field in schema if field.type != pa.float32()]  # who looks for a feature's range?
+    with pq.ParquetWriter(path, schema, use_dictionary=text + lists, write_statistics=known) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
 
 
 def merged_abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -59,6 +59,12 @@ class Clustering:
             squares = squares - 2 * self.arrays["level"]
         return np.asarray(squares.argmin(axis=1), np.int32)
 
+    def memberships(self, points: Points) -> Matrix:
+        """(n, k) of a mixture: how probable each component is for each point; rows sum to 1."""
+        odds = self.arrays["level"] - 0.5 * self._squares(points)
+        share = np.exp(odds - odds.max(axis=1, keepdims=True))
+        return np.asarray(share / share.sum(axis=1, keepdims=True))
+
     def reordered(self, order: npt.NDArray[Any]) -> Clustering:
         """The same clusters, of which number i was number `order[i]`."""
         if self.method == "density":
@@ -128,8 +134,19 @@ def _mixture(points: Points, k: int, seed: int, restarts: int, iterations: int) 
         warnings.simplefilter("ignore")  # a mixture that has not settled is still a clustering; stability judges it
         found.fit(x)
     whitening = np.asarray(found.precisions_cholesky_, np.float64)  # (k, d, d)
-    level = np.log(np.maximum(found.weights_, 1e-12)) + np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
-    return Clustering("mixture", {"centres": np.asarray(found.means_), "whitening": whitening, "level": level})
+    arrays = {"centres": np.asarray(found.means_), "whitening": whitening, "level": levels(found.weights_, whitening)}
+    return Clustering("mixture", arrays)
+
+
+def whitenings(covariances: Matrix) -> Matrix:
+    """(k, d, d) what makes a component's points round: each inverse covariance is it times its transpose."""
+    return np.stack([np.linalg.inv(np.linalg.cholesky(one)).T for one in covariances])
+
+
+def levels(weights: Matrix, whitening: Matrix) -> Matrix:
+    """(k,) the log of weight over volume."""
+    volumes = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
+    return np.asarray(np.log(np.maximum(weights, 1e-12)) + volumes)
 
 
 def _density(points: Points, k: int, seed: int) -> Clustering | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -30,6 +30,7 @@ from features.snapshots import Snapshots
 from models.cluster_choice import Arena, Candidate, Wanted, choose
 from models.cluster_models import METHODS, Clustering, Method, fitted
 from models.cluster_space import ClusterSpace
+from models.cluster_steps import LocalPoints, PointParts, refined
 from models.cluster_views import Behaviour, Composition, Dimension, Matrix, View
 from models.embedder import Embedder
 from models.embedding_view import EmbeddingView
@@ -125,11 +126,14 @@ class FoundSettings(Section):
         )
 
 
+Everyone = Callable[["FoundSegments"], PointParts | None]
+
+
 class FoundSegments:
     """Segments found by clustering, behind `models.segment_contract.Segmentation`.
 
     After `fit`: `segments`, `choice` (the table of candidates), `report_` (of a refit, else None), `shares_` ((k,) of
-    the rows it was fitted on), `stability_` (of the chosen candidate).
+    all rows), `stability_` (of the chosen candidate).
     """
 
     kind = "found"
@@ -140,13 +144,20 @@ class FoundSegments:
         self.segments_: tuple[Segment, ...] = ()
         self.next_number_ = 1
 
-    def fit(self, snapshots: Snapshots, previous: FoundSegments | None = None) -> Self:
+    def fit(
+        self, snapshots: Snapshots, previous: FoundSegments | None = None, everyone: Everyone | None = None
+    ) -> Self:
         """Find segments in (n,) training snapshots, one row a customer or several.
+
+        Number, method and axes are chosen on a sample where there are more than `fit_rows`; the centres are then those
+        of everyone.
 
         Args:
             snapshots: training rows; labels are not asked for.
             previous: an earlier fit, whose ids go on where customers are the same; its method and number are kept as
                 long as they are stable.
+            everyone: makes points of all customers, where the snapshots are not all; asked once method and space are
+                known.
 
         Raises:
             DataError: fewer than 50 customers with an event, or nothing that tells them apart.
@@ -165,8 +176,18 @@ class FoundSegments:
         points = self.space_.place(raw[self.chosen_.representation], self.chosen_.dimensions)
         found = fitted(points, self.chosen_.method, self.chosen_.segments, self.settings.seed, self.settings.restarts)
         assert found is not None, "the candidate found clusters on fewer rows"
+        self.clustering_, self.shares_, self.next_number_ = found, np.zeros(0), 1
+        parts = self._points_of(snapshots, len(rows)) if everyone is None else everyone(self)
+        if parts is not None:
+            found, counts = refined(found, parts)
+            self.shares_ = counts / counts.sum()
         self._name(found, points, rows, previous)
         return self
+
+    def _points_of(self, snapshots: Snapshots, fitted_on: int) -> LocalPoints | None:
+        """All rows with an event; None where the fit has seen all of them."""
+        rows = with_events(snapshots)
+        return None if len(rows) == fitted_on else LocalPoints(self.space(rows))
 
     @property
     def scheme(self) -> str:
@@ -270,7 +291,7 @@ class FoundSegments:
 
     def _rows(self, snapshots: Snapshots) -> Snapshots:
         """Rows with an event, sampled by customer where there are many."""
-        rows = snapshots.take(np.flatnonzero((snapshots.stop > snapshots.start) & (snapshots.customer >= 0)))
+        rows = with_events(snapshots)
         customers = len(np.unique(rows.customer))
         if customers < FEWEST_CUSTOMERS:
             raise DataError(
@@ -346,7 +367,8 @@ class FoundSegments:
         order = np.argsort(numbers, kind="stable")
         self.clustering_ = found.reordered(order)
         places = self.clustering_.assign(points)
-        self.shares_ = np.bincount(places, minlength=found.n_clusters) / len(places)
+        shares = self.shares_ if len(self.shares_) else sizes / len(places)
+        self.shares_ = shares[order]
         words = self._words(rows, places)
         fresh = [Segment(f"s{n:02d}", f"Segment {n}", told) for n, told in zip(numbers[order], words, strict=True)]
         names = {} if previous is None else {segment.id: segment.name for segment in previous.segments}
@@ -365,6 +387,11 @@ class FoundSegments:
             parts = [_told(self.space_.named_dimensions[a], away[a]) for a in strongest if abs(away[a]) >= APART]
             said.append("Against the others: " + "; ".join(parts) + "." if parts else "Near the middle in everything.")
         return said
+
+
+def with_events(snapshots: Snapshots) -> Snapshots:
+    """The rows of known customers who have an event before their cutoff."""
+    return snapshots.take(np.flatnonzero((snapshots.stop > snapshots.start) & (snapshots.customer >= 0)))
 
 
 def _told(dimension: Dimension, away: float) -> str:

@@ -381,7 +381,7 @@ def as_of_moment(as_of: Any) -> int:
 
 
 def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
-    return int(journeys.t.max()) + 1 if as_of is None else as_of_moment(as_of)
+    return journeys.end_us + 1 if as_of is None else as_of_moment(as_of)
 
 
 def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:

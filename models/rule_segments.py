@@ -20,7 +20,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -42,7 +43,7 @@ from features.settings import Section, explain
 from features.snapshots import Snapshots
 from features.tabular import TabularFeatures, TabularSettings
 from models.segment_contract import NO_SEGMENT, Segment
-from models.static_lists import StaticList, load_lists, save_lists
+from models.static_lists import Hashes, StaticList, hashed, load_lists, save_lists
 
 FORMAT = 1
 FILE = "rules.json"
@@ -177,6 +178,25 @@ class RuleSegments:
             out[self._holds(self.rules_[place], view)] = place
         return out
 
+    def members_of(self, journeys: Journeys) -> dict[str, Hashes]:
+        """Slug of each frozen rule → hashes, under its list's key, of the members that a part of the log has."""
+        frozen = [rule for rule in self.rules_ if rule.slug in self.lists_]
+        return {
+            rule.slug: hashed(self._members(rule, journeys).customer_ids, self.lists_[rule.slug].key) for rule in frozen
+        }
+
+    def take_members(self, members: Mapping[str, Hashes]) -> None:
+        """Let static lists hold the members of the whole log, where the fit has seen a sample.
+
+        Args:
+            members: slug → (m,) what `members_of` said of all parts.
+        """
+        for rule in self.rules_:
+            if rule.slug in members:
+                self.lists_[rule.slug] = replace(self.lists_[rule.slug], hashes=np.unique(members[rule.slug]))
+                if len(self.lists_[rule.slug]):
+                    self.notes_ = tuple(note for note in self.notes_ if note != _empty(rule))
+
     def save(self, folder: Path) -> None:
         """Write `rules.json`, and `lists.json`, `lists.safetensors` where there are static lists."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,12 +248,14 @@ class RuleSegments:
 
     def _frozen(self, rule: Rule, journeys: Journeys) -> StaticList:
         """Who is in the rule at its date, of all customers of the log."""
-        moment = int(microseconds(rule.frozen_at))
-        then = journeys.at(moment)
-        members = then.take(rule.when.holds(View(then, self.features_)) & (then.stop > then.start))
+        members = self._members(rule, journeys)
         if len(members) == 0:
-            self.notes_ += (f"the list '{rule.name}' is empty: nobody was in it on {moment_words(_given(rule))}",)
-        return StaticList.of(members, moment)
+            self.notes_ += (_empty(rule),)
+        return StaticList.of(members, int(microseconds(rule.frozen_at)))
+
+    def _members(self, rule: Rule, journeys: Journeys) -> Snapshots:
+        then = journeys.at(int(microseconds(rule.frozen_at)))
+        return then.take(rule.when.holds(View(then, self.features_)) & (then.stop > then.start))
 
     def _holds(self, rule: Rule, view: View) -> npt.NDArray[np.bool_]:
         return rule.when.holds(view) if rule.frozen_at is None else self.lists_[rule.slug].holds(view.snapshots)
@@ -277,6 +299,10 @@ def _rule(rule: Rule | dict[str, Any]) -> Rule:
 def _given(rule: Rule) -> datetime | date:
     assert rule.frozen_at is not None
     return rule.frozen_at
+
+
+def _empty(rule: Rule) -> str:
+    return f"the list '{rule.name}' is empty: nobody was in it on {moment_words(_given(rule))}"
 
 
 def _check_rules(rules: tuple[Rule, ...], rest: str | None) -> None:

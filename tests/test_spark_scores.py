@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.errors import ConfigError, DataError
+from features.feature_parts import feature_schema, features_at
+from features.landed import open_landed
+from features.parts import total
 from features.simulate import simulate
-from features.sources import load_journeys
-from features.tabular import TabularFeatures
+from features.sources import EventSource, load_journeys
+from features.spark import read_log
+from features.tabular import TabularFeatures, TabularSettings
 from models.packaged import Scorer
 from training.experiment import load_experiment
 from training.landing import Sample, land
 from training.scoring import score_file
-from training.spark_scoring import score_on_spark
+from training.spark_scoring import score_on_spark, unknown_of
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,9 @@ def test_landed_rows_are_equal(spark: Any, project: Path, tmp_path: Path, name: 
     found = mine[0].sort_values(["customer_id", "cutoff"], ignore_index=True)
     assert found["label"].tolist() == wanted["label"].tolist()
     assert found["split"].tolist() == wanted["split"].tolist()
+    assert mine[1]["journeys"] == theirs[1]["journeys"]
+    both = [open_landed(tmp_path / one).journeys.fingerprint() for one in ("here", "there")]
+    assert both == [load_journeys(experiment.events).fingerprint()] * 2
     fitted = TabularFeatures.from_dict(mine[1]["features"])
     assert set(fitted.get_feature_names_out()) <= set(found.columns)
 
@@ -141,15 +149,44 @@ def test_weights_of_a_sample_keep_the_base_rate(project: Path, tmp_path: Path) -
     assert np.abs(np.array(rates) - whole["label"].mean()).max() < 0.06
 
 
-def test_landed_rows_stream_into_lightgbm(project: Path, tmp_path: Path) -> None:
-    import lightgbm as lgb
+def test_scores_at_a_moment_take_one_pass(spark: Any, model: Path, events: Path, tmp_path: Path) -> None:
+    here = score_file(str(model), events, None, tmp_path / "here.parquet", as_of="2024-03-01")
+    there = score_on_spark(model, str(events), tmp_path / "there", master="local[2]", as_of="2024-03-01", partitions=3)
+    assert (there.rows, there.without_answer, there.events) == (here.rows, here.without_answer, here.events)
+    assert there.unknown == here.unknown
+    mine = pd.read_parquet(tmp_path / "here.parquet").sort_values("customer_id", ignore_index=True)
+    theirs = pq.read_table(tmp_path / "there").to_pandas().sort_values("customer_id", ignore_index=True)
+    pd.testing.assert_frame_equal(mine, theirs, check_exact=True, check_dtype=False)
 
+
+def test_one_pass_says_what_blocks_say(spark: Any, simulated_events: pd.DataFrame, tmp_path: Path) -> None:
+    rows = simulated_events.assign(timestamp=simulated_events["timestamp"].astype(str))
+    rows.loc[rows.index[::50], "timestamp"] = "soon"
+    rows.to_csv(tmp_path / "events.csv", index=False)
+    source = EventSource(path=tmp_path / "events.csv")
+    log = load_journeys(source)
+    fitted = TabularFeatures(TabularSettings(groups=("volume",))).fit(log.at(log.end_us + 1))
+    work = partial(features_at, state=json.dumps(fitted.to_dict()), cutoffs=np.array([log.end_us + 1]))
+    once, blocks = (read_log(spark, source, partitions=3) for _ in range(2))
+    beside = partial(unknown_of, known=())
+    n, counted = once.write_once(work, feature_schema(fitted), tmp_path / "once", beside)
+    assert n == blocks.write(work, feature_schema(fitted), tmp_path / "blocks") == log.n_customers
+    assert counted == total(blocks, beside)
+    assert (once.facts, once.told) == (blocks.facts, blocks.told)
+    mine, theirs = (pq.read_table(tmp_path / one).to_pandas() for one in ("once", "blocks"))
+    pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+    bad = [each.quarantine(tmp_path / f"{number}.parquet") for number, each in enumerate((once, blocks))]
+    mine, theirs = (pd.read_parquet(str(one)) for one in bad)
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert "blocks" not in vars(once)
+    rows.assign(timestamp="soon").to_csv(tmp_path / "events.csv", index=False)
+    with pytest.raises(DataError, match="This is no event log"):
+        read_log(spark, source, partitions=3).write_once(work, feature_schema(fitted), tmp_path / "once")
+    assert not list((tmp_path / "once").glob("*"))
+    blocks.close()
+
+
+def test_a_landed_folder_is_for_one_machine(spark: Any, project: Path, tmp_path: Path) -> None:
     land(load_experiment(project / "churn.toml"), tmp_path / "rows")
-    rows, about = landed(tmp_path / "rows")
-    names = about["features"]["names"]
-    dataset = pq.ParquetDataset(tmp_path / "rows")
-    table = dataset.read(columns=[*names, "label", "weight"])
-    assert isinstance(table, pa.Table)
-    data = lgb.Dataset(table.select(names), table["label"], weight=table["weight"], params={"verbosity": -1})
-    fitted = lgb.train({"objective": "binary", "num_threads": 1, "verbosity": -1, "min_data_in_leaf": 5}, data, 5)
-    assert len(fitted.predict(rows[names])) == len(rows)
+    with pytest.raises(ConfigError, match="landed for one machine: give the log itself"):
+        read_log(spark, EventSource(path=tmp_path / "rows"))

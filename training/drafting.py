@@ -25,7 +25,7 @@ from rich.console import Console
 
 from features.errors import ConfigError, DataError, JourneyLabError, no_such
 from features.journeys import Journeys
-from features.labels import DAY_US, log_end_us, log_start_us
+from features.labels import DAY_US
 from features.loading import Loaded
 from features.reading import batches, columns_of, event_files
 from features.schema import REQUIRED
@@ -100,7 +100,7 @@ def draft(
     with stage(progress, f"Reading {log}"):
         loaded = load_log(_experiment(draft_of.text(), out).events)
     journeys = loaded.journeys
-    days = float(log_end_us(journeys) - log_start_us(journeys)) / DAY_US
+    days = float(journeys.end_us - journeys.start_us) / DAY_US
     draft_of = _Draft(name, kind, source, roles, _counts(journeys), days)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(draft_of.text(), encoding="utf-8")

@@ -8,7 +8,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from features.errors import ConfigError
@@ -57,3 +57,13 @@ def spark_asked(engine: str | None, master: str | None, conf: Sequence[str]) -> 
             raise ConfigError(f"--conf {one}: write a setting of Spark as spark.executor.memory=8g.")
         settings[name] = value
     return SparkAsked(master, settings)
+
+
+def refuse_here(options: Mapping[str, object]) -> None:
+    """Raise a `ConfigError` where options that are for Spark were given for this machine.
+
+    Args:
+        options: name → value, None where it was not given.
+    """
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ConfigError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for --engine spark.")

@@ -12,7 +12,7 @@ import pandas as pd
 from features.errors import DataError
 from features.journeys import Journeys
 from features.label_tables import check_label_table, read_label_table
-from features.labels import DAY_US, as_text, churn_labels, conversion_labels, log_end_us, log_start_us
+from features.labels import DAY_US, as_text, churn_labels, conversion_labels, log_end_us
 from features.moments import microseconds
 from features.slices import moment_from_counts
 from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, LabelsTask, Task, moments
@@ -47,7 +47,7 @@ def build_labels(
             without rows, too little data (the last not with `allow_small`, as long as both labels occur).
     """
     if not allow_small:
-        require_history(task, log_start_us(journeys), log_end_us(journeys, task.observed_until))
+        require_history(task, journeys.start_us, log_end_us(journeys, task.observed_until))
     if isinstance(task, LabelsTask):
         build = _from_table(task, journeys)
     elif isinstance(task, ConversionTask) and isinstance(task.cutoffs, Ages):
@@ -73,7 +73,7 @@ def cutoffs_of(task: ChurnTask | ConversionTask, start: int, end: int) -> tuple[
 
 
 def _from_cutoffs(task: ChurnTask | ConversionTask, journeys: Journeys) -> LabelBuild:
-    train, test, notes = cutoffs_of(task, log_start_us(journeys), log_end_us(journeys, task.observed_until))
+    train, test, notes = cutoffs_of(task, journeys.start_us, log_end_us(journeys, task.observed_until))
     table = _labels(task, journeys, np.concatenate((train, test)))
     is_test = np.isin(microseconds(table["cutoff"]), test)
     return LabelBuild(table.assign(split=np.where(is_test, "test", "train")), notes)

@@ -3,12 +3,14 @@
     land(load_experiment("experiments/demo.toml"), Path("features"), engine="spark", master="local[2]")
 
     OUT/part-….parquet     customer_id, cutoff, label, split (train, test), weight, then the features (float32)
-    OUT/_features.json     the fitted features (`TabularFeatures.from_dict`) and what there is to say
+    OUT/_journeys/         what these customers did, a row a customer (`features.landed`)
+    OUT/_features.json     the fitted features (`TabularFeatures.from_dict`) and what there is to say; written last
 
 Readers of Parquet folders pass over names that begin with `_`. One machine and Spark write the same rows. Where not
 all customers are needed, a share of them is kept, by a hash of the identifier: every row has then the weight 1 / share.
 With `keep_positives` all rows labelled 1 stay, with the weight 1, and the share concerns the others: weighted means,
-and so the probabilities of a model that is fitted with the weights, are those of all rows.
+and so the probabilities of a model that is fitted with the weights, are those of all rows. The journeys are those of
+the share, whoever is labelled what: `[events] path = OUT` trains and segments on them, and needs no weights.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ from rich.console import Console
 
 from features.errors import ConfigError
 from features.feature_parts import batches_of, feature_schema, fit_features
-from features.partitions import MOST_PARTITIONS, partition_of
-from features.parts import LocalParts, Part, facts_of, part_of
+from features.landed import JOURNEYS, STATE, about_journeys, is_landed, journey_batches, journey_schema
+from features.partitions import MOST_PARTITIONS, sampled
+from features.parts import LocalParts, LogFacts, Part, facts_of, part_of
 from features.snapshots import Snapshots
 from features.sources import load_log
 from features.spark import SparkLog, our_errors, read_log, session
 from features.spark_session import quiet
+from features.spark_tasks import write_parquet
 from features.tabular import TabularFeatures, TabularSettings
 from training.bulk_plan import BEING_WRITTEN, write_whole
 from training.experiment import Experiment
@@ -42,7 +46,7 @@ from training.label_parts import LOOKED_AT, LabelPlan, plan_labels, train_rows
 from training.progress import say, stage
 
 BESIDE = pa.schema([("label", pa.int8()), ("split", pa.string()), ("weight", pa.float32()), ("age_days", pa.float64())])
-STATE = "_features.json"
+ONLY = "part-00000.parquet"
 KEYS = pa.schema([("customer_id", pa.string()), ("cutoff", pa.int64()), ("order", pa.float64())])
 
 
@@ -62,8 +66,7 @@ class Sample:
         """(n,) of each row; 0 for one that is left out."""
         if self.share >= 1:
             return np.ones(len(rows), np.float32)
-        ids = rows.journeys.customer_ids
-        chosen = partition_of(ids, MOST_PARTITIONS) < round(self.share * MOST_PARTITIONS)
+        chosen = sampled(rows.journeys.customer_ids, self.share)
         weight = np.where(chosen[rows.customer], MOST_PARTITIONS / round(self.share * MOST_PARTITIONS), 0.0)
         return np.where(positive, 1.0, weight).astype(np.float32) if self.keep_positives else weight.astype(np.float32)
 
@@ -112,10 +115,11 @@ def land(
         ConfigError: a folder with other files, a share that is none; Spark or Java is missing.
         DataError: events or labels that cannot be used.
     """
-    if not 0 < sample.share <= 1 or round(sample.share * MOST_PARTITIONS) < 1:
-        raise ConfigError(f"The share of customers is {sample.share:g}: give one above 0, up to 1.")
+    require_share(sample.share)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / STATE).exists())):
         raise ConfigError(f"{out} holds other files: name a new folder for the features.")
+    if is_landed(experiment.events.path) and out.resolve() == experiment.events.path.resolve():
+        raise ConfigError(f"{out} is where the journeys come from: name another folder for the features.")
     if engine == "local":
         return _here(experiment, out, sample, progress)
     log = read_log(session(master, settings), experiment.events, partitions=partitions)
@@ -127,32 +131,70 @@ def land(
         log.close()
 
 
+def require_share(share: float) -> None:
+    """Raise a `ConfigError` where a share of customers is none."""
+    if not 0 < share <= 1 or round(share * MOST_PARTITIONS) < 1:
+        raise ConfigError(f"The share of customers is {share:g}: give one above 0, up to 1.")
+
+
+def land_journeys(experiment: Experiment, log: SparkLog, out: Path, sample: Sample) -> None:
+    """Journeys alone: those of a share of a log's customers, without labels and features.
+
+    Args:
+        experiment: how the log is read.
+        log: with the names of the whole.
+        out: a folder, which is written over.
+        sample: whose.
+    """
+    _begin(out)
+    _write_journeys(log, out, sample)
+    write_whole(out / STATE, json.dumps({"journeys": _about(experiment, log.facts, sample)}, ensure_ascii=False))
+
+
+def _write_journeys(log: SparkLog, out: Path, sample: Sample) -> None:
+    schema = journey_schema(log.facts)
+    log.write(partial(journey_batches, share=sample.share, schema=schema), schema, out / JOURNEYS)
+
+
 def _here(experiment: Experiment, out: Path, sample: Sample, progress: Console | None) -> Landed:
     """The whole log as its only part."""
     with stage(progress, f"Reading {experiment.events.path}"):
         read = load_log(experiment.events, quarantine_path=out.with_name(f"{out.name}_quarantine.csv"))
     part = part_of(read.journeys)
     parts = LocalParts([part])
-    plan, state, notes = _fitted(experiment, parts, facts_of(parts), None, progress)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    facts = facts_of(parts)
+    plan, state, notes = _fitted(experiment, parts, facts, None, progress)
+    _begin(out)
     schema = _schema(state, plan)
-    with (
-        stage(progress, "Writing features"),
-        pq.ParquetWriter(out / "part-00000.parquet", schema, use_dictionary=["split"]) as writer,
-    ):
-        for batch in landed_batches(part, state, plan, sample, schema):
-            writer.write_batch(batch)
-    return _told(out, state, (*read.notes, *notes), progress)
+    with stage(progress, "Writing features and journeys"):
+        write_parquet(out / ONLY, schema, landed_batches(part, state, plan, sample, schema))
+        (out / JOURNEYS).mkdir()
+        schema = journey_schema(facts)
+        write_parquet(out / JOURNEYS / ONLY, schema, journey_batches(part, sample.share, schema))
+    return _told(out, state, _about(experiment, facts, sample), (*read.notes, *notes), progress)
 
 
 def _there(experiment: Experiment, log: SparkLog, out: Path, sample: Sample, progress: Console | None) -> Landed:
     plan, state, notes = _fitted(experiment, log, log.facts, log, progress)
+    _begin(out)
     schema = _schema(state, plan)
-    with stage(progress, "Writing features"):
+    with stage(progress, "Writing features and journeys"):
         log.write(partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema), schema, out)
+        _write_journeys(log, out, sample)
     log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
-    return _told(out, state, (*log.told[1], *notes), progress)
+    return _told(out, state, _about(experiment, log.facts, sample), (*log.told[1], *notes), progress)
+
+
+def _begin(out: Path) -> None:
+    """An empty folder that says of itself that it is not whole, and may be written over."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / STATE).write_text("{}", encoding="utf-8")
+
+
+def _about(experiment: Experiment, facts: LogFacts, sample: Sample) -> dict[str, Any]:
+    source = experiment.events.model_dump(mode="json", exclude={"path"})
+    return about_journeys(facts, source, round(sample.share * MOST_PARTITIONS) / MOST_PARTITIONS)
 
 
 def _fitted(
@@ -171,11 +213,11 @@ def _fitted(
     return plan, json.dumps(features.to_dict(), ensure_ascii=False), plan.notes
 
 
-def _told(out: Path, state: str, notes: tuple[str, ...], progress: Console | None) -> Landed:
+def _told(out: Path, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None) -> Landed:
     files = sorted(out.glob("part-*.parquet"))
     rows = sum(pq.read_metadata(file).num_rows for file in files)
     data = json.loads(state)
-    whole = {"features": data, "notes": notes, "rows": rows}
+    whole = {"features": data, "journeys": journeys, "notes": notes, "rows": rows}
     write_whole(out / STATE, json.dumps(whole, indent=1, ensure_ascii=False))
     (out / (STATE + BEING_WRITTEN)).unlink(missing_ok=True)
     for note in notes:

@@ -138,7 +138,7 @@ def last_known(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray[
 
 
 def _periods(journeys: Journeys, settings: MapSettings, group: str, start: Any, end: Any) -> MapComparison:
-    moment = moment_of(group, int(journeys.t.min()), int(journeys.t.max()), start, end)
+    moment = moment_of(group, journeys.start_us, journeys.end_us, start, end)
     both = [journey_map(journeys, settings, start=one, end=other) for one, other in ((start, moment), (moment, end))]
     shared = _in_both(journeys, start, moment, end)
     return compare_maps(both[0], both[1], period_names(moment), shared=shared)

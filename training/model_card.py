@@ -118,7 +118,7 @@ def _named(touchpoints: tuple[str, ...]) -> str:
 
 def _data(experiment: Experiment, data: TaskData) -> str:
     journeys = data.journeys
-    known = [as_text(int(moment))[:10] for moment in (journeys.t.min(), journeys.t.max())]
+    known = [as_text(moment)[:10] for moment in (journeys.start_us, journeys.end_us)]
     return "\n".join(
         [
             f"- Log: {journeys.n_events:,} events of {journeys.n_customers:,} customers, {known[0]} to {known[1]} "

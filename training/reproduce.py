@@ -113,6 +113,11 @@ def reproduce(
     circumstances = _circumstances(model)
     for remark in circumstances:
         say(progress, f"  {remark}")
+    if model.tags.get("engine") == "spark":
+        raise ConfigError(
+            f"Run {model.run_id} was made on Spark, of more customers than its sample has: run journeylab segment … "
+            "--engine spark again and compare the two."
+        )
     data = _data(experiment, model, progress)
     if model.tags.get("judged_by") == "stability":
         return _segments(experiment, data, model, recorded, circumstances, progress)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from features.errors import DataError
 from features.labels import DAY_US
 from features.snapshots import Snapshots
+from models.clusters import with_events
 from models.segment_profiles import last_rows
 from training.records import TaskData
 
@@ -29,6 +30,7 @@ class Population:
         train: labelled training rows.
         test: labelled held-out rows.
         said: who was chosen, in a sentence.
+        at: the moment of `now`, µs, where it is everyone; None where it is the task's candidates.
     """
 
     now: Snapshots
@@ -37,6 +39,7 @@ class Population:
     train: Snapshots
     test: Snapshots
     said: str
+    at: int | None = None
 
     @cached_property
     def known(self) -> Snapshots:
@@ -70,7 +73,7 @@ def population(data: TaskData, horizon_days: float, who: str = "auto") -> Popula
     if who == "candidates" or (who == "auto" and own):
         now, earlier = data.train.take(last_rows(data.train)), data.train.take(np.zeros(0, np.int64))
         later = data.test.take(last_rows(data.test))
-        said = "the task's candidates, each as known at the last training cutoff"
+        said, at = "the task's candidates, each as known at the last training cutoff", None
     else:
         cutoffs = np.unique(data.train.cutoff)
         at = int(cutoffs[-1])
@@ -80,7 +83,7 @@ def population(data: TaskData, horizon_days: float, who: str = "auto") -> Popula
         said = "everyone with an event before the last training cutoff"
     if not len(now):
         raise DataError("Nobody has an event before the last training cutoff: check the cutoffs of the task.")
-    return Population(now, earlier, later, data.train, data.test, f"{said}: {len(now):,} customers")
+    return Population(now, earlier, later, data.train, data.test, f"{said}: {len(now):,} customers", at)
 
 
 def together(*parts: Snapshots) -> Snapshots:
@@ -91,5 +94,4 @@ def together(*parts: Snapshots) -> Snapshots:
 
 
 def _everyone(data: TaskData, at: int) -> Snapshots:
-    known = data.journeys.at(np.int64(at))
-    return known.take(np.flatnonzero(known.stop > known.start))
+    return with_events(data.journeys.at(np.int64(at)))

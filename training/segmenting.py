@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import mlflow
 import numpy as np
@@ -26,8 +26,10 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from features.errors import ConfigError, DataError
+from features.loading import Loaded
 from features.sources import load_log
 from features.tabular import TabularFeatures
+from models.cluster_steps import PointParts
 from models.clusters import FoundSegments
 from models.embedder import Embedder
 from models.lookalikes import Lookalikes, new_key, write_key
@@ -46,6 +48,7 @@ from models.segment_profiles import segment_profiles
 from models.segment_targets import health_report, target_table
 from models.segment_tree import SegmentTree
 from models.sequence_settings import EncoderSettings
+from models.static_lists import Hashes
 from models.typical_journeys import typical_journeys
 from training.experiment import Experiment
 from training.progress import say, stage
@@ -105,12 +108,7 @@ def segment(experiment: Experiment, *, progress: Console | None = None, runs: Pa
     home = runs / experiment.name
     with stage(progress, f"Reading {experiment.events.path}"):
         log = load_log(experiment.events, quarantine_path=home / "quarantine.csv")
-    data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
-    settings = experiment.segmentation
-    rows = population(data, experiment.task.horizon_days, settings.who)
-    say(progress, f"  Segments of {rows.said}.")
-    tracker = Tracker(experiment.name)
-    return _Segmenting(experiment, settings, data, rows, tracker, home, progress).run()
+    return Segmenting.of(experiment, log, home, progress).run()
 
 
 def refit(
@@ -129,13 +127,34 @@ def refit(
     """
     settings = experiment.segmentation
     rows = population(data, experiment.task.horizon_days, settings.who)
-    again = _Segmenting(experiment, settings, data, rows, Tracker(experiment.name), Path(), progress)
+    again = Segmenting(experiment, settings, data, rows, Tracker(experiment.name), Path(), progress)
     again.__dict__["_in_use"] = None if matched_with is None else (matched_with, "")
     return again.fitted(), again.metrics
 
 
+class AllCustomers(Protocol):
+    """All customers of a log of which a sample is at hand."""
+
+    def points(self, found: FoundSegments) -> PointParts | None:
+        """Where they lie in the space that was chosen; None where that cannot be known."""
+        ...
+
+    def members(self, rules: RuleSegments) -> Mapping[str, Hashes]:
+        """Who is on each static list; see `RuleSegments.members_of`."""
+        ...
+
+
 @dataclass
-class _Segmenting:
+class Segmenting:
+    """One segmentation under way.
+
+    Attributes:
+        experiment, settings, data, rows: what is segmented, and how.
+        tracker, home, progress: where it is recorded, where its files lie, where to show what is going on.
+        notes, tables, metrics: what has come of it so far.
+        everyone: the customers of the whole log, where the rows are of a sample.
+    """
+
     experiment: Experiment
     settings: Segments
     data: TaskData
@@ -146,9 +165,20 @@ class _Segmenting:
     notes: list[str] = field(default_factory=list)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    everyone: AllCustomers | None = None
     _clusters: FoundSegments | None = None
 
+    @classmethod
+    def of(cls, experiment: Experiment, log: Loaded, home: Path, progress: Console | None) -> Self:
+        """Label a log and choose the rows."""
+        data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
+        settings = experiment.segmentation
+        rows = population(data, experiment.task.horizon_days, settings.who)
+        say(progress, f"  Segments of {rows.said}.")
+        return cls(experiment, settings, data, rows, Tracker(experiment.name), home, progress)
+
     def run(self) -> SegmentResult:
+        """Fit, explain, write the files, record."""
         folder = fresh(self.home / f"segments_{self.identity[:8]}")
         book = self.fitted()
         scorer = self._scorer(book)
@@ -223,6 +253,8 @@ class _Segmenting:
             fitted |= schemes
             if RULES in wanted:
                 rules = RuleSegments(self.settings.rules, scheme=RULES, rest=self.settings.rest).fit(self.rows.now)
+                if self.everyone and rules.lists_:
+                    rules.take_members(self.everyone.members(rules))
                 self.notes += rules.notes_
                 fitted[RULES] = rules
         if not fitted:
@@ -239,7 +271,7 @@ class _Segmenting:
             before = self._in_use[0].partitions.get(FOUND)
             previous = before if isinstance(before, FoundSegments) else None
         options = self.settings.found.model_copy(update={"seed": self.settings.found.seed or self.experiment.seed})
-        found = FoundSegments(options).fit(self.rows.now, previous)
+        found = FoundSegments(options).fit(self.rows.now, previous, self.everyone.points if self.everyone else None)
         effects = segment_effects(self._tabular, self._sampled, found.assign(self._sampled), found.segments)
         kept = {one.id: one.name for one in previous.segments} if previous else None
         found.rename(named(found.segments, effects, kept))
@@ -371,7 +403,8 @@ class _Segmenting:
 
     @cached_property
     def _tags(self) -> dict[str, str]:
-        return tags(self.experiment, self.data) | {"task": self.name, "task_kind": "segment", "judged_by": "stability"}
+        own = {"task": self.name, "task_kind": "segment", "judged_by": "stability"}
+        return tags(self.experiment, self.data) | own | ({"engine": "spark"} if self.everyone else {})
 
     def _keep_lookalikes(self, folder: Path) -> None:
         """Vectors of everyone with the encoder that made them; the key of their hashes lies apart, beside the run."""

@@ -9,8 +9,6 @@ The scoring folder travels to the executors; each of them scores its customers w
 from __future__ import annotations
 
 import shutil
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -30,8 +28,8 @@ from features.spark import SparkLog, asked_frame, read_log, session
 from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
 from training.bulk import PARTS, Outcome, put_together, read_asked
 from training.bulk_parts import KINDS, ROW
-from training.bulk_plan import model_digest
 from training.progress import stage
+from training.spark_files import received, sent
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -76,13 +74,18 @@ def score_on_spark(
     wanted = None if asked is None else asked_frame(spark, asked)
     log = read_log(spark, source, asked=wanted, partitions=partitions)
     try:
-        with stage(progress, f"Packing {events} on Spark"):
-            log.facts  # noqa: B018  # checks, too
-        with stage(progress, "Scoring on Spark"):
-            cutoff = log.facts.end_us + 1 if as_of is None else as_of_moment(as_of)
-            work, schema = scoring_work(log, folder, None if asked is not None else cutoff)
-            rows = log.write(work, schema, target)
-        outcome = _outcome(log, scorer, target, out, rows)
+        if asked is None and as_of is None:
+            with stage(progress, f"Packing {events} on Spark"):
+                cutoff = log.facts.end_us + 1
+            with stage(progress, "Scoring on Spark"):
+                rows = log.write(*scoring_work(log, folder, cutoff), target)
+                unknown = total(log, partial(unknown_of, known=scorer.touchpoints), ("touchpoint",))
+        else:
+            with stage(progress, f"Packing and scoring {events} on Spark"):
+                work, schema = scoring_work(log, folder, None if asked is not None else as_of_moment(as_of))
+                rows, counted = log.write_once(work, schema, target, partial(unknown_of, known=scorer.touchpoints))
+                unknown = counted or {}
+        outcome = _outcome(log, unknown, target, out, rows)
     finally:
         log.close()
     if single:
@@ -114,30 +117,14 @@ def scoring_work(log: SparkLog, folder: Path, cutoff: int | None) -> tuple[Any, 
     answers = [(name, KINDS[kind]) for name, kind in scorer.answer_columns.items()]
     fields = [("customer_id", pa.string()), ("cutoff", pa.timestamp("us")), *answers, ("reason", pa.string())]
     schema = pa.schema(fields if cutoff is not None else [(ROW, pa.int64()), *fields])
-    name = _shipped(log, folder)
+    name = sent(log, folder)
     return partial(scored_batches, name=name, cutoff=cutoff, schema=schema), schema
-
-
-def _shipped(log: SparkLog, folder: Path) -> str:
-    """Send the scoring folder to the executors, as an archive; its name there."""
-    from pyspark import SparkFiles
-
-    name = f"scoring-{model_digest(folder)[:16]}.zip"
-    kept = Path(SparkFiles.getRootDirectory()) / "to-send" / name  # executors fetch it from there, whenever they start
-    if not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        log.spark.sparkContext.addFile(shutil.make_archive(str(kept.with_suffix("")), "zip", folder))
-    return name
 
 
 @cache
 def _scorer(name: str) -> Scorer:
     """The scorer on an executor, unpacked and loaded once a process."""
-    from pyspark import SparkFiles
-
-    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(SparkFiles.get(name)) as archive:
-        archive.extractall(scratch)
-        return Scorer.load(Path(scratch))
+    return received(name, Scorer.load)
 
 
 def scored_batches(part: Part, name: str, cutoff: int | None, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -166,14 +153,14 @@ def scored_batches(part: Part, name: str, cutoff: int | None, schema: pa.Schema)
     yield from table.to_batches(max_chunksize=1 << 14)
 
 
-def _outcome(log: SparkLog, scorer: Scorer, target: Path, out: Path, rows: int) -> Outcome:
+def _outcome(log: SparkLog, unknown: dict[str, int], target: Path, out: Path, rows: int) -> Outcome:
     reasons = (pq.read_table(part, columns=["reason"])["reason"] for part in target.glob("part-*.parquet"))
     without = sum(len(column) - column.null_count for column in reasons)
-    unknown = total(log, partial(_unknown, known=scorer.touchpoints), ("touchpoint",))
     counts, notes, events = log.told
     quarantine = log.quarantine(out.with_name(f"{out.stem}_quarantine.parquet"))
     return Outcome(out, rows, without, events, counts, unknown, log.partitions, quarantine, notes)
 
 
-def _unknown(part: Part, known: tuple[str, ...]) -> dict[str, int]:
+def unknown_of(part: Part, known: tuple[str, ...]) -> dict[str, int]:
+    """Touchpoint of a part that is not among those known → its events."""
     return unknown_touchpoints(part.journeys, known)

@@ -1,0 +1,147 @@
+"""Segments of a log on Spark: those of one machine, though what one machine holds is a sample."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from features.errors import ConfigError
+from features.moments import microseconds
+from features.parts import part_of
+from features.simulate import simulate
+from features.sources import load_log
+from features.spark import read_log
+from models import clusters
+from models.cluster_steps import refined
+from models.clusters import FoundSegments
+from models.rule_segments import RuleSegments
+from models.segment_book import SegmentBook
+from training.experiment import Experiment, load_experiment
+from training.registry import resolve
+from training.reproduce import reproduce
+from training.scoring import load_scorer
+from training.segmenting import SegmentResult
+from training.spark_segmenting import SparkCustomers, everyone_at, segment_on_spark
+from training.tracking import connect
+
+FILE = """
+name = "spread"
+allow_small = true
+[events]
+path = "events.parquet"
+[task]
+kind = "churn"
+activity = ["purchase"]
+active_days = 60
+horizon_days = 28
+[segments]
+which = ["found", "value"]
+[segments.found]
+segments = 4
+methods = ["kmeans"]
+rounds = 2
+restarts = 3
+dimensions = [3]
+fit_rows = 150
+groups = ["behaviour"]
+[[segments.rules]]
+name = "Listed in spring"
+when = { events = ["purchase"], at_least = 2 }
+frozen_at = 2024-05-01
+"""
+
+LATE = int(microseconds("2024-07-20")[()])
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    folder = tmp_path_factory.mktemp("spread")
+    simulate(n_customers=400, days=240, seed=3).save(folder)
+    (folder / "experiment.toml").write_text(FILE)
+    return load_experiment(folder / "experiment.toml")
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return tmp_path
+
+
+def book_of(result: SegmentResult) -> SegmentBook:
+    book = load_scorer(result.model_uri).model
+    assert isinstance(book, SegmentBook)
+    return book
+
+
+@pytest.mark.parametrize("representation", ["tabular", "embedding"])
+def test_everyone_is_where_one_machine_puts_them(
+    spark: Any, experiment: Experiment, representation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "refined", partial(refined, most_steps=4))  # each step is a job
+    encoder = {"hidden": 8, "pretraining_epochs": 1}
+    asked = {"representation": representation, "encoder": encoder, "methods": ("mixture",)}
+    settings = experiment.segmentation.found.model_copy(update=asked)
+    rows = everyone_at(part_of(load_log(experiment.events).journeys), at=LATE)
+    mine = FoundSegments(settings).fit(rows)
+    log = read_log(spark, experiment.events, partitions=3).named()
+    customers = SparkCustomers(log, partial(everyone_at, at=LATE), None)
+    theirs = FoundSegments(settings).fit(rows, everyone=customers.points)
+    log.close()
+    for name, values in mine.clustering_.arrays.items():
+        assert np.allclose(values, theirs.clustering_.arrays[name], rtol=1e-6, atol=1e-6), name
+    assert np.allclose(mine.shares_, theirs.shares_, atol=1e-12)
+    assert (mine.assign(rows) == theirs.assign(rows)).all()
+    assert mine.segments == theirs.segments
+
+
+def test_a_sample_chooses_and_everyone_says_where_the_centres_are(
+    spark: Any, experiment: Experiment, store: Path
+) -> None:
+    result = segment_on_spark(experiment, master="local[2]", share=0.4, runs=store)
+    assert any("those of a sample" in note and "of 400;" in note for note in result.notes)
+    book, log = book_of(result), load_log(experiment.events).journeys
+    found, rules = book.partitions["found"], book.partitions["rules"]
+    assert isinstance(found, FoundSegments)
+    assert isinstance(rules, RuleSegments)
+    at = max(resolve_cutoffs(experiment))
+    rows = log.at(np.int64(at))
+    rows = rows.take(np.flatnonzero(rows.stop > rows.start))
+    place, points = found.assign(rows), found.space(rows).astype(float)
+    assert np.allclose(found.shares_, np.bincount(place, minlength=4) / len(place))
+    wanted = np.stack([points[place == cluster].mean(axis=0) for cluster in range(4)])
+    assert np.abs(wanted - found.clustering_.arrays["centres"]).max() < 1e-3
+    then = log.at("2024-05-01")
+    bought = [
+        int((log.categories["touchpoint"].codes[a:b] == log.categories["touchpoint"].names.index("purchase")).sum())
+        for a, b in zip(then.start, then.stop, strict=True)
+    ]
+    listed = rules.assign(log.at(log.end_us)) == 0
+    assert listed.tolist() == [n >= 2 for n in bought]
+    assert listed.sum() > 20
+    run = connect().get_run(resolve(result.model_uri).run_id)
+    assert run.data.metrics["largest_share"] == pytest.approx(found.shares_.max())
+    with pytest.raises(ConfigError, match=r"made on Spark.*journeylab segment … --engine spark"):
+        reproduce(result.model_uri)
+
+
+def resolve_cutoffs(experiment: Experiment) -> list[int]:
+    table = experiment.labels(load_log(experiment.events).journeys).table
+    cutoffs = pd.to_datetime(table.loc[table["split"] == "train", "cutoff"])
+    return [int(one) for one in cutoffs.astype("datetime64[us]").astype("int64").unique()]
+
+
+def test_bad_input_gets_a_sentence(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="share of customers is 0: give one above 0"):
+        segment_on_spark(experiment, share=0, runs=tmp_path)
+    done = CliRunner().invoke(app, ["segment", str(experiment.file), "--sample", "0.5"])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == "--sample is for --engine spark."
