@@ -11,21 +11,25 @@ Labels may come from elsewhere and be known longer than the log lasts: `observed
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from features.errors import DataError
 from features.event_columns import Column, text_column, time_column
 from features.events import as_table
-from features.journeys import Journeys
+from features.journeys import NOT_A_TIME, Journeys
 from features.labels import DAY_US, log_end_us
 from features.reading import read_table
+
+Int64s = npt.NDArray[np.int64]
 
 REQUIRED = ("customer_id", "cutoff", "label")
 SPLITS = ("train", "test")
@@ -83,12 +87,39 @@ def check_label_table(
     Raises:
         DataError: more than half of the rows cannot be used.
     """
+    end = log_end_us(journeys, observed_until)
+    return check_label_rows(rows, partial(first_events, journeys), end, horizon_days=horizon_days)
+
+
+def first_events(journeys: Journeys, ids: pa.Array) -> Int64s:
+    """(n,) µs, the first event of each customer; `NOT_A_TIME` where the log does not have them."""
+    index = journeys.index_of(ids)
+    known = index >= 0
+    first: Int64s = np.full(len(ids), NOT_A_TIME)
+    first[known] = journeys.t[journeys.offsets[index[known]]]
+    return first
+
+
+def check_label_rows(
+    rows: pd.DataFrame, firsts: Callable[[pa.Array], Int64s], end_us: int, *, horizon_days: float
+) -> CheckedLabels:
+    """`check_label_table` for a log that lies somewhere else.
+
+    Args:
+        rows: `customer_id, cutoff, label(, split)`.
+        firsts: of identifiers, as `first_events` tells them.
+        end_us: until when labels were watched.
+        horizon_days: as of `check_label_table`.
+
+    Raises:
+        DataError: more than half of the rows cannot be used.
+    """
     table = as_table(rows)
     customer = text_column("customer_id", table["customer_id"].combine_chunks()).values.cast("string")
     cutoff = time_column("cutoff", table["cutoff"].combine_chunks())
     us = np.asarray(cutoff.values.cast("int64").fill_null(0))
     label = _labels(rows["label"])
-    problems = _problems(customer, cutoff, us, label, journeys, log_end_us(journeys, observed_until), horizon_days)
+    problems = _problems(customer, cutoff, us, label, firsts(customer), end_us, horizon_days)
     ids = customer.to_pandas().astype("str")
     checked = pd.DataFrame({"customer_id": ids, "cutoff": us.view("datetime64[us]"), "label": label})
     if "split" in rows:
@@ -123,18 +154,16 @@ def _problems(
     cutoff: Column,
     us: npt.NDArray[np.int64],
     label: npt.NDArray[np.float64],
-    journeys: Journeys,
+    first: Int64s,
     end_us: int,
     horizon_days: float,
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Reason → mask, the gravest first."""
     missing = np.asarray(customer.is_null())
-    index = journeys.index_of(np.asarray(customer.to_pylist(), dtype=object))
     dated = np.asarray(cutoff.values.is_valid())
-    first = journeys.t[journeys.offsets[:-1]][np.maximum(index, 0)]
     return {
         "customer_id is missing": missing,
-        "customer_id is not in the log": index < 0,
+        "customer_id is not in the log": first == NOT_A_TIME,
         **cutoff.problems,
         "cutoff is missing": ~dated,
         "label is neither 0 nor 1": np.isnan(label),

@@ -94,6 +94,17 @@ goal = ["purchase"]
 horizon_days = 20
 cutoffs = { ages_days = [3, 9], test_share = 0.3 }
 """
+LABELS = """
+name = "landed_labels"
+allow_small = true
+[events]
+path = "events.parquet"
+[task]
+kind = "labels"
+path = "labels.csv"
+columns = { customer_id = "who" }
+horizon_days = 20
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +113,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulate(n_customers=300, days=260, seed=5).save(folder)
     (folder / "churn.toml").write_text(CHURN)
     (folder / "conversion.toml").write_text(CONVERSION)
+    (folder / "labels.toml").write_text(LABELS)
+    rng = np.random.default_rng(4)
+    who = [f"c{n:06d}" for n in rng.integers(0, 310, 500)]  # ten of them are not in the log
+    when = pd.Timestamp("2024-02-01") + pd.to_timedelta(rng.integers(0, 230, 500), unit="D")  # some are too late
+    rows = pd.DataFrame({"who": who, "cutoff": when, "label": rng.integers(0, 2, 500)})
+    rows.loc[7, "label"] = 3
+    rows.to_csv(folder / "labels.csv", index=False)
     return folder
 
 
@@ -111,7 +129,7 @@ def landed(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return rows.sort_values(keys, ignore_index=True), json.loads((folder / "_features.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["churn", "conversion"])
+@pytest.mark.parametrize("name", ["churn", "conversion", "labels"])
 def test_landed_rows_are_equal(spark: Any, project: Path, tmp_path: Path, name: str) -> None:
     experiment = load_experiment(project / f"{name}.toml")
     here = land(experiment, tmp_path / "here")
@@ -125,6 +143,9 @@ def test_landed_rows_are_equal(spark: Any, project: Path, tmp_path: Path, name: 
     found = mine[0].sort_values(["customer_id", "cutoff"], ignore_index=True)
     assert found["label"].tolist() == wanted["label"].tolist()
     assert found["split"].tolist() == wanted["split"].tolist()
+    told = [[note for note in one.notes if note.startswith("label rows set aside")] for one in (here, there)]
+    assert told[0] == told[1]
+    assert len(told[0]) == (3 if name == "labels" else 0), told
     assert mine[1]["journeys"] == theirs[1]["journeys"]
     both = [open_landed(tmp_path / one).journeys.fingerprint() for one in ("here", "there")]
     assert both == [load_journeys(experiment.events).fingerprint()] * 2

@@ -11,7 +11,7 @@ import pandas as pd
 
 from features.errors import DataError
 from features.journeys import Journeys
-from features.label_tables import check_label_table, read_label_table
+from features.label_tables import CheckedLabels, check_label_table, read_label_table
 from features.labels import DAY_US, as_text, churn_labels, conversion_labels, log_end_us
 from features.moments import microseconds
 from features.slices import moment_from_counts
@@ -133,10 +133,14 @@ def _from_ages(task: ConversionTask, ages: Ages, journeys: Journeys) -> LabelBui
 
 
 def _from_table(task: LabelsTask, journeys: Journeys) -> LabelBuild:
-    checked = check_label_table(
-        read_label_table(task.path, task.columns.model_dump()), journeys, horizon_days=task.horizon_days,
-        observed_until=task.observed_until,
-    )  # fmt: skip
+    rows = read_label_table(task.path, task.columns.model_dump())
+    return build_of_table(task, check_label_table(
+        rows, journeys, horizon_days=task.horizon_days, observed_until=task.observed_until
+    ))  # fmt: skip
+
+
+def build_of_table(task: LabelsTask, checked: CheckedLabels) -> LabelBuild:
+    """The user's rows with their split, given or by moments."""
     notes = tuple(f"label rows set aside, {reason}: {n:,}" for reason, n in checked.counts.items())
     if "split" in checked.labels:
         return LabelBuild(checked.labels, notes, checked.quarantine, checked.counts)

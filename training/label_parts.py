@@ -13,27 +13,47 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from features.errors import ConfigError
+from features.journeys import NOT_A_TIME
+from features.label_tables import check_label_rows, first_events, read_label_table
 from features.labels import DAY_US, Labelled, churn_rows, conversion_rows, require_observed
 from features.moments import microseconds
-from features.parts import LogFacts, Part, Parts, total
+from features.parts import Joined, LogFacts, Part, Parts, total
 from features.snapshots import Snapshots
 from training.label_build import (
     Borders,
     LabelCounts,
     borders_of,
+    build_of_table,
     cutoffs_of,
     label_counts,
     left_out,
     require_history,
     require_labels,
 )
-from training.tasks import Ages, ChurnTask, ConversionTask, Task
+from training.tasks import Ages, ChurnTask, LabelsTask, Task
 
 Int64s = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 LOOKED_AT = ("touchpoint",)
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """A label table of one's own, checked; by cutoff, then customer as text.
+
+    Attributes:
+        ids: (n,) customers.
+        cutoff: (n,) µs.
+        positive: (n,) their labels.
+        is_test: (n,) their split.
+    """
+
+    ids: pa.Array
+    cutoff: Int64s
+    positive: Flags
+    is_test: Flags
 
 
 @dataclass(frozen=True)
@@ -46,19 +66,27 @@ class LabelPlan:
         cutoffs: (k,) µs, the same for everyone; None where ages make them.
         test: those of them that are test cutoffs.
         borders: between train and test, where ages make the cutoffs.
+        table: the rows, where the user brought them.
         notes: what there is to say.
     """
 
-    task: ChurnTask | ConversionTask
+    task: Task
     end_us: int
     cutoffs: Int64s | None = None
     test: Int64s | None = None
     borders: Borders | None = None
+    table: LabelRows | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def by_age(self) -> bool:
+        """Whether ages make the cutoffs."""
+        return self.borders is not None
 
     def everyone(self, part: Part) -> Labelled:
         """All candidates of a part, before train and test are parted."""
         task, log = self.task, part.journeys
+        assert not isinstance(task, LabelsTask)
         if isinstance(task, ChurnTask):
             assert self.cutoffs is not None
             return churn_rows(
@@ -72,6 +100,11 @@ class LabelPlan:
 
     def labelled(self, part: Part) -> tuple[Labelled, Flags]:
         """The rows of a part, and which of them are test rows."""
+        if self.table is not None:
+            index = part.journeys.index_of(self.table.ids)
+            mine = np.flatnonzero(index >= 0)
+            rows = part.journeys.at(self.table.cutoff[mine], index[mine])
+            return Labelled(rows, self.table.positive[mine]), self.table.is_test[mine]
         found = self.everyone(part)
         if self.borders is None:
             assert self.test is not None
@@ -94,7 +127,7 @@ def plan_labels(
     """Decide what is global, and check that the labels can be learned from.
 
     Args:
-        task: what is to be predicted; no table of one's own.
+        task: what is to be predicted; a label table of one's own is read here and travels to the parts.
         log: parts with the names of the whole log.
         facts: of the whole log.
         min_class_count: positives and negatives that training needs.
@@ -102,14 +135,14 @@ def plan_labels(
 
     Raises:
         DataError: as `training.label_build.build_labels`.
-        ConfigError: a label table, or a touchpoint that the log does not have.
+        ConfigError: a touchpoint that the log does not have.
     """
-    if not isinstance(task, ChurnTask | ConversionTask):
-        raise ConfigError("A label table of one's own is read on one machine: leave --engine spark out.")
     end = facts.end_us if task.observed_until is None else int(microseconds(task.observed_until))
     if not allow_small:
         require_history(task, facts.start_us, end)
-    if isinstance(task.cutoffs, Ages):
+    if isinstance(task, LabelsTask):
+        plan = _by_table(LabelPlan(task, end), task, log)
+    elif isinstance(task.cutoffs, Ages):
         plan = _by_age(LabelPlan(task, end), task.cutoffs, log)
     else:
         train, test, notes = cutoffs_of(task, facts.start_us, end)
@@ -119,6 +152,36 @@ def plan_labels(
     counts, skipped = total(log, partial(_counted, plan=plan), LOOKED_AT)
     require_labels(counts, task.horizon_days, 1 if allow_small else min_class_count)
     return (replace(plan, notes=(*plan.notes, left_out(skipped))) if skipped else plan), counts
+
+
+def _by_table(plan: LabelPlan, task: LabelsTask, log: Parts) -> LabelPlan:
+    rows = read_label_table(task.path, task.columns.model_dump())
+    build = build_of_table(
+        task, check_label_rows(rows, partial(_firsts, log), plan.end_us, horizon_days=task.horizon_days)
+    )
+    table = build.table.sort_values(["cutoff", "customer_id"], kind="stable")
+    found = LabelRows(
+        pa.array(table["customer_id"].tolist(), pa.string()),
+        microseconds(table["cutoff"]),
+        (table["label"] == 1).to_numpy(),
+        (table["split"] == "test").to_numpy(),
+    )
+    return replace(plan, table=found, notes=build.notes)
+
+
+def _firsts(log: Parts, ids: pa.Array) -> Int64s:
+    """`features.label_tables.first_events` of a log in parts."""
+    places, moments = total(log, partial(_firsts_of, ids=ids), ())
+    first: Int64s = np.full(len(ids), NOT_A_TIME)
+    first[places.array] = moments.array
+    return first
+
+
+def _firsts_of(part: Part, ids: pa.Array) -> tuple[Joined, Joined]:
+    """The places of the identifiers that a part has, and their first events."""
+    first = first_events(part.journeys, ids)
+    there = np.flatnonzero(first != NOT_A_TIME)
+    return Joined(there), Joined(first[there])
 
 
 def _by_age(plan: LabelPlan, ages: Ages, log: Parts) -> LabelPlan:
@@ -137,5 +200,5 @@ def _moments(part: Part, plan: LabelPlan) -> dict[int, int]:
 
 def _counted(part: Part, plan: LabelPlan) -> tuple[LabelCounts, int]:
     found, is_test = plan.labelled(part)
-    skipped = 0 if plan.borders is None else len(plan.everyone(part).rows) - len(found.rows)
+    skipped = 0 if not plan.by_age else len(plan.everyone(part).rows) - len(found.rows)
     return label_counts(found.rows.cutoff, is_test, found.positive), skipped

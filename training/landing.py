@@ -226,7 +226,7 @@ def _told(out: Path, state: str, journeys: dict[str, Any], notes: tuple[str, ...
 
 
 def _schema(state: str, plan: LabelPlan) -> pa.Schema:
-    beside = [field for field in BESIDE if field.name != "age_days" or plan.cutoffs is None]
+    beside = [field for field in BESIDE if field.name != "age_days" or plan.by_age]
     return feature_schema(_features(state), pa.schema(beside))
 
 

@@ -135,8 +135,8 @@ def refit(
 class AllCustomers(Protocol):
     """All customers of a log of which a sample is at hand."""
 
-    def points(self, found: FoundSegments) -> PointParts | None:
-        """Where they lie in the space that was chosen; None where that cannot be known."""
+    def points(self, found: FoundSegments) -> PointParts:
+        """Where they lie in the space that was chosen."""
         ...
 
     def members(self, rules: RuleSegments) -> Mapping[str, Hashes]:

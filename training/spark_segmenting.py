@@ -79,32 +79,31 @@ def segment_on_spark(
             log.quarantine(home / "quarantine.parquet")
         there = experiment.model_copy(update={"events": experiment.events.with_path((home / SAMPLE).resolve())})
         segmenting = Segmenting.of(there, load_log(there.events), home, progress)
-        rows = rows_of(there, segmenting.data, segmenting.rows.at)
+        rows = rows_of(there, segmenting.data, segmenting.rows.at, log)
         segmenting.everyone = SparkCustomers(log, rows, progress)
-        segmenting.notes += _notes(log.facts.customers, segmenting.data.journeys.n_customers, rows is not None)
+        segmenting.notes += _notes(log.facts.customers, segmenting.data.journeys.n_customers)
         return segmenting.run()
     finally:
         log.close()
 
 
-def rows_of(experiment: Experiment, data: TaskData, at: int | None) -> Rows | None:
-    """What gives the rows of a part that segments are fitted on; None where the candidates are those of a table.
+def rows_of(experiment: Experiment, data: TaskData, at: int | None, log: SparkLog) -> Rows:
+    """What gives the rows of a part that segments are fitted on.
 
     Args:
         experiment: of the segmentation.
         data: the rows of the sample, of which the borders between train and test are.
         at: the moment of everyone, µs; None for the task's candidates.
+        log: whose parts they are.
     """
     if at is not None:
         return partial(everyone_at, at=at)
-    if experiment.task.kind == "labels":
-        return None
-    parts = LocalParts([part_of(data.journeys)])
+    here = LocalParts([part_of(data.journeys)])
+    parts, facts = (log, log.facts) if experiment.task.kind == "labels" else (here, facts_of(here))
     plan, _ = plan_labels(
-        experiment.task, parts, facts_of(parts), min_class_count=experiment.min_class_count,
-        allow_small=experiment.allow_small,
-    )  # fmt: skip
-    return partial(candidates, plan=plan)
+        experiment.task, parts, facts, min_class_count=experiment.min_class_count, allow_small=experiment.allow_small
+    )
+    return partial(candidates, plan=plan, until=int(data.train.cutoff.max()))
 
 
 def everyone_at(part: Part, at: int) -> Snapshots:
@@ -112,9 +111,10 @@ def everyone_at(part: Part, at: int) -> Snapshots:
     return with_events(part.journeys.at(np.int64(at)))
 
 
-def candidates(part: Part, plan: LabelPlan) -> Snapshots:
-    """The task's candidates of a part, each at the last training cutoff."""
+def candidates(part: Part, plan: LabelPlan, until: int) -> Snapshots:
+    """The task's candidates of a part, each at the last training cutoff up to a moment."""
     rows = train_rows(part, plan)
+    rows = rows.take(np.flatnonzero(rows.cutoff <= until))
     return with_events(rows.take(last_rows(rows)))
 
 
@@ -124,18 +124,16 @@ class SparkCustomers:
 
     Attributes:
         log: whose customers they are, with the names of the whole.
-        rows: what gives the rows of a part; None where a label table of one's own says which they are.
+        rows: what gives the rows of a part.
         progress: where to show what is going on.
     """
 
     log: SparkLog
-    rows: Rows | None
+    rows: Rows
     progress: Console | None
 
-    def points(self, found: FoundSegments) -> Kept | None:
+    def points(self, found: FoundSegments) -> Kept:
         """They stay where they were made."""
-        if self.rows is None:
-            return None
         say(self.progress, f"  Method and number are chosen; now the centres of all {self.log.facts.customers:,}.")
         return self.log.kept(partial(points_of, name=_sent(self.log, found), rows=self.rows))
 
@@ -145,10 +143,8 @@ class SparkCustomers:
         return {slug: hashes.array for slug, hashes in found.items()}
 
 
-def _notes(customers: int, here: int, refined: bool) -> list[str]:
+def _notes(customers: int, here: int) -> list[str]:
     """What a reader of the page should know."""
-    if not refined:
-        return ["The task has a label table of its own: centres of what is found are those of the sample."]
     if here == customers:
         return []
     some = f"a sample, {here:,} of {customers:,}"
