@@ -145,7 +145,7 @@ def test_landed_rows_are_equal(spark: Any, project: Path, tmp_path: Path, name: 
     assert found["split"].tolist() == wanted["split"].tolist()
     told = [[note for note in one.notes if note.startswith("label rows set aside")] for one in (here, there)]
     assert told[0] == told[1]
-    assert len(told[0]) == (3 if name == "labels" else 0), told
+    assert len(told[0]) == (5 if name == "labels" else 0), told
     assert mine[1]["journeys"] == theirs[1]["journeys"]
     both = [open_landed(tmp_path / one).journeys.fingerprint() for one in ("here", "there")]
     assert both == [load_journeys(experiment.events).fingerprint()] * 2

@@ -2,10 +2,11 @@
 
     .venv/bin/python experiments/benchmarks/spark_cluster.py [--customers 2000] [--kill] [--out runs/…]
 
-A master and two worker processes are started on loopback. Features and labels, scores and every table of the journey
-map are made on this machine and on the cluster by the commands' own functions and compared: equal where whole numbers,
-within 1e-6 where floating. With `--kill` an executor gets SIGKILL after the shuffle has been written. Writes
-`spark_cluster.json`; ends with status 1 where a number differs.
+A master and two worker processes are started on loopback. Features and labels, journeys, scores (at the log's end and,
+in one pass, at a given moment), centres of segments and every table of the journey map are made on this machine and on
+the cluster by the commands' own functions and compared: equal where whole numbers, within 1e-6 where floating. With
+`--kill` an executor gets SIGKILL after the shuffle has been written. Writes `spark_cluster.json`; ends with status 1
+where a number differs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,11 @@ import pandas as pd
 import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 
+from features.landed import open_landed
 from features.pack import pack
 from features.schema import EventSchema
 from features.simulate import simulate
+from features.sources import load_journeys
 from models.gbdt import GBDT, GBDTSettings
 from models.packaged import Scorer, touchpoints_seen
 
@@ -53,6 +57,7 @@ n_train = 3
 [map]
 goals = ["purchase"]
 """
+MOMENT = "2024-05-20"
 DAY_US = 86_400_000_000
 GIVE_UP_S = 120.0
 MOST_DIFFERENCE = 1e-6
@@ -134,7 +139,11 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
     asked = SparkAsked(master, settings) if master else None
     events = folder / "events.parquet"
     many = partitions if master else None
-    score_file(str(folder / "model"), events, None, out / "scores.parquet", partitions=many, spark=asked)
+    for name, moment in (("scores", None), ("scores_at", MOMENT)):
+        score_file(
+            str(folder / "model"), events, None, out / f"{name}.parquet", as_of=moment, partitions=many, spark=asked
+        )
+    centres(experiment, how if master else None).to_csv(out / "centres.csv", index=False)
     page: dict[str, Any] = {"log": False, "tables": out / "map"}
     if master:
         draw_on_spark(plan, out / "map.html", **how, **page)
@@ -142,11 +151,36 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
         draw(plan, out / "map.html", **page)
 
 
+def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
+    """Where segments lie that a sample chose, their centres those of everyone at a moment; how large they are."""
+    from features.parts import part_of
+    from features.spark import read_log, session
+    from models.clusters import FoundSegments, FoundSettings
+    from training.spark_segmenting import SparkCustomers, everyone_at
+
+    settings = FoundSettings(methods=("kmeans",), dimensions=(3,), segments=4, rounds=2, restarts=3, fit_rows=100)
+    at = int(pd.Timestamp(MOMENT).as_unit("us").value)
+    rows = everyone_at(part_of(load_journeys(experiment.events)), at)
+    if how is None:
+        found = FoundSegments(settings).fit(rows)
+    else:
+        log = read_log(session(how["master"], how["settings"]), experiment.events, partitions=how["partitions"]).named()
+        found = FoundSegments(settings).fit(
+            rows, everyone=SparkCustomers(log, partial(everyone_at, at=at), None).points
+        )
+        log.close()
+    return pd.DataFrame(found.clustering_.arrays["centres"]).assign(share=found.shares_)
+
+
 def differences(here: Path, there: Path) -> dict[str, Any]:
     """Which tables differ where they must not, and by how much numbers differ at most."""
     unequal, largest, cells = [], 0.0, 0
     pairs = {"features": (rows_of(here / "features"), rows_of(there / "features"))}
-    pairs["scores"] = (rows_of(here / "scores.parquet"), rows_of(there / "scores.parquet"))
+    for name in ("scores", "scores_at"):
+        pairs[name] = (rows_of(here / f"{name}.parquet"), rows_of(there / f"{name}.parquet"))
+    pairs["centres"] = (pd.read_csv(here / "centres.csv"), pd.read_csv(there / "centres.csv"))
+    journeys = [open_landed(one / "features").journeys.fingerprint() for one in (here, there)]
+    unequal += [] if journeys[0] == journeys[1] else ["journeys"]
     for file in sorted((here / "map").glob("*.csv")):
         pairs[file.stem] = (pd.read_csv(file), pd.read_csv(there / "map" / file.name))
     if {p.name for p in (here / "map").iterdir()} != {p.name for p in (there / "map").iterdir()}:
