@@ -287,6 +287,8 @@ def features(
 ) -> None:
     """Labels and features of an experiment as Parquet: customer_id, cutoff, label, split, weight, a column a feature.
 
+    The customers' journeys lie beside them: the folder can be the `events.path` of `train` and `segment`.
+
     Examples: `journeylab features experiments/demo.toml --out runs/demo/features`,
     `journeylab features experiments/demo.toml --out features/ --engine spark --master local[2] --sample 0.1`
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,6 +53,7 @@ class Journeys:
         categories: the categorical columns that the log has; `touchpoint` always.
         numbers: the numeric columns that the log has, (n_events,) float64, NaN where missing.
         span: first and last event, µs, of the log that these are some customers of; None where these are all of it.
+        share: of that log's customers, chosen by `features.partitions.sampled`.
     """
 
     customer_ids: pa.Array
@@ -60,6 +62,7 @@ class Journeys:
     categories: dict[str, Category]
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     span: tuple[int, int] | None = None
+    share: float = 1.0
 
     @cached_property
     def readonly(self) -> dict[str, npt.NDArray[Any]]:
@@ -176,6 +179,7 @@ class Journeys:
         names: dict[str, tuple[str, ...]],
         numbers: Sequence[str],
         span: tuple[int, int] | None = None,
+        share: float = 1.0,
     ) -> Journeys:
         """As `save` lays it down, the columns of events mapped from disk and still to be filled.
 
@@ -186,10 +190,17 @@ class Journeys:
             names: of each categorical column.
             numbers: the numeric columns.
             span: as of `Journeys`.
+            share: the same.
+
+        Raises:
+            OSError: there is no room on the disk.
         """
 
         def column(file: str, kind: Any) -> Any:
-            return np.lib.format.open_memmap(folder / file, mode="w+", dtype=kind, shape=(int(offsets[-1]),))
+            found = np.lib.format.open_memmap(folder / file, mode="w+", dtype=kind, shape=(int(offsets[-1]),))
+            with (folder / file).open("r+b") as opened:  # a mapped page that finds no room kills the process
+                os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
+            return found
 
         folder.mkdir(parents=True, exist_ok=True)
         log = cls(
@@ -199,6 +210,7 @@ class Journeys:
             {name: Category(column(f"category_{k}.npy", np.int32), own) for k, (name, own) in enumerate(names.items())},
             {name: column(f"number_{k}.npy", np.float64) for k, name in enumerate(numbers)},
             span,
+            share,
         )
         log._save_customers(folder)
         return log
@@ -211,7 +223,7 @@ class Journeys:
         np.save(folder / "id_borders.npy", borders - borders[:1])
         np.save(folder / "offsets.npy", self.offsets)
         names = {name: list(category.names) for name, category in self.categories.items()}
-        about = {"categories": names, "numbers": list(self.numbers), "span": self.span}
+        about = {"categories": names, "numbers": list(self.numbers), "span": self.span, "share": self.share}
         (folder / "journeys.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
@@ -242,6 +254,7 @@ def _loaded(folder: Path) -> Journeys:
         },
         {name: _column(folder / f"number_{place}.npy", np.float64) for place, name in enumerate(about["numbers"])},
         tuple(about["span"]) if about.get("span") else None,
+        about.get("share", 1.0),
     )
 
 

@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import DataError
-from features.journeys import Journeys
+from features.journeys import Category, Journeys
 from features.partitions import sampled
 from features.parts import LogFacts, Part
 
@@ -98,13 +98,22 @@ def _batch(part: Part, who: Ints, schema: pa.Schema) -> pa.RecordBatch:
         if name == TIMES:
             values = pa.array(log.t[events]).cast(pa.timestamp("us"))
         elif name in log.categories:
-            codes = log.categories[name].codes[events]
-            indices = pa.array(codes, pa.int32(), mask=codes == MISSING)
-            values = pa.DictionaryArray.from_arrays(indices, pa.array(log.categories[name].names, pa.string()))
+            values = _text(log.categories[name], events)
         else:
             values = pa.array(log.numbers[name][events], from_pandas=True)
         columns.append(pa.ListArray.from_arrays(borders, values))
     return pa.record_batch(columns, schema=schema)
+
+
+def _text(column: Category, events: Ints) -> pa.DictionaryArray:
+    """The values of some events, with the names that occur among them: each row group keeps its own."""
+    codes = column.codes[events]
+    missing = codes == MISSING
+    used, places = np.unique(codes[~missing], return_inverse=True)
+    indices = np.zeros(len(codes), np.int32)
+    indices[~missing] = places
+    names = pa.array([column.names[code] for code in used.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), names)
 
 
 def runs(starts: Ints, lengths: Ints) -> Ints:
@@ -169,8 +178,12 @@ def _pack(folder: Path, about: dict[str, Any]) -> Path:
     except OSError:
         scratch = Path(tempfile.mkdtemp(prefix="journeylab-packed-"))
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    scratch.chmod(folder.stat().st_mode & 0o777)  # others may open it, too
     try:
         _fill(scratch, files, about)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise DataError(f"The journeys of {folder} cannot be laid out in {scratch.parent}: {error}") from error
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -188,31 +201,28 @@ def _fill(home: Path, files: list[Path], about: dict[str, Any]) -> None:
     keys = pa.concat_tables([pq.read_table(file, columns=list(KEYS)) for file in files])
     order = np.argsort(keys[FIRST].to_numpy(), kind="stable")
     ids = keys["customer_id"].combine_chunks().take(pa.array(order))
-    ids = pa.concat_arrays(ids.chunks) if isinstance(ids, pa.ChunkedArray) else ids
     offsets = np.concatenate(([0], np.cumsum(keys[EVENTS].to_numpy()[order])))
     starts = np.empty(len(order), np.int64)  # of each row of the files in the columns
     starts[order] = offsets[:-1]
     names = {name: tuple(found) for name, found in about["names"].items()}
-    log = Journeys.created(home, ids, offsets, names, about["numbers"], tuple(about["span"]))
+    span = tuple(about["span"])
+    log = Journeys.created(home, ids, offsets, names, about["numbers"], span, about["share"])
+    known = {name: {one: code for code, one in enumerate(own)} for name, own in names.items()}
     at = 0
     for file in files:
         with pq.ParquetFile(file) as parquet:
             for number in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(number)
-                _put(log, rows, runs(starts[at : at + rows.num_rows], rows[EVENTS].to_numpy()))
+                _put(log, known, rows, runs(starts[at : at + rows.num_rows], rows[EVENTS].to_numpy()))
                 at += rows.num_rows
 
 
-def _put(log: Journeys, rows: pa.Table, places: Ints) -> None:
+def _put(log: Journeys, known: dict[str, dict[str, int]], rows: pa.Table, places: Ints) -> None:
     """The events of some customers to their places."""
     log.t[places] = _flat(rows, TIMES).cast(pa.int64()).to_numpy()
     for name, category in log.categories.items():
-        values = _flat(rows, name).dictionary_encode() if name in rows.column_names else None
-        if values is None:
-            category.codes[places] = MISSING
-            continue
-        known = {one: code for code, one in enumerate(category.names)}
-        table = np.array([*(known[one] for one in values.dictionary.to_pylist()), MISSING], np.int32)
+        values = _flat(rows, name).dictionary_encode()
+        table = np.array([*(known[name][one] for one in values.dictionary.to_pylist()), MISSING], np.int32)
         category.codes[places] = table[values.indices.fill_null(len(table) - 1).to_numpy()]
     for name, numbers in log.numbers.items():
         numbers[places] = _flat(rows, name).to_numpy(zero_copy_only=False)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -177,13 +177,22 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
 def _landed(source: EventSource, folder: Path) -> Loaded:
     """Journeys that were checked and packed when they were landed, by the settings of then."""
     log = open_landed(folder)
-    for name, value in source.model_dump(mode="json", exclude={"path", "profile_table"}, exclude_defaults=True).items():
-        if log.source.get(name) != value:
+    now, plain = (_settings(one.model_dump(mode="json")) for one in (source, EventSource(path=folder)))
+    then = _settings(log.source)
+    for name, value in now.items() if now != plain else ():
+        if then.get(name) != value:
             raise ConfigError(
                 f"{folder} was landed with other settings: [events] {name} is {json.dumps(value)} now and was "
-                f"{json.dumps(log.source.get(name))}. Land it again with journeylab features."
+                f"{json.dumps(then.get(name))}. Land it again with journeylab features."
             )
     return Loaded(log.journeys, pa.table({}), {}, log.notes)
+
+
+def _settings(source: dict[str, Any]) -> dict[str, Any]:
+    """Without where files lie, which a cluster may call by other names."""
+    table = source.get("profile_table")
+    kept = {name: value for name, value in source.items() if name != "path"}
+    return kept | {"profile_table": {**table, "path": ""} if table else None}
 
 
 def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, bool] | None:
@@ -220,6 +229,8 @@ def read_events(source: EventSource, *, base: Path | None = None) -> Checked:
         DataError: no such file, or no event log.
     """
     path = (base or Path()) / source.path.expanduser()
+    if is_landed(path):
+        raise DataError(f"{path} holds journeys that were landed: load_log opens them, events are in the log itself.")
     with _naming(path):
         return canonical_events(source, read_table(path, encoding=source.encoding), base=base)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,8 +48,9 @@ from features.spark_session import quiet
 from features.spark_session import session as session
 from features.spark_source import of_frame, opened
 from features.spark_tasks import (
+    PART,
     PAYLOAD,
-    UNFINISHED,
+    SET_ASIDE,
     bad_rows,
     build_blocks,
     loads,
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 EVENTS_A_PARTITION = 1_000_000
-SUCCESS = "_SUCCESS"
+SUCCESS, WRITING = "_SUCCESS", "_writing"
 PARTIALS_AT_ONCE = 256  # more than these are merged on the cluster before the driver merges them
 
 
@@ -189,7 +191,7 @@ class SparkLog:
     files: tuple[str, ...] = ()
     names: dict[str, tuple[str, ...]] | None = field(default=None, repr=False)
     _kept: list[DataFrame] = field(default_factory=list, repr=False)
-    _bad: list[pa.Table] | None = field(default=None, repr=False)  # rows set aside, where one pass brought them along
+    _bad: Path | None = field(default=None, repr=False)  # where one pass left the rows set aside
 
     @cached_property
     def blocks(self) -> DataFrame:
@@ -296,13 +298,12 @@ class SparkLog:
             )  # fmt: skip
             with quiet(), our_errors():
                 payloads = self.shuffled.mapInArrow(work, spark_schema(PAYLOAD)).collect()
-            found = [loads(bytes(row["payload"])) for row in payloads]
-            self._bad = [one for one in found if isinstance(one, pa.Table)]
-            said = [one for one in found if isinstance(one, tuple)]
+            said = [loads(bytes(row["payload"])) for row in payloads]
             rows, about, result = reduce(merged, said) if said else (0, ({}, {}, None), None)
             self.__dict__["_abouts"] = about
             self._require_a_log()
-            return rows, None if beside is None else result
+        self._bad = folder
+        return rows, None if beside is None else result
 
     @cached_property
     def facts(self) -> LogFacts:
@@ -343,8 +344,9 @@ class SparkLog:
         if not self.told[0]:
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
-        tables = self._bad
-        if tables is None:
+        if self._bad is not None:
+            tables = [pq.read_table(file) for file in sorted(self._bad.glob(f"{SET_ASIDE}-*"))]
+        else:
             with quiet(), our_errors():
                 some = self.blocks.filter(F.col("name").isin(ABOUT, BAD)).mapInArrow(bad_rows, spark_schema(PAYLOAD))
                 tables = [loads(bytes(row["payload"])) for row in some.toLocalIterator()]
@@ -358,6 +360,8 @@ class SparkLog:
 
     def close(self) -> None:
         """Let go of the blocks and of what else is kept."""
+        for file in self._bad.glob(f"{SET_ASIDE}-*") if self._bad else ():
+            file.unlink(missing_ok=True)
         while self._kept:
             self._kept.pop().unpersist()
         if "blocks" in self.__dict__:
@@ -408,21 +412,21 @@ def _collected(found: DataFrame, partitions: int) -> list[Any]:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[str]:
-    """A folder without the files of an earlier run; marked as whole at the end, or left without files."""
+    """A place beside the files of an earlier run, which those written there replace once all are; a mark says so."""
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("part-*.parquet"), *folder.glob(f"*{UNFINISHED}"), folder / SUCCESS):
-        old.unlink(missing_ok=True)
+    place = folder / WRITING
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
     try:
-        yield str(folder)
-    except BaseException:
-        for one in folder.glob("part-*.parquet"):
-            one.unlink(missing_ok=True)
-        raise
+        yield str(place)
+        for old in (*folder.glob(f"{PART}-*.parquet"), *folder.glob(f"{SET_ASIDE}-*"), folder / SUCCESS):
+            old.unlink(missing_ok=True)
+        for kind in (PART, SET_ASIDE):
+            for file in place.glob(f"{kind}-*.parquet"):
+                file.replace(folder / file.name)
+        (folder / SUCCESS).touch()
     finally:
-        for left in folder.glob(f"*{UNFINISHED}"):
-            left.unlink(missing_ok=True)
-    (folder / SUCCESS).touch()
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import pyarrow as pa
@@ -19,8 +19,10 @@ from features.parts import Part, merged, merged_stream, partial_facts
 from features.sources import Rules
 from features.spark_blocks import abouts, build, each_bad, facts_said, packed_blocks, read_blocks
 
+T = TypeVar("T")
 PAYLOAD = pa.schema([("payload", pa.binary())])
 UNFINISHED = ".writing"
+PART, SET_ASIDE = "part", "_set_aside"  # names of files, before the partition
 
 
 def build_blocks(batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int) -> Iterator[pa.RecordBatch]:
@@ -89,14 +91,19 @@ def written(
 
 def _file(folder: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
     """The file of this task; how many rows it has."""
+    return _in_place(folder, PART, lambda path: write_parquet(path, schema, batches))
+
+
+def _in_place(folder: str, kind: str, write: Callable[[Path], T]) -> T:
+    """Write a file of this task under another name, then give it its own."""
     from pyspark import TaskContext
 
     context = TaskContext.get()
     assert context is not None
     unfinished = Path(folder) / f"_{context.partitionId()}-{context.taskAttemptId()}{UNFINISHED}"
-    rows = write_parquet(unfinished, schema, batches)
-    unfinished.replace(Path(folder) / f"part-{context.partitionId():05d}.parquet")
-    return rows
+    result = write(unfinished)
+    unfinished.replace(Path(folder) / f"{kind}-{context.partitionId():05d}.parquet")
+    return result
 
 
 def written_at_once(
@@ -108,10 +115,10 @@ def written_at_once(
     schema: pa.Schema,
     folder: str,
 ) -> Iterator[pa.RecordBatch]:
-    """As `written`, straight from rows sorted by the customers' hash; beside it what there is to say of them.
+    """As `written`, straight from rows sorted by the customers' hash; rows set aside go to a file of their own.
 
-    Gives tables of rows set aside, then how many rows were written, what the blocks say of themselves, and the result
-    of `beside`, both merged; nothing of the last three where there is no block.
+    Gives how many rows were written, what the blocks say of themselves, and the result of `beside`, both merged;
+    nothing where there is no block.
     """
     _one_thread()
     said: list[tuple[Any, ...]] = []
@@ -126,7 +133,9 @@ def written_at_once(
             yield from function(packed.part)
 
     rows = _file(folder, schema, made())
-    yield from map(_payload, bad)
+    if bad:
+        table = pa.concat_tables(bad, promote_options="default")
+        _in_place(folder, SET_ASIDE, lambda path: pq.write_table(table, path))
     if said:
         yield _payload((rows, *said[0]))
 

@@ -27,6 +27,7 @@ Counts = npt.NDArray[np.int64]
 
 MOST_STEPS = 30
 STILL = 1e-4  # standard deviations of the space: centres that move less have settled
+NOBODY = 1e-9  # a smaller share of the points tells nothing about where a cluster is
 POINTS_AT_ONCE = 1 << 16
 
 
@@ -129,12 +130,14 @@ def refined(clustering: Clustering, points: PointParts, most_steps: int = MOST_S
 
 def moved(clustering: Clustering, found: Moments) -> Clustering:
     """The clustering after one step; a cluster that nobody is near stays where it is."""
-    weight = np.maximum(found.weight, 1e-12)[:, None]
-    centres = np.where(found.weight[:, None] > 0, found.sums / weight, clustering.arrays["centres"])
+    near = found.weight > NOBODY * found.n
+    weight = np.where(near, found.weight, 1.0)[:, None]
+    centres = np.where(near[:, None], found.sums / weight, clustering.arrays["centres"])
     if clustering.method == "kmeans":
         return Clustering("kmeans", {"centres": centres})
     spread = found.products / weight[:, :, None] - centres[:, :, None] * centres[:, None, :]
     floor = max(SMALLEST_VARIANCE * found.variance, 1e-9)
-    whitening = whitenings(spread + floor * np.eye(centres.shape[1]))
+    whitening = clustering.arrays["whitening"].copy()
+    whitening[near] = whitenings(spread[near] + floor * np.eye(centres.shape[1]))
     arrays = {"centres": centres, "whitening": whitening, "level": levels(found.weight / found.n, whitening)}
     return Clustering("mixture", arrays)

@@ -119,6 +119,12 @@ def test_a_cluster_that_nobody_is_near_stays(points: Points) -> None:
     found, counts = refined(Clustering("kmeans", {"centres": centres}), LocalPoints(points))
     assert found.arrays["centres"][2].tolist() == [1e6] * 3
     assert counts[2] == 0
+    begin = begun(points, "mixture").arrays
+    far = {**begin, "centres": np.vstack([begin["centres"][:3], [[1e6, 1e6, 1e6]]])}
+    found, counts = refined(Clustering("mixture", far), LocalPoints(points), most_steps=3)
+    assert found.arrays["centres"][3].tolist() == [1e6] * 3
+    assert np.array_equal(found.arrays["whitening"][3], begin["whitening"][3])
+    assert counts[3] == 0
 
 
 def test_found_segments_have_the_centres_of_everyone() -> None:

@@ -22,7 +22,7 @@ from features.errors import ConfigError, DataError
 from features.journeys import Journeys
 from features.landed import JOURNEYS, PACKED, STATE, open_landed
 from features.simulate import simulate
-from features.sources import EventSource, load_journeys, load_log
+from features.sources import EventSource, load_journeys, load_log, read_events
 from models.catalogue import make
 from training.experiment import Experiment, load_experiment
 from training.landed_rows import LandedRows, lightgbm_data
@@ -43,6 +43,17 @@ horizon_days = 28
 trials = 1
 [models]
 which = ["gbdt"]
+"""
+LABELS = """
+name = "landed_labels"
+allow_small = true
+[events]
+path = "{events}"
+columns = {{ touchpoint = "touchpoint" }}
+[task]
+kind = "labels"
+path = "labels.csv"
+horizon_days = 28
 """
 SHORT: dict[str, Any] = {
     "sequences": {"max_steps": 10, "min_count": 5}, "hidden": 8, "objective": "next", "pretraining_epochs": 1,
@@ -127,6 +138,48 @@ def test_a_sample_has_the_moments_of_the_log(experiment: Experiment, whole: Jour
     assert Journeys.load(half / PACKED).span == some.span
 
 
+def test_a_label_table_of_everyone_goes_with_a_sample(experiment: Experiment, tmp_path: Path) -> None:
+    assert experiment.file is not None
+    labels = experiment.labels(load_journeys(experiment.events)).table
+    labels.drop(columns="split").to_csv(tmp_path / "labels.csv", index=False)
+    (tmp_path / "labels.toml").write_text(LABELS.format(events=experiment.events.path))
+    own = load_experiment(tmp_path / "labels.toml")
+    land(own, tmp_path / "few", sample=Sample(0.2))
+    few = load_journeys(own.events.with_path(tmp_path / "few"))
+    found = own.labels(few)
+    wanted = labels[labels["customer_id"].isin(few.customer_ids.to_pylist())]
+    assert len(found.table) + left_out(found.notes) == len(wanted) < len(labels) / 2
+    assert found.counts == {}
+    assert found.notes[0] == f"label rows of customers of the sample: {len(wanted):,} of {len(labels):,}"
+
+
+def left_out(notes: tuple[str, ...]) -> int:
+    return sum(int(note.split()[0].replace(",", "")) for note in notes if "rows left out" in note)
+
+
+def test_every_row_group_has_the_names_that_occur(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVENTS_A_BATCH", 200)
+    land(experiment, tmp_path / "small")
+    with pq.ParquetFile(tmp_path / "small" / JOURNEYS / "part-00000.parquet") as file:
+        items = [file.read_row_group(k)["item"].combine_chunks().flatten() for k in range(5)]
+    for one in items:
+        assert sorted(one.dictionary.to_pylist()) == sorted(one.drop_null().unique().dictionary_decode().to_pylist())
+
+
+def test_no_room_is_said(landed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(landed, tmp_path / "there", ignore=shutil.ignore_patterns(PACKED))
+
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(DataError, match=r"cannot be laid out in .*No space left on device"):
+        open_landed(tmp_path / "there")
+    assert not list((tmp_path / "there").glob(f"{PACKED}*"))
+
+
 def test_where_nothing_can_be_written_it_is_packed_elsewhere(
     whole: Journeys, landed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +216,11 @@ def test_what_does_not_fit_is_refused_in_a_sentence(experiment: Experiment, land
     other = experiment.events.with_path(landed).model_copy(update={"stages": {"visit": "use"}})
     with pytest.raises(ConfigError, match=r"landed with other settings: \[events\] stages is .*again"):
         load_log(other)
+    fewer = EventSource(path=landed, timezone="Europe/London")
+    with pytest.raises(ConfigError, match=r"\[events\] columns is \{\} now and was .*touchpoint"):
+        load_log(fewer)
+    with pytest.raises(DataError, match="load_log opens them"):
+        read_events(EventSource(path=landed))
     with pytest.raises(DataError, match="holds no features"):
         LandedRows(tmp_path)
     shutil.copytree(landed, tmp_path / "cut")
@@ -180,8 +238,8 @@ def test_a_landing_that_was_cut_off_can_be_done_again(experiment: Experiment, la
     (out / "part-00007.parquet").write_text("half of a file")
     land(experiment, out)
     pd.testing.assert_frame_equal(pq.read_table(out).to_pandas(), pq.read_table(landed).to_pandas(), check_exact=True)
-    with pytest.raises(ConfigError, match="is where the journeys come from"):
-        land(experiment.model_copy(update={"events": experiment.events.with_path(out)}), out)
+    with pytest.raises(ConfigError, match="was landed already: give the log itself"):
+        land(experiment.model_copy(update={"events": experiment.events.with_path(out)}), tmp_path / "other")
 
 
 # --- what learns from them ---

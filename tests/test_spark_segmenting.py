@@ -15,21 +15,22 @@ from typer.testing import CliRunner
 from experiments.cli import app
 from features.errors import ConfigError
 from features.moments import microseconds
-from features.parts import part_of
+from features.parts import LocalParts, LogFacts, facts_of, part_of, slices
 from features.simulate import simulate
+from features.snapshots import Snapshots
 from features.sources import load_log
 from features.spark import read_log
 from models import clusters
 from models.cluster_steps import refined
-from models.clusters import FoundSegments
+from models.clusters import FoundSegments, with_events
 from models.rule_segments import RuleSegments
 from models.segment_book import SegmentBook
 from training.experiment import Experiment, load_experiment
 from training.registry import resolve
 from training.reproduce import reproduce
 from training.scoring import load_scorer
-from training.segmenting import SegmentResult
-from training.spark_segmenting import SparkCustomers, everyone_at, segment_on_spark
+from training.segmenting import Segmenting, SegmentResult
+from training.spark_segmenting import SparkCustomers, everyone_at, rows_of, segment_on_spark
 from training.tracking import connect
 
 FILE = """
@@ -58,6 +59,12 @@ when = { events = ["purchase"], at_least = 2 }
 frozen_at = 2024-05-01
 """
 
+TASKS = {
+    "churn": '[task]\nkind = "churn"\nactivity = ["purchase"]\nactive_days = 60\nhorizon_days = 28\n',
+    "conversion": '[task]\nkind = "conversion"\ngoal = ["purchase"]\nhorizon_days = 20\n'
+    "cutoffs = { ages_days = [3, 9], test_share = 0.3 }\n",
+    "labels": '[task]\nkind = "labels"\npath = "labels.csv"\nhorizon_days = 28\n',
+}
 LATE = int(microseconds("2024-07-20")[()])
 
 
@@ -107,7 +114,7 @@ def test_a_sample_chooses_and_everyone_says_where_the_centres_are(
     spark: Any, experiment: Experiment, store: Path
 ) -> None:
     result = segment_on_spark(experiment, master="local[2]", share=0.4, runs=store)
-    assert any("those of a sample" in note and "of 400;" in note for note in result.notes)
+    assert any("are of a sample" in note and "of 400 customers;" in note for note in result.notes)
     book, log = book_of(result), load_log(experiment.events).journeys
     found, rules = book.partitions["found"], book.partitions["rules"]
     assert isinstance(found, FoundSegments)
@@ -137,6 +144,38 @@ def resolve_cutoffs(experiment: Experiment) -> list[int]:
     table = experiment.labels(load_log(experiment.events).journeys).table
     cutoffs = pd.to_datetime(table.loc[table["split"] == "train", "cutoff"])
     return [int(one) for one in cutoffs.astype("datetime64[us]").astype("int64").unique()]
+
+
+class Whole(LocalParts):
+    """A log in parts that knows its facts, as one on Spark does."""
+
+    @property
+    def facts(self) -> LogFacts:
+        return facts_of(self)
+
+
+@pytest.mark.parametrize("kind", ["churn", "conversion", "labels"])
+def test_candidates_of_parts_are_those_of_the_whole(experiment: Experiment, tmp_path: Path, kind: str) -> None:
+    """Rows on which segments are fitted, part by part, where they are not everyone at one moment."""
+    text = FILE.replace('path = "events.parquet"', f'path = "{experiment.events.path}"')
+    i, j = text.index("[task]"), text.index("[segments]")
+    (tmp_path / "other.toml").write_text(text[:i] + TASKS[kind] + text[j:])
+    own_labels = experiment.labels(load_log(experiment.events).journeys).table.drop(columns="split")
+    own_labels.sample(frac=0.7, random_state=1).to_csv(tmp_path / "labels.csv", index=False)
+    other = load_experiment(tmp_path / "other.toml", ["segments.who=candidates"])
+    log = load_log(other.events)
+    segmenting = Segmenting.of(other, log, tmp_path, None)
+    whole = Whole(slices(log.journeys, 5))
+    rows = rows_of(other, segmenting, whole)  # type: ignore[arg-type]
+    found = [row for part in whole.parts for row in zip(*keys_of(rows(part)), strict=True)]
+    now = with_events(segmenting.rows.now)
+    assert segmenting.rows.at is None
+    assert sorted(found) == sorted(zip(*keys_of(now), strict=True))
+    assert len(found) > 50
+
+
+def keys_of(rows: Snapshots) -> tuple[list[str], list[int]]:
+    return [str(one) for one in rows.customer_ids], rows.cutoff.tolist()
 
 
 def test_bad_input_gets_a_sentence(experiment: Experiment, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from features.errors import ConfigError, DataError, JourneyLabError
+from features.landed import is_landed
 from features.loading import Stream
 from features.partitions import MOST_PARTITIONS
 from features.reading import read_table, size_of
@@ -120,6 +121,11 @@ def score_in_partitions(
 
 
 def _stream(scorer: Scorer, events: Path) -> tuple[Stream, bool]:
+    if is_landed(events):
+        raise ConfigError(
+            f"{events} holds journeys that were landed: leave --partitions out and name a .csv or .parquet file, or "
+            "give the log itself."
+        )
     found = stream_log(EventSource.model_validate(scorer.source).with_path(events))
     if found is None:
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import DataError
-from features.journeys import Journeys
+from features.journeys import Journeys, id_texts
 from features.label_tables import CheckedLabels, check_label_table, read_label_table
 from features.labels import DAY_US, as_text, churn_labels, conversion_labels, log_end_us
 from features.moments import microseconds
+from features.partitions import sampled
 from features.slices import moment_from_counts
 from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, LabelsTask, Task, moments
 
@@ -134,9 +135,20 @@ def _from_ages(task: ConversionTask, ages: Ages, journeys: Journeys) -> LabelBui
 
 def _from_table(task: LabelsTask, journeys: Journeys) -> LabelBuild:
     rows = read_label_table(task.path, task.columns.model_dump())
-    return build_of_table(task, check_label_table(
-        rows, journeys, horizon_days=task.horizon_days, observed_until=task.observed_until
-    ))  # fmt: skip
+    mine = rows[_of_sample(rows["customer_id"], journeys.share)]
+    checked = check_label_table(mine, journeys, horizon_days=task.horizon_days, observed_until=task.observed_until)
+    build = build_of_table(task, checked)
+    if len(mine) == len(rows):
+        return build
+    some = f"label rows of customers of the sample: {len(mine):,} of {len(rows):,}"
+    return replace(build, notes=(some, *build.notes))
+
+
+def _of_sample(customers: pd.Series, share: float) -> npt.NDArray[np.bool_]:
+    """(n,) whose rows a log of a share of the customers can have; those of nobody are for the checks."""
+    ids = id_texts(customers)
+    found: npt.NDArray[np.bool_] = sampled(ids.fill_null(""), share) | np.asarray(ids.is_null())
+    return found
 
 
 def build_of_table(task: LabelsTask, checked: CheckedLabels) -> LabelBuild:

@@ -45,16 +45,18 @@ class LandedRows(lgb.Sequence):
 
     def __init__(self, folder: Path, split: str = "train") -> None:
         self.names: list[str] = read_state(folder).get("features", {}).get("names", [])
-        self._files = [pq.ParquetFile(file) for file in sorted(folder.glob("part-*.parquet"))]
-        self._groups = [(file, group) for file in self._files for group in range(file.num_row_groups)]
+        self._groups: list[tuple[Path, int]] = []  # opened one at a time: there may be thousands
         places, labels, weights, borders = [], [], [], [0]
-        for file, group in self._groups:
-            about = file.read_row_group(group, columns=["label", "split", "weight"])
-            chosen = np.flatnonzero(about["split"].to_numpy() == split)
-            places.append(chosen)
-            labels.append(about["label"].to_numpy()[chosen])
-            weights.append(about["weight"].to_numpy()[chosen])
-            borders.append(borders[-1] + len(chosen))
+        for path in sorted(folder.glob("part-*.parquet")):
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    about = file.read_row_group(group, columns=["label", "split", "weight"])
+                    chosen = np.flatnonzero(about["split"].to_numpy() == split)
+                    self._groups.append((path, group))
+                    places.append(chosen)
+                    labels.append(about["label"].to_numpy()[chosen])
+                    weights.append(about["weight"].to_numpy()[chosen])
+                    borders.append(borders[-1] + len(chosen))
         if borders[-1] == 0:
             raise DataError(f"{folder} has no rows of the split '{split}'.")
         self._places, self._borders = places, np.array(borders)
@@ -80,8 +82,9 @@ class LandedRows(lgb.Sequence):
     def _matrix(self, group: int) -> npt.NDArray[np.float32]:
         """(rows of the split, f) of a row group."""
         if self._held[0] != group:
-            file, number = self._groups[group]
-            table = file.read_row_group(number, columns=self.names)
+            path, number = self._groups[group]
+            with pq.ParquetFile(path) as file:
+                table = file.read_row_group(number, columns=self.names)
             columns = [table[name].to_numpy()[self._places[group]] for name in self.names]
             self._held = group, np.stack(columns, axis=1)
         return self._held[1]

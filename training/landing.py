@@ -118,8 +118,8 @@ def land(
     require_share(sample.share)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / STATE).exists())):
         raise ConfigError(f"{out} holds other files: name a new folder for the features.")
-    if is_landed(experiment.events.path) and out.resolve() == experiment.events.path.resolve():
-        raise ConfigError(f"{out} is where the journeys come from: name another folder for the features.")
+    if is_landed(experiment.events.path):
+        raise ConfigError(f"{experiment.events.path} was landed already: give the log itself.")
     if engine == "local":
         return _here(experiment, out, sample, progress)
     log = read_log(session(master, settings), experiment.events, partitions=partitions)

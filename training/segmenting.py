@@ -153,6 +153,7 @@ class Segmenting:
         tracker, home, progress: where it is recorded, where its files lie, where to show what is going on.
         notes, tables, metrics: what has come of it so far.
         everyone: the customers of the whole log, where the rows are of a sample.
+        origin: what is known of that log, of which the data says only a part.
     """
 
     experiment: Experiment
@@ -166,6 +167,7 @@ class Segmenting:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     everyone: AllCustomers | None = None
+    origin: str = ""
     _clusters: FoundSegments | None = None
 
     @classmethod
@@ -210,7 +212,7 @@ class Segmenting:
     def identity(self) -> str:
         """Of the configuration and the segments that these are matched with."""
         text = configuration_fingerprint(self.experiment, self.data) + self.settings.model_dump_json()
-        text += self._in_use[1] if self._in_use else ""
+        text += (self._in_use[1] if self._in_use else "") + self.origin
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property

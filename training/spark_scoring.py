@@ -24,7 +24,7 @@ from features.errors import ConfigError
 from features.journeys import id_texts
 from features.parts import Part, total
 from features.sources import EventSource
-from features.spark import SparkLog, asked_frame, read_log, session
+from features.spark import SUCCESS, WRITING, SparkLog, asked_frame, read_log, session
 from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
 from training.bulk import PARTS, Outcome, put_together, read_asked
 from training.bulk_parts import KINDS, ROW
@@ -96,7 +96,8 @@ def score_on_spark(
 
 def _require_free(target: Path) -> None:
     """A folder of an earlier run is written over, another one is not."""
-    if target.is_dir() and any(target.iterdir()) and not (target / "_SUCCESS").exists():
+    others = [one for one in target.iterdir() if one.name != WRITING] if target.is_dir() else []
+    if others and not (target / SUCCESS).exists():
         raise ConfigError(f"{target} holds other files: name a new folder for the scores.")
 
 

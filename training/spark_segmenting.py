@@ -10,9 +10,11 @@ which segment, on Spark too.
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -32,13 +34,12 @@ from training.experiment import Experiment
 from training.label_parts import LabelPlan, plan_labels, train_rows
 from training.landing import Sample, land_journeys, require_share
 from training.progress import say, stage
-from training.records import TaskData
 from training.segmenting import Segmenting, SegmentResult
 from training.spark_files import received, sent
 
 Rows = Callable[[Part], Snapshots]
 CUSTOMERS_HERE = 200_000  # as many as a sample has where nothing else is asked for
-SAMPLE = "sample"  # its folder, beside the other files of the experiment's runs
+SAMPLE = "sample"  # its folder while it is needed
 
 
 def segment_on_spark(
@@ -77,25 +78,26 @@ def segment_on_spark(
         with stage(progress, "Landing a sample of the customers"):
             land_journeys(experiment, log, home / SAMPLE, sample)
             log.quarantine(home / "quarantine.parquet")
-        there = experiment.model_copy(update={"events": experiment.events.with_path((home / SAMPLE).resolve())})
-        segmenting = Segmenting.of(there, load_log(there.events), home, progress)
-        rows = rows_of(there, segmenting.data, segmenting.rows.at, log)
-        segmenting.everyone = SparkCustomers(log, rows, progress)
+        there = experiment.events.with_path((home / SAMPLE).resolve())
+        segmenting = Segmenting.of(experiment, load_log(there), home, progress)
+        segmenting.origin = json.dumps(asdict(log.facts), sort_keys=True)
+        segmenting.everyone = SparkCustomers(log, rows_of(experiment, segmenting, log), progress)
         segmenting.notes += _notes(log.facts.customers, segmenting.data.journeys.n_customers)
         return segmenting.run()
     finally:
         log.close()
+        shutil.rmtree(home / SAMPLE, ignore_errors=True)
 
 
-def rows_of(experiment: Experiment, data: TaskData, at: int | None, log: SparkLog) -> Rows:
+def rows_of(experiment: Experiment, segmenting: Segmenting, log: SparkLog) -> Rows:
     """What gives the rows of a part that segments are fitted on.
 
     Args:
         experiment: of the segmentation.
-        data: the rows of the sample, of which the borders between train and test are.
-        at: the moment of everyone, µs; None for the task's candidates.
+        segmenting: of the sample, of which the borders between train and test are.
         log: whose parts they are.
     """
+    at, data = segmenting.rows.at, segmenting.data
     if at is not None:
         return partial(everyone_at, at=at)
     here = LocalParts([part_of(data.journeys)])
@@ -147,8 +149,8 @@ def _notes(customers: int, here: int) -> list[str]:
     """What a reader of the page should know."""
     if here == customers:
         return []
-    some = f"a sample, {here:,} of {customers:,}"
-    return [f"Counts of customers, thresholds and quantiles are those of {some}; centres and static lists of everyone."]
+    some = f"a sample, {here:,} of {customers:,} customers"
+    return [f"Counts, thresholds, quantiles and look-alikes are of {some}; centres and static lists are of everyone."]
 
 
 def _sent(log: SparkLog, segments: FoundSegments | RuleSegments) -> str:
