@@ -1,11 +1,12 @@
 """LightGBM's data set from the features that `journeylab features` landed, a row group in memory at a time.
 
     data = lightgbm_data(Path("features"))                       # the training rows, with their weights
-    booster = lightgbm.train({"objective": "binary"}, data, 200)
+    booster = lightgbm.train({"objective": "binary", "force_col_wise": True}, data, 200)
 
 LightGBM keeps a byte a value of what streams through, a quarter of the features themselves. It looks at a sample of the
 rows first, to choose the borders of its bins, then at all of them in order. It holds the sample at eight bytes a value,
-twice for a moment: 200,000 rows, as is usual, would take more than millions of rows in bins do.
+twice for a moment: the usual 200,000 rows would take more than millions of rows in bins do. Training that may choose
+(`force_col_wise` or `force_row_wise` says which way) holds the bins twice and more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from features.errors import DataError
 from features.landed import read_state
 
 ROWS_AT_ONCE = 4096
-SAMPLED_ROWS = 50_000
+SAMPLED_ROWS = 100_000
 
 
 class LandedRows(lgb.Sequence):
@@ -96,7 +97,7 @@ def lightgbm_data(folder: Path, split: str = "train", params: dict[str, Any] | N
     Args:
         folder: what `journeylab features` wrote.
         split: "train" or "test".
-        params: of the data set, such as `{"max_bin": 63}`; `bin_construct_sample_cnt` is 50,000 where it is not given.
+        params: of the data set, such as `{"max_bin": 63}`; `bin_construct_sample_cnt` is 100,000 where it is not given.
 
     Raises:
         DataError: as `LandedRows`.

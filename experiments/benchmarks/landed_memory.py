@@ -5,7 +5,7 @@
 Each log of `--events` is landed (`journeylab features`), then a small GRU is pretrained and fine-tuned for an epoch
 each on the same labelled rows, once from the log in memory and once from the landed journeys; the predictions must be
 equal. For each size of `--boosted`, LightGBM grows 20 trees from the landed features, once from the table in memory and
-once from the row groups as they stream; above 50,000 rows not the same trees, as LightGBM chooses its bins on a sample.
+once from the row groups as they stream; above 100,000 rows not the same trees, as bins are chosen on a sample of rows.
 Each leg is a process of its own. Memory is what the process holds for itself (`RssAnon`: pages of mapped files are not
 in it, the system takes them back when it needs them), the most of looks ten times a second, less what it was before the
 data came. Writes `landed_memory.json`.
@@ -53,7 +53,14 @@ GRU: dict[str, Any] = {
     "sequences": {"max_steps": 64}, "hidden": 16, "objective": "next", "pretraining_epochs": 1, "members": 1,
     "epochs": 1, "head": 8, "batch_size": 1024,
 }  # fmt: skip
-TREES = {"objective": "binary", "verbosity": -1, "seed": 1, "deterministic": True, "num_threads": 2}
+TREES = {
+    "objective": "binary",
+    "verbosity": -1,
+    "seed": 1,
+    "deterministic": True,
+    "force_col_wise": True,
+    "num_threads": 2,
+}
 ROUNDS = 20
 
 
