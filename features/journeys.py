@@ -198,8 +198,9 @@ class Journeys:
 
         def column(file: str, kind: Any) -> Any:
             found = np.lib.format.open_memmap(folder / file, mode="w+", dtype=kind, shape=(int(offsets[-1]),))
-            with (folder / file).open("r+b") as opened:  # a mapped page that finds no room kills the process
-                os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
+            if hasattr(os, "posix_fallocate"):  # a mapped page that finds no room kills the process
+                with (folder / file).open("r+b") as opened:
+                    os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
             return found
 
         folder.mkdir(parents=True, exist_ok=True)
