@@ -5,7 +5,9 @@ Every function takes the Arrow batches of a task and gives Arrow batches, as `ma
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from pathlib import Path
@@ -22,12 +24,13 @@ from features.spark_blocks import abouts, build, each_bad, facts_said, packed_bl
 T = TypeVar("T")
 PAYLOAD = pa.schema([("payload", pa.binary())])
 UNFINISHED = ".writing"
+_modules = 0  # imported when `gc.freeze` was called last
 PART, SET_ASIDE = "part", "_set_aside"  # names of files, before the partition
 
 
 def build_blocks(batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int) -> Iterator[pa.RecordBatch]:
     """Blocks of whole customers, checked and packed, from rows sorted by the customers' hash."""
-    _one_thread()
+    _begin()
     return build(batches, rules, rows_a_block)
 
 
@@ -35,7 +38,7 @@ def partials(
     batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
 ) -> Iterator[pa.RecordBatch]:
     """The merged result of a task, if it has a block."""
-    _one_thread()
+    _begin()
     for result in merged_stream(map(function, read_blocks(batches, names))):
         yield _payload(result)
 
@@ -44,7 +47,7 @@ def said_of(
     batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
 ) -> Iterator[pa.RecordBatch]:
     """What a function says of each part; None is nothing."""
-    _one_thread()
+    _begin()
     for result in map(function, read_blocks(batches, names)):
         if result is not None:
             yield _payload(result)
@@ -52,7 +55,8 @@ def said_of(
 
 def partials_again(batches: Iterable[pa.RecordBatch], function: Callable[[Any], Any]) -> Iterator[pa.RecordBatch]:
     """The merged result of a function of what `said_of` gave, if it gave something."""
-    _one_thread()
+    _begin()
+    _begin()
     for result in merged_stream(function(loads(one.as_py())) for rows in batches for one in rows["payload"]):
         yield _payload(result)
 
@@ -70,7 +74,7 @@ def rows_of(
     names: dict[str, tuple[str, ...]] | None,
 ) -> Iterator[pa.RecordBatch]:
     """What a function makes of each part."""
-    _one_thread()
+    _begin()
     for part in read_blocks(batches, names):
         yield from function(part)
 
@@ -83,7 +87,7 @@ def written(
     folder: str,
 ) -> Iterator[pa.RecordBatch]:
     """A task's file: whole, or not at all; a second attempt makes the same again."""
-    _one_thread()
+    _begin()
     parts = read_blocks(batches, names)
     rows = _file(folder, schema, (batch for part in parts for batch in function(part)))
     yield pa.record_batch([pa.array([rows], pa.int64())], names=["rows"])
@@ -120,7 +124,7 @@ def written_at_once(
     Gives how many rows were written, what the blocks say of themselves, and the result of `beside`, both merged;
     nothing where there is no block.
     """
-    _one_thread()
+    _begin()
     said: list[tuple[Any, ...]] = []
     bad: list[pa.Table] = []
 
@@ -147,7 +151,8 @@ def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatc
     lists = [f"{name}.list.element" for name in lists if pa.types.is_dictionary(schema.field(name).type.value_type)]
     rows = 0
     known = [field.name for field in schema if field.type != pa.float32()]  # who looks for a feature's range?
-    with pq.ParquetWriter(path, schema, use_dictionary=text + lists, write_statistics=known) as writer:
+    how: dict[str, Any] = {"use_dictionary": text + lists, "write_statistics": known, "write_batch_size": 1 << 16}
+    with pq.ParquetWriter(path, schema, **how) as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
@@ -185,8 +190,17 @@ def loads(data: bytes) -> Any:
     return CPickleSerializer().loads(data)  # type: ignore[no-untyped-call]
 
 
-def _one_thread() -> None:
-    """A cluster runs a task a core."""
+def _begin() -> None:
+    """Of a task, in a Python process that has others before and after it.
+
+    A cluster runs a task a core: one thread. After each task PySpark looks through all objects for cycles that nothing
+    needs any more, and with pandas, pyarrow and numba imported that takes .14 s: what the process has just imported
+    will never be one.
+    """
+    global _modules
+    if len(sys.modules) > _modules:
+        gc.freeze()
+        _modules = len(sys.modules)
     os.environ["OMP_NUM_THREADS"] = "1"
     numba.config.NUMBA_NUM_THREADS = 1  # type: ignore[attr-defined]
     pa.set_cpu_count(1)

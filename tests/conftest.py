@@ -285,7 +285,8 @@ def spark() -> Any:
     from features.errors import ConfigError
     from features.spark_session import session
 
-    settings = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"}
+    java = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # short work: compiled once
+    settings = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"} | java
     try:
         found = session("local[2]", settings)
     except ConfigError as error:

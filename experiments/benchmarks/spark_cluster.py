@@ -61,6 +61,7 @@ MOMENT = "2024-05-20"
 DAY_US = 86_400_000_000
 GIVE_UP_S = 120.0
 MOST_DIFFERENCE = 1e-6
+JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # for processes of a minute, on few cores
 
 
 def main() -> None:
@@ -133,6 +134,7 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     settings = {"spark.executor.memory": "700m", "spark.executor.cores": "1", "spark.task.maxFailures": "8"}
+    settings |= {f"spark.{one}.extraJavaOptions": JAVA for one in ("driver", "executor")}
     experiment, plan = load_experiment(folder / "experiment.toml"), plan_of(folder / "experiment.toml")
     how: dict[str, Any] = {"master": master, "settings": settings, "partitions": partitions}
     land(experiment, out / "features", **(how | {"engine": "spark"} if master else {}))
@@ -229,6 +231,7 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
     url = f"spark://127.0.0.1:{port}"
     environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(home), "SPARK_DAEMON_MEMORY": "256m"}
     environment |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_DIRS": str(folder / "local")}
+    environment |= {"SPARK_DAEMON_JAVA_OPTS": JAVA}
     spark_class = str(home / "bin" / "spark-class")
     place = ["--host", "127.0.0.1", "--webui-port", "0"]
     commands = [[spark_class, "org.apache.spark.deploy.master.Master", "--port", str(port), *place]]
