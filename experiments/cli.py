@@ -231,7 +231,12 @@ def reproduce(
 def score(
     model: Annotated[str, typer.Argument(help="An MLflow model URI, e.g. models:/demo_churn@champion, or a folder.")],
     events: Annotated[Path, typer.Option(help="Events, raw as the model was trained on, or canonical.")],
-    out: Annotated[Path, typer.Option(help="Where to write: .csv, .parquet, or a folder for a part a partition.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Where to write: .csv, .parquet, a folder for a part a partition; on Spark also a URI or table:NAME."
+        ),
+    ],
     snapshots: Annotated[
         Path | None, typer.Option(help="Rows of customer_id, cutoff; by default everyone, just after the last event.")
     ] = None,
@@ -254,23 +259,29 @@ def score(
     `journeylab score models:/demo_churn@champion --events events/ --out scores/ --partitions 64`,
     `journeylab score models:/demo_churn@champion --events events/ --out scores/ --engine spark --master local[2]`
     """
+    from features.spark_places import destination
     from training.bulk import WORKERS
     from training.scoring import score_file
 
     outcome = score_file(
-        model, events, snapshots, out, as_of=as_of, partitions=partitions, workers=workers or WORKERS,
+        model, events, snapshots, destination(out), as_of=as_of, partitions=partitions, workers=workers or WORKERS,
         spark=_spark(engine, master, conf), progress=console,
     )  # fmt: skip
     without = outcome.without_answer
     note = f"{outcome.rows:,} rows" + (f", {without:,} without an answer: see their reason" if without else "")
-    result = {"out": str(out), "rows": outcome.rows, "without_answer": without, "partitions": outcome.partitions}
+    result = {
+        "out": str(outcome.out),
+        "rows": outcome.rows,
+        "without_answer": without,
+        "partitions": outcome.partitions,
+    }
     _finish(as_json, note, result, "out")
 
 
 @app.command()
 def features(
     experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
-    out: Annotated[Path, typer.Option(help="The folder for Parquet files.")],
+    out: Annotated[str, typer.Option(help="The folder for Parquet files; on Spark also a URI or table:NAME.")],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),
@@ -292,17 +303,18 @@ def features(
     Examples: `journeylab features experiments/demo.toml --out runs/demo/features`,
     `journeylab features experiments/demo.toml --out features/ --engine spark --master local[2] --sample 0.1`
     """
+    from features.spark_places import destination
     from training.experiment import load_experiment
     from training.landing import Sample, land
 
     spark = _spark(engine, master, conf)
     landed = land(
-        load_experiment(experiment, settings or []), out, engine="local" if spark is None else "spark",
+        load_experiment(experiment, settings or []), destination(out), engine="local" if spark is None else "spark",
         master=spark.master if spark else None, settings=spark.settings if spark else None, partitions=partitions,
         sample=Sample(sample, keep_positives), progress=console,
     )  # fmt: skip
     note = f"{landed.rows:,} rows of {landed.features} features"
-    _finish(as_json, note, {"out": str(out), "rows": landed.rows, "features": landed.features}, "out")
+    _finish(as_json, note, {"out": str(landed.out), "rows": landed.rows, "features": landed.features}, "out")
 
 
 @app.command()

@@ -58,6 +58,7 @@ from features.spark_tasks import (
     merged_partials,
     partials,
     partials_again,
+    plain,
     rows_of,
     said_of,
     written,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 EVENTS_A_PARTITION = 1_000_000
 SUCCESS, WRITING = "_SUCCESS", "_writing"
+WRITTEN = "written by journeylab\n"  # what the mark says; Spark's own is empty
 PARTIALS_AT_ONCE = 256  # more than these are merged on the cluster before the driver merges them
 
 
@@ -234,11 +236,12 @@ class SparkLog:
 
         Args:
             function: of a module, or a partial of one.
-            schema: of what it makes.
+            schema: of what it makes; dictionaries become their values.
             columns: the categories and numbers that it looks at; all by default.
         """
+        schema = plain(schema)
         with quiet():
-            work = partial(rows_of, function=function, names=self.names)
+            work = partial(rows_of, function=function, names=self.names, schema=schema)
             return self._some(columns).mapInArrow(work, spark_schema(schema))
 
     def write(
@@ -338,12 +341,20 @@ class SparkLog:
         return reduce(merged, found) if found else ({}, {}, None)
 
     def quarantine(self, path: Path) -> Path | None:
-        """Write the rows set aside as Parquet, row and reason before the values; None where there are none."""
+        """Write `set_aside` as Parquet; None where there are none."""
+        rows = self.set_aside()
+        if rows is None:
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path)
+        return path
+
+    def set_aside(self) -> pa.Table | None:
+        """The rows set aside, row and reason before the values; None where there are none."""
         from pyspark.sql import functions as F
 
         if not self.told[0]:
             return None
-        path.parent.mkdir(parents=True, exist_ok=True)
         if self._bad is not None:
             tables = [pq.read_table(file) for file in sorted(self._bad.glob(f"{SET_ASIDE}-*"))]
         else:
@@ -355,8 +366,7 @@ class SparkLog:
             place = np.asarray(whole["row"])
             whole = whole.set_column(0, "row", pa.array(place & ((1 << FILE_BITS) - 1)))
             whole = whole.add_column(0, FILE, pa.array([self.files[one] for one in place >> FILE_BITS]))
-        pq.write_table(whole, path)
-        return path
+        return whole
 
     def close(self) -> None:
         """Let go of the blocks and of what else is kept."""
@@ -424,7 +434,7 @@ def _writing(folder: Path) -> Iterator[str]:
         for kind in (PART, SET_ASIDE):
             for file in place.glob(f"{kind}-*.parquet"):
                 file.replace(folder / file.name)
-        (folder / SUCCESS).touch()
+        (folder / SUCCESS).write_text(WRITTEN)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -19,11 +19,13 @@ from features.landed import is_landed
 from features.loading import FILE_BITS
 from features.reading import CSV, PARQUET, delimiter_of, event_files
 from features.sources import EventSource
+from features.spark_places import reached
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 FILE_SYSTEM = re.compile(r"^([a-z][a-z0-9+.-]+):/+(.*)$", re.IGNORECASE)
+NO_HOST = ("file", "dbfs")  # after the slashes the path begins
 TIES_BY_VALUE = (
     "the table says no order of its rows: events of a customer at the same moment are put in the order of a hash of "
     "their values; name a column that says their order to keep it"
@@ -43,7 +45,9 @@ def opened(
     local = (base or Path()) / source.path.expanduser()
     if not local.exists():
         if found := FILE_SYSTEM.match(text):
-            return _remote(spark, f"{found[1]}://{found[2]}", source, order_by, notes, files)
+            slashes = "///" if found[1].lower() in NO_HOST else "//"  # a Path keeps one of them
+            with reached(text):
+                return _remote(spark, f"{found[1]}:{slashes}{found[2]}", source, order_by, notes, files)
         if re.fullmatch(r"[\w`-]+(\.[\w`-]+){0,2}", text) and spark.catalog.tableExists(text):
             return of_frame(spark.table(text), order_by, notes)
     return _local(spark, local, source, order_by, notes, files)

@@ -72,11 +72,28 @@ def rows_of(
     batches: Iterable[pa.RecordBatch],
     function: Callable[[Part], Iterable[pa.RecordBatch]],
     names: dict[str, tuple[str, ...]] | None,
+    schema: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
-    """What a function makes of each part."""
+    """What a function makes of each part, as `plain` has it."""
     _begin()
     for part in read_blocks(batches, names):
-        yield from function(part)
+        for batch in function(part):
+            yield batch.cast(schema)
+
+
+def plain(schema: pa.Schema) -> pa.Schema:
+    """A schema without dictionaries, which Spark does not know.
+
+    >>> plain(pa.schema([("channels", pa.list_(pa.dictionary(pa.int32(), pa.string())))])).field(0).type
+    ListType(list<item: string>)
+    """
+
+    def of(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_list(kind):
+            return pa.list_(of(kind.value_type))
+        return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+    return pa.schema([(field.name, of(field.type)) for field in schema])
 
 
 def written(

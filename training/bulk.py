@@ -30,6 +30,7 @@ from features.loading import Stream
 from features.partitions import MOST_PARTITIONS
 from features.reading import read_table, size_of
 from features.sources import EventSource, stream_log
+from features.spark_places import Away
 from models.packaged import Scorer, as_of_moment, require_asked
 from training.bulk_parts import ROW, Work, abouts_of, ask, score_parts
 from training.bulk_plan import Desk, Plan, at_desk, model_digest, stamp, stamps, write_whole
@@ -58,14 +59,14 @@ class Outcome:
         notes: what was assumed about the log.
     """
 
-    out: Path
+    out: Path | Away
     rows: int
     without_answer: int
     events: int
     quarantined: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
     partitions: int = 1
-    quarantine: Path | None = None
+    quarantine: Path | Away | None = None
     notes: tuple[str, ...] = ()
 
 

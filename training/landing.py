@@ -37,6 +37,16 @@ from features.parts import LocalParts, LogFacts, Part, facts_of, part_of
 from features.snapshots import Snapshots
 from features.sources import load_log
 from features.spark import SparkLog, our_errors, read_log, session
+from features.spark_places import (
+    QUARANTINE,
+    Away,
+    begin,
+    require_here,
+    require_ours,
+    write,
+    write_table,
+    write_text,
+)
 from features.spark_session import quiet
 from features.spark_tasks import write_parquet
 from features.tabular import TabularFeatures, TabularSettings
@@ -76,13 +86,13 @@ class Landed:
     """What came of it.
 
     Attributes:
-        out: the folder.
+        out: the folder, or what stands for it.
         rows: how many.
         features: how many.
         notes: what there is to say.
     """
 
-    out: Path
+    out: Path | Away
     rows: int
     features: int
     notes: tuple[str, ...]
@@ -90,7 +100,7 @@ class Landed:
 
 def land(
     experiment: Experiment,
-    out: Path,
+    out: Path | Away,
     *,
     engine: str = "local",
     master: str | None = None,
@@ -103,7 +113,7 @@ def land(
 
     Args:
         experiment: events, task and settings of the features.
-        out: a folder, new or of an earlier run.
+        out: a folder, new or of an earlier run; on Spark also a place that only Spark reaches.
         engine: "local" or "spark".
         master: of Spark.
         settings: of Spark.
@@ -116,19 +126,27 @@ def land(
         DataError: events or labels that cannot be used.
     """
     require_share(sample.share)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / STATE).exists())):
-        raise ConfigError(f"{out} holds other files: name a new folder for the features.")
+    if isinstance(out, Path):
+        _require_free(out)
     if is_landed(experiment.events.path):
         raise ConfigError(f"{experiment.events.path} was landed already: give the log itself.")
     if engine == "local":
-        return _here(experiment, out, sample, progress)
-    log = read_log(session(master, settings), experiment.events, partitions=partitions)
+        return _here(experiment, require_here(out), sample, progress)
+    spark = session(master, settings)
+    if isinstance(out, Away):
+        require_ours(spark, out)
+    log = read_log(spark, experiment.events, partitions=partitions)
     try:
         with stage(progress, f"Packing {experiment.events.path} on Spark"):
             log.named()
         return _there(experiment, log, out, sample, progress)
     finally:
         log.close()
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / STATE).exists())):
+        raise ConfigError(f"{out} holds other files: name a new folder for the features.")
 
 
 def require_share(share: float) -> None:
@@ -174,15 +192,28 @@ def _here(experiment: Experiment, out: Path, sample: Sample, progress: Console |
     return _told(out, state, _about(experiment, facts, sample), (*read.notes, *notes), progress)
 
 
-def _there(experiment: Experiment, log: SparkLog, out: Path, sample: Sample, progress: Console | None) -> Landed:
+def _there(experiment: Experiment, log: SparkLog, out: Path | Away, sample: Sample, progress: Console | None) -> Landed:
     plan, state, notes = _fitted(experiment, log, log.facts, log, progress)
-    _begin(out)
     schema = _schema(state, plan)
-    with stage(progress, "Writing features and journeys"):
-        log.write(partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema), schema, out)
-        _write_journeys(log, out, sample)
-    log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
-    return _told(out, state, _about(experiment, log.facts, sample), (*log.told[1], *notes), progress)
+    make = partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema)
+    about, notes = _about(experiment, log.facts, sample), (*log.told[1], *notes)
+    if isinstance(out, Path):
+        _begin(out)
+        with stage(progress, "Writing features and journeys"):
+            log.write(make, schema, out)
+            _write_journeys(log, out, sample)
+        log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
+        return _told(out, state, about, notes, progress)
+    begin(log.spark, out)
+    with stage(progress, f"Writing features and journeys into {out}"), our_errors():
+        rows = write(log.rows(make, schema), out)
+        journeys = journey_schema(log.facts)
+        write(log.rows(partial(journey_batches, share=sample.share, schema=journeys), journeys), out.within(JOURNEYS))
+    if (bad := log.set_aside()) is not None:
+        write_table(log.spark, bad, out.within(QUARANTINE))
+    text, landed = _saying(out, rows, state, about, notes, progress)
+    write_text(log.spark, text, out.within(STATE))
+    return landed
 
 
 def _begin(out: Path) -> None:
@@ -216,13 +247,21 @@ def _fitted(
 def _told(out: Path, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None) -> Landed:
     files = sorted(out.glob("part-*.parquet"))
     rows = sum(pq.read_metadata(file).num_rows for file in files)
+    text, landed = _saying(out, rows, state, journeys, notes, progress)
+    write_whole(out / STATE, text)
+    (out / (STATE + BEING_WRITTEN)).unlink(missing_ok=True)
+    return landed
+
+
+def _saying(
+    out: Path | Away, rows: int, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None
+) -> tuple[str, Landed]:
+    """What `STATE` says, and what came of it all."""
     data = json.loads(state)
     whole = {"features": data, "journeys": journeys, "notes": notes, "rows": rows}
-    write_whole(out / STATE, json.dumps(whole, indent=1, ensure_ascii=False))
-    (out / (STATE + BEING_WRITTEN)).unlink(missing_ok=True)
     for note in notes:
         say(progress, f"  {note}")
-    return Landed(out, rows, len(data["names"]), tuple(notes))
+    return json.dumps(whole, indent=1, ensure_ascii=False), Landed(out, rows, len(data["names"]), tuple(notes))
 
 
 def _schema(state: str, plan: LabelPlan) -> pa.Schema:

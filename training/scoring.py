@@ -16,6 +16,7 @@ from rich.console import Console
 from features.errors import ConfigError
 from features.reading import size_of
 from features.sources import EventSource, load_log, stream_log
+from features.spark_places import Away, require_here
 from models.packaged import Scorer
 from training.bulk import WORKERS, Outcome, read_asked, score_in_partitions
 from training.engines import SparkAsked
@@ -30,7 +31,7 @@ def score_file(
     model: str,
     events: Path,
     snapshots: Path | None,
-    out: Path,
+    out: Path | Away,
     *,
     as_of: Any = None,
     partitions: int | None = None,
@@ -45,7 +46,7 @@ def score_file(
         events: a file or folder, raw as the model was trained on or canonical; read through the model's own adapter.
         snapshots: a table of `customer_id, cutoff`; by default every customer, just after the last event.
         out: where to write `customer_id, cutoff`, the answers, `reason`; `.csv` or `.parquet`, or a folder, which
-            gets a part a partition.
+            gets a part a partition; on Spark also a place that only Spark reaches.
         as_of: the cutoff of every customer, where there are no `snapshots`.
         partitions: how many partitions of customers; by default as many as the size asks for.
         workers: threads that score partitions.
@@ -56,7 +57,7 @@ def score_file(
         ConfigError: no such model; an ending of `out` that is neither; `as_of` beside `snapshots`.
         DataError: events or snapshots that cannot be used.
     """
-    if out.suffix and out.suffix not in SINGLE and not out.is_dir():
+    if isinstance(out, Path) and out.suffix and out.suffix not in SINGLE and not out.is_dir():
         raise ConfigError(f"Cannot write {out}: name a file that ends in .csv or .parquet, or a folder.")
     if as_of is not None and snapshots is not None:
         raise ConfigError("The snapshots say their own cutoffs: leave --as-of out, or the snapshots.")
@@ -70,6 +71,7 @@ def score_file(
         )  # fmt: skip
         _report(outcome, progress)
         return outcome
+    out = require_here(out)
     if partitions is not None or out.suffix not in SINGLE or _is_large(folder, events):
         outcome = score_in_partitions(
             folder, events, out, partitions=partitions, snapshots=snapshots, as_of=as_of, workers=workers,

@@ -24,7 +24,8 @@ from features.errors import ConfigError
 from features.journeys import id_texts
 from features.parts import Part, total
 from features.sources import EventSource
-from features.spark import SUCCESS, WRITING, SparkLog, asked_frame, read_log, session
+from features.spark import SUCCESS, WRITING, WRITTEN, SparkLog, asked_frame, our_errors, read_log, session
+from features.spark_places import QUARANTINE, Away, begin, read, require_ours, write, write_table
 from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
 from training.bulk import PARTS, Outcome, put_together, read_asked
 from training.bulk_parts import KINDS, ROW
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 def score_on_spark(
     folder: Path,
     events: str,
-    out: Path,
+    out: Path | Away,
     *,
     master: str | None = None,
     settings: dict[str, str] | None = None,
@@ -52,7 +53,8 @@ def score_on_spark(
     Args:
         folder: the scoring folder.
         events: a path, a URI or the name of a table, raw as the model was trained on or canonical.
-        out: a folder for Parquet files, or a `.csv` or `.parquet` file put together at the end.
+        out: a folder for Parquet files, or a `.csv` or `.parquet` file put together at the end; or a place that only
+            Spark reaches.
         master: of Spark.
         settings: of Spark.
         snapshots: a table of `customer_id, cutoff`; by default every customer.
@@ -64,16 +66,21 @@ def score_on_spark(
         ConfigError: Spark or Java is missing; a folder that holds other files.
         DataError: events or snapshots that cannot be used.
     """
-    single = out.suffix in (".csv", ".parquet")
-    target = out.with_name(out.name + PARTS) if single else out
-    _require_free(target)
+    single = isinstance(out, Path) and out.suffix in (".csv", ".parquet")
+    target = out.with_name(out.name + PARTS) if isinstance(out, Path) and single else out
+    if isinstance(target, Path):
+        _require_free(target)
     scorer = Scorer.load(folder)
     asked = None if snapshots is None else asked_rows(read_asked(snapshots))
     spark = session(master, settings)
+    if isinstance(target, Away):
+        require_ours(spark, target)
     source = EventSource.model_validate({**scorer.source, "path": events})
     wanted = None if asked is None else asked_frame(spark, asked)
     log = read_log(spark, source, asked=wanted, partitions=partitions)
     try:
+        if isinstance(target, Away):
+            return _score_away(log, folder, scorer, target, asked is not None, as_of, progress)
         if asked is None and as_of is None:
             with stage(progress, f"Packing {events} on Spark"):
                 cutoff = log.facts.end_us + 1
@@ -85,6 +92,7 @@ def score_on_spark(
                 work, schema = scoring_work(log, folder, None if asked is not None else as_of_moment(as_of))
                 rows, counted = log.write_once(work, schema, target, partial(unknown_of, known=scorer.touchpoints))
                 unknown = counted or {}
+        assert isinstance(out, Path)
         outcome = _outcome(log, unknown, target, out, rows)
     finally:
         log.close()
@@ -94,10 +102,28 @@ def score_on_spark(
     return outcome
 
 
+def _score_away(
+    log: SparkLog, folder: Path, scorer: Scorer, out: Away, asked: bool, as_of: Any, progress: Console | None
+) -> Outcome:
+    """Rows that Spark writes itself."""
+    with stage(progress, "Packing on Spark"):
+        cutoff = None if asked else log.facts.end_us + 1 if as_of is None else as_of_moment(as_of)
+        unknown = total(log, partial(unknown_of, known=scorer.touchpoints), ("touchpoint",))
+        counts, notes, events = log.told
+    begin(log.spark, out)
+    with stage(progress, f"Scoring into {out}"), our_errors():
+        rows = write(scores(log, folder, cutoff), out)
+        without = read(log.spark, out).filter("reason IS NOT NULL").count()
+    bad = log.set_aside()
+    aside = None if bad is None else write_table(log.spark, bad, out.within(QUARANTINE))
+    return Outcome(out, rows, without, events, counts, unknown, log.partitions, aside, notes)
+
+
 def _require_free(target: Path) -> None:
     """A folder of an earlier run is written over, another one is not."""
     others = [one for one in target.iterdir() if one.name != WRITING] if target.is_dir() else []
-    if others and not (target / SUCCESS).exists():
+    mark = target / SUCCESS
+    if others and not (mark.is_file() and mark.read_text() == WRITTEN):
         raise ConfigError(f"{target} holds other files: name a new folder for the scores.")
 
 
