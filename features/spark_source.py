@@ -46,8 +46,7 @@ def opened(
     if not local.exists():
         if found := FILE_SYSTEM.match(text):
             slashes = "///" if found[1].lower() in NO_HOST else "//"  # a Path keeps one of them
-            with reached(text):
-                return _remote(spark, f"{found[1]}:{slashes}{found[2]}", source, order_by, notes, files)
+            return _remote(spark, f"{found[1]}:{slashes}{found[2]}", source, order_by, notes, files)
         if re.fullmatch(r"[\w`-]+(\.[\w`-]+){0,2}", text) and spark.catalog.tableExists(text):
             return of_frame(spark.table(text), order_by, notes)
     return _local(spark, local, source, order_by, notes, files)
@@ -74,7 +73,8 @@ def _remote(
 ) -> tuple[DataFrame, Column | None]:
     """A path that only Spark can look into."""
     kind = "csv" if path.lower().rstrip("/").endswith(CSV) else "parquet"
-    frame = _reader(spark, source, kind).load(path)
+    with reached(path):
+        frame = _reader(spark, source, kind).load(path)
     return _in_order(frame, kind, order_by, notes, files)
 
 

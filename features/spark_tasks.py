@@ -56,7 +56,6 @@ def said_of(
 def partials_again(batches: Iterable[pa.RecordBatch], function: Callable[[Any], Any]) -> Iterator[pa.RecordBatch]:
     """The merged result of a function of what `said_of` gave, if it gave something."""
     _begin()
-    _begin()
     for result in merged_stream(function(loads(one.as_py())) for rows in batches for one in rows["payload"]):
         yield _payload(result)
 

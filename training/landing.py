@@ -38,13 +38,11 @@ from features.snapshots import Snapshots
 from features.sources import load_log
 from features.spark import SparkLog, our_errors, read_log, session
 from features.spark_places import (
-    QUARANTINE,
     Away,
     begin,
     require_here,
-    require_ours,
     write,
-    write_table,
+    write_aside,
     write_text,
 )
 from features.spark_session import quiet
@@ -134,7 +132,7 @@ def land(
         return _here(experiment, require_here(out), sample, progress)
     spark = session(master, settings)
     if isinstance(out, Away):
-        require_ours(spark, out)
+        begin(spark, out)
     log = read_log(spark, experiment.events, partitions=partitions)
     try:
         with stage(progress, f"Packing {experiment.events.path} on Spark"):
@@ -204,13 +202,12 @@ def _there(experiment: Experiment, log: SparkLog, out: Path | Away, sample: Samp
             _write_journeys(log, out, sample)
         log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
         return _told(out, state, about, notes, progress)
-    begin(log.spark, out)
+    write_text(log.spark, "{}", out.within(STATE))  # not whole
     with stage(progress, f"Writing features and journeys into {out}"), our_errors():
         rows = write(log.rows(make, schema), out)
         journeys = journey_schema(log.facts)
         write(log.rows(partial(journey_batches, share=sample.share, schema=journeys), journeys), out.within(JOURNEYS))
-    if (bad := log.set_aside()) is not None:
-        write_table(log.spark, bad, out.within(QUARANTINE))
+    write_aside(log.spark, log.set_aside(), out)
     text, landed = _saying(out, rows, state, about, notes, progress)
     write_text(log.spark, text, out.within(STATE))
     return landed

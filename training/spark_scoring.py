@@ -8,6 +8,7 @@ The scoring folder travels to the executors; each of them scores its customers w
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from functools import cache, partial
@@ -25,7 +26,7 @@ from features.journeys import id_texts
 from features.parts import Part, total
 from features.sources import EventSource
 from features.spark import SUCCESS, WRITING, WRITTEN, SparkLog, asked_frame, our_errors, read_log, session
-from features.spark_places import QUARANTINE, Away, begin, read, require_ours, write, write_table
+from features.spark_places import Away, begin, read, write, write_aside
 from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
 from training.bulk import PARTS, Outcome, put_together, read_asked
 from training.bulk_parts import KINDS, ROW
@@ -74,7 +75,7 @@ def score_on_spark(
     asked = None if snapshots is None else asked_rows(read_asked(snapshots))
     spark = session(master, settings)
     if isinstance(target, Away):
-        require_ours(spark, target)
+        begin(spark, target)
     source = EventSource.model_validate({**scorer.source, "path": events})
     wanted = None if asked is None else asked_frame(spark, asked)
     log = read_log(spark, source, asked=wanted, partitions=partitions)
@@ -102,28 +103,34 @@ def score_on_spark(
     return outcome
 
 
+def _ours(mark: Path, names: list[str]) -> bool:
+    """Whether a mark of success is this package's: says so, or is that of one machine; an empty one may be Spark's."""
+    said = mark.read_bytes() if mark.is_file() else b"?"
+    if not said:  # of an earlier version, whose files have no random number in their names as Spark's have
+        return all(re.fullmatch(r"part-\d{5}\.parquet", name) for name in names if name != SUCCESS)
+    return said == WRITTEN.encode() or (said.startswith(b"{") and b'"key"' in said)
+
+
 def _score_away(
     log: SparkLog, folder: Path, scorer: Scorer, out: Away, asked: bool, as_of: Any, progress: Console | None
 ) -> Outcome:
     """Rows that Spark writes itself."""
     with stage(progress, "Packing on Spark"):
-        cutoff = None if asked else log.facts.end_us + 1 if as_of is None else as_of_moment(as_of)
+        end_us = log.facts.end_us
+        cutoff = None if asked else end_us + 1 if as_of is None else as_of_moment(as_of)
         unknown = total(log, partial(unknown_of, known=scorer.touchpoints), ("touchpoint",))
         counts, notes, events = log.told
-    begin(log.spark, out)
     with stage(progress, f"Scoring into {out}"), our_errors():
         rows = write(scores(log, folder, cutoff), out)
         without = read(log.spark, out).filter("reason IS NOT NULL").count()
-    bad = log.set_aside()
-    aside = None if bad is None else write_table(log.spark, bad, out.within(QUARANTINE))
+    aside = write_aside(log.spark, log.set_aside(), out)
     return Outcome(out, rows, without, events, counts, unknown, log.partitions, aside, notes)
 
 
 def _require_free(target: Path) -> None:
     """A folder of an earlier run is written over, another one is not."""
-    others = [one for one in target.iterdir() if one.name != WRITING] if target.is_dir() else []
-    mark = target / SUCCESS
-    if others and not (mark.is_file() and mark.read_text() == WRITTEN):
+    others = [one.name for one in target.iterdir() if one.name != WRITING] if target.is_dir() else []
+    if others and not _ours(target / SUCCESS, others):
         raise ConfigError(f"{target} holds other files: name a new folder for the scores.")
 
 
