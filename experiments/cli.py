@@ -269,12 +269,8 @@ def score(
     )  # fmt: skip
     without = outcome.without_answer
     note = f"{outcome.rows:,} rows" + (f", {without:,} without an answer: see their reason" if without else "")
-    result = {
-        "out": str(outcome.out),
-        "rows": outcome.rows,
-        "without_answer": without,
-        "partitions": outcome.partitions,
-    }
+    result = {"out": str(outcome.out), "rows": outcome.rows, "without_answer": without}
+    result |= {"partitions": outcome.partitions}
     _finish(as_json, note, result, "out")
 
 

@@ -12,7 +12,7 @@ whose name begins with that of the result.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 TABLE = "table:"
 PART_OF_A_NAME = re.compile(r"`([^`]+)`|(\w+)")
-URI = re.compile(r"([a-z][a-z0-9+.-]+://+|(file|dbfs):/+)[^/]", re.IGNORECASE)
+NO_HOST = ("file", "dbfs")  # after the slashes the path begins
+URI = re.compile(rf"([a-z][a-z0-9+.-]+://+|({'|'.join(NO_HOST)}):/+)[^/]", re.IGNORECASE)
 MARK = "_journeylab"  # in a folder; as a property of a table it says to which result the table belongs
 QUARANTINE = "_quarantine"
 WRITING = "_writing"
@@ -57,7 +58,7 @@ class Away:
         """
         if not self.name.startswith(TABLE):
             return None
-        return ".".join(f"`{part}`" for part in table_parts(self.name))
+        return quoted(table_parts(self.name))
 
     @property
     def owner(self) -> str:
@@ -97,6 +98,11 @@ def table_parts(text: str) -> list[str]:
             return []
         rest = rest[1:]
     return []
+
+
+def quoted(parts: Sequence[str]) -> str:
+    """A name as SQL has it."""
+    return ".".join(f"`{part}`" for part in parts)
 
 
 def destination(text: str) -> Path | Away:
@@ -216,7 +222,7 @@ def read(spark: SparkSession, out: Away) -> DataFrame:
 
 def _require_our_tables(spark: SparkSession, out: Away) -> None:
     parts = table_parts(out.name)
-    if len(parts) > 1 and not spark.catalog.databaseExists(".".join(f"`{part}`" for part in parts[:-1])):
+    if len(parts) > 1 and not spark.catalog.databaseExists(quoted(parts[:-1])):
         raise ConfigError(f"There is no schema {'.'.join(parts[:-1])}: create it first.")
     for place in (out, *(out.within(name) for name in (QUARANTINE, JOURNEYS, STATE, WRITING))):
         name = str(place.table)

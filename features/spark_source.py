@@ -19,13 +19,12 @@ from features.landed import is_landed
 from features.loading import FILE_BITS
 from features.reading import CSV, PARQUET, delimiter_of, event_files
 from features.sources import EventSource
-from features.spark_places import reached
+from features.spark_places import NO_HOST, reached
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 FILE_SYSTEM = re.compile(r"^([a-z][a-z0-9+.-]+):/+(.*)$", re.IGNORECASE)
-NO_HOST = ("file", "dbfs")  # after the slashes the path begins
 TIES_BY_VALUE = (
     "the table says no order of its rows: events of a customer at the same moment are put in the order of a hash of "
     "their values; name a column that says their order to keep it"

@@ -24,8 +24,8 @@ from features.spark_blocks import abouts, build, each_bad, facts_said, packed_bl
 T = TypeVar("T")
 PAYLOAD = pa.schema([("payload", pa.binary())])
 UNFINISHED = ".writing"
-_modules = 0  # imported when `gc.freeze` was called last
 PART, SET_ASIDE = "part", "_set_aside"  # names of files, before the partition
+_modules = 0  # imported when `gc.freeze` was called last
 
 
 def build_blocks(batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int) -> Iterator[pa.RecordBatch]:

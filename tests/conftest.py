@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +106,14 @@ def scoring_folder(simulated_events: pd.DataFrame, tmp_path_factory: pytest.Temp
     folder = scorer.save(tmp_path_factory.mktemp("scoring") / "demo_churn")
     record_sample(scorer, snapshots, folder, n=20)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That folder with a source that names a path, as a training run saves it."""
+    scorer = Scorer.load(scoring_folder)
+    source = scorer.source | {"path": "events.parquet", "profile": list(scorer.schema.profile)}
+    return replace(scorer, source=source).save(tmp_path_factory.mktemp("model") / "model")
 
 
 @pytest.fixture(scope="module")

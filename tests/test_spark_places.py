@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from features.errors import ConfigError, DataError
 from features.landed import open_landed
 from features.simulate import simulate
 from features.spark_places import Away, begin, destination, read, write_aside, write_table, write_text
-from models.packaged import Scorer
 from training.experiment import load_experiment
 from training.landing import Sample, land
 from training.scoring import score_file
@@ -49,14 +47,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events.to_parquet(folder / "events.parquet", index=False)
     (folder / "churn.toml").write_text(CHURN)
     return folder
-
-
-@pytest.fixture(scope="module")
-def model(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose source names a path."""
-    scorer = Scorer.load(scoring_folder)
-    source = {**scorer.source, "path": "events.parquet"}
-    return replace(scorer, source=source).save(tmp_path_factory.mktemp("model") / "model")
 
 
 @pytest.fixture
@@ -168,9 +158,13 @@ def test_nothing_of_others_is_written_over(spark: Any, project: Path, model: Pat
     with pytest.raises(ConfigError, match="holds other files"):  # Spark's mark of success is not ours
         score_on_spark(model, str(project / "events.parquet"), tmp_path / "theirs")
     marks = [(b"", "part-00000.parquet", True), (b'{"key": "f00d"}', "part-0.parquet", True)]
-    for said, name, ours in [*marks, (b"", "part-00000-1f.snappy.parquet", False), (b"\xff", "part-0.parquet", False)]:
-        (tmp_path / "mark").write_bytes(said)
-        assert _ours(tmp_path / "mark", [name, "_SUCCESS"]) == ours
+    marks += [(b"", "part-00000-1f.snappy.parquet", False), (b"\xff", "part-0.parquet", False)]
+    for number, (said, name, ours) in enumerate(marks):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / name).touch()
+        (folder / "_SUCCESS").write_bytes(said)
+        assert _ours(folder) == ours
     for name, other in (("theirs", "theirs"), ("mine", "mine_quarantine")):
         with pytest.raises(ConfigError, match=f"The table `{schema}`.`{other}` was not written by journeylab"):
             begin(spark, Away(f"table:{schema}.{name}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from features.simulate import simulate
 from features.sources import EventSource, load_journeys
 from features.spark import read_log
 from features.tabular import TabularFeatures, TabularSettings
-from models.packaged import Scorer
 from training.experiment import load_experiment
 from training.landing import Sample, land
 from training.scoring import score_file
@@ -33,14 +31,6 @@ def events(simulated_events: pd.DataFrame, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("scores") / "events.parquet"
     simulated_events.to_parquet(path, index=False)
     return path
-
-
-@pytest.fixture(scope="module")
-def model(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model with a source that names a path."""
-    scorer = Scorer.load(scoring_folder)
-    source = {**scorer.source, "path": "events.parquet", "profile": ["country", "plan"]}
-    return replace(scorer, source=source).save(tmp_path_factory.mktemp("model") / "model")
 
 
 def test_scores_of_everyone(spark: Any, model: Path, events: Path, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from training.progress import say
 
 EVENTS_A_PARTITION = 1_000_000
 WORKERS = min(4, os.cpu_count() or 1)
+SINGLE = (".csv", ".parquet")  # what a file of scores ends in
 PARTS = ".parts"  # beside a single file: the folder it is put together from
 
 
@@ -107,7 +108,7 @@ def score_in_partitions(
         None if snapshots is None else stamp(snapshots),
         _partitions(partitions, events),
     )
-    single = out.suffix in (".csv", ".parquet")
+    single = out.suffix in SINGLE
     with at_desk(out.with_name(out.name + PARTS) if single else out, plan) as desk:
         if desk.done.exists():
             say(progress, f"{desk.folder} is complete already, of the same model, log and settings")

@@ -131,7 +131,7 @@ def at_desk(folder: Path, plan: Plan) -> Iterator[Desk]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process holds nothing
         except BlockingIOError:
             raise ConfigError(f"Another run is writing to {folder}: let it end, or choose another folder.") from None
-        resumed = _key(folder) == plan.key
+        resumed = plan_key(folder) == plan.key
         if not resumed:
             _clear(folder)
         desk = Desk(folder, plan, resumed)
@@ -161,7 +161,7 @@ def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
     beside.replace(path)
 
 
-def _key(folder: Path) -> str | None:
+def plan_key(folder: Path) -> str | None:
     """The key of the plan that a folder was begun, or ended, with; None where the files are not ours."""
     for path in (folder / DONE, folder / WORK / PLAN):
         if path.is_file():
@@ -176,7 +176,7 @@ def _clear(folder: Path) -> None:
     """Remove what an earlier plan left."""
     there = sorted(path.name for path in folder.iterdir())
     ours = [name for name in there if name in (WORK, DONE) or name.startswith("part-")]
-    if ours != there or (there and _key(folder) is None and there != [WORK]):
+    if ours != there or (there and plan_key(folder) is None and there != [WORK]):
         other = next((name for name in there if name not in ours), there[0])
         raise ConfigError(f"{folder} holds other files ({other}): name a new folder for the scores.")
     (folder / DONE).unlink(missing_ok=True)  # first of all: without it nobody takes the rest for complete

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -37,14 +37,7 @@ from features.parts import LocalParts, LogFacts, Part, facts_of, part_of
 from features.snapshots import Snapshots
 from features.sources import load_log
 from features.spark import SparkLog, our_errors, read_log, session
-from features.spark_places import (
-    Away,
-    begin,
-    require_here,
-    write,
-    write_aside,
-    write_text,
-)
+from features.spark_places import Away, begin, require_here, write, write_aside, write_text
 from features.spark_session import quiet
 from features.spark_tasks import write_parquet
 from features.tabular import TabularFeatures, TabularSettings
@@ -163,13 +156,14 @@ def land_journeys(experiment: Experiment, log: SparkLog, out: Path, sample: Samp
         sample: whose.
     """
     _begin(out)
-    _write_journeys(log, out, sample)
+    log.write(*_journeys(log.facts, sample), out / JOURNEYS)
     write_whole(out / STATE, json.dumps({"journeys": _about(experiment, log.facts, sample)}, ensure_ascii=False))
 
 
-def _write_journeys(log: SparkLog, out: Path, sample: Sample) -> None:
-    schema = journey_schema(log.facts)
-    log.write(partial(journey_batches, share=sample.share, schema=schema), schema, out / JOURNEYS)
+def _journeys(facts: LogFacts, sample: Sample) -> tuple[Callable[[Part], Iterator[pa.RecordBatch]], pa.Schema]:
+    """What is done to each part, and the schema of what comes of it."""
+    schema = journey_schema(facts)
+    return partial(journey_batches, share=sample.share, schema=schema), schema
 
 
 def _here(experiment: Experiment, out: Path, sample: Sample, progress: Console | None) -> Landed:
@@ -185,8 +179,8 @@ def _here(experiment: Experiment, out: Path, sample: Sample, progress: Console |
     with stage(progress, "Writing features and journeys"):
         write_parquet(out / ONLY, schema, landed_batches(part, state, plan, sample, schema))
         (out / JOURNEYS).mkdir()
-        schema = journey_schema(facts)
-        write_parquet(out / JOURNEYS / ONLY, schema, journey_batches(part, sample.share, schema))
+        make, schema = _journeys(facts, sample)
+        write_parquet(out / JOURNEYS / ONLY, schema, make(part))
     return _told(out, state, _about(experiment, facts, sample), (*read.notes, *notes), progress)
 
 
@@ -199,14 +193,13 @@ def _there(experiment: Experiment, log: SparkLog, out: Path | Away, sample: Samp
         _begin(out)
         with stage(progress, "Writing features and journeys"):
             log.write(make, schema, out)
-            _write_journeys(log, out, sample)
+            log.write(*_journeys(log.facts, sample), out / JOURNEYS)
         log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
         return _told(out, state, about, notes, progress)
     write_text(log.spark, "{}", out.within(STATE))  # not whole
     with stage(progress, f"Writing features and journeys into {out}"), our_errors():
         rows = write(log.rows(make, schema), out)
-        journeys = journey_schema(log.facts)
-        write(log.rows(partial(journey_batches, share=sample.share, schema=journeys), journeys), out.within(JOURNEYS))
+        write(log.rows(*_journeys(log.facts, sample)), out.within(JOURNEYS))
     write_aside(log.spark, log.set_aside(), out)
     text, landed = _saying(out, rows, state, about, notes, progress)
     write_text(log.spark, text, out.within(STATE))

@@ -18,12 +18,11 @@ from features.reading import size_of
 from features.sources import EventSource, load_log, stream_log
 from features.spark_places import Away, require_here
 from models.packaged import Scorer
-from training.bulk import WORKERS, Outcome, read_asked, score_in_partitions
+from training.bulk import SINGLE, WORKERS, Outcome, read_asked, score_in_partitions
 from training.engines import SparkAsked
 from training.progress import say, stage
 from training.registry import resolve
 
-SINGLE = (".csv", ".parquet")
 EVENTS_AT_ONCE = 20_000_000  # about 1 GB packed
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ from features.sources import EventSource
 from features.spark import SUCCESS, WRITING, WRITTEN, SparkLog, asked_frame, our_errors, read_log, session
 from features.spark_places import Away, begin, read, write, write_aside
 from models.packaged import Scorer, as_of_moment, moments_of, unknown_touchpoints
-from training.bulk import PARTS, Outcome, put_together, read_asked
+from training.bulk import PARTS, SINGLE, Outcome, put_together, read_asked
 from training.bulk_parts import KINDS, ROW
+from training.bulk_plan import plan_key
 from training.progress import stage
 from training.spark_files import received, sent
 
@@ -67,70 +69,108 @@ def score_on_spark(
         ConfigError: Spark or Java is missing; a folder that holds other files.
         DataError: events or snapshots that cannot be used.
     """
-    single = isinstance(out, Path) and out.suffix in (".csv", ".parquet")
-    target = out.with_name(out.name + PARTS) if isinstance(out, Path) and single else out
-    if isinstance(target, Path):
-        _require_free(target)
+    if isinstance(out, Path):
+        _require_free(_target(out))
     scorer = Scorer.load(folder)
     asked = None if snapshots is None else asked_rows(read_asked(snapshots))
     spark = session(master, settings)
-    if isinstance(target, Away):
-        begin(spark, target)
+    if isinstance(out, Away):
+        begin(spark, out)
     source = EventSource.model_validate({**scorer.source, "path": events})
     wanted = None if asked is None else asked_frame(spark, asked)
     log = read_log(spark, source, asked=wanted, partitions=partitions)
+    job = _Job(log, folder, scorer, events, asked is not None, as_of, progress)
     try:
-        if isinstance(target, Away):
-            return _score_away(log, folder, scorer, target, asked is not None, as_of, progress)
-        if asked is None and as_of is None:
-            with stage(progress, f"Packing {events} on Spark"):
-                cutoff = log.facts.end_us + 1
-            with stage(progress, "Scoring on Spark"):
-                rows = log.write(*scoring_work(log, folder, cutoff), target)
-                unknown = total(log, partial(unknown_of, known=scorer.touchpoints), ("touchpoint",))
-        else:
-            with stage(progress, f"Packing and scoring {events} on Spark"):
-                work, schema = scoring_work(log, folder, None if asked is not None else as_of_moment(as_of))
-                rows, counted = log.write_once(work, schema, target, partial(unknown_of, known=scorer.touchpoints))
-                unknown = counted or {}
-        assert isinstance(out, Path)
-        outcome = _outcome(log, unknown, target, out, rows)
+        return job.away(out) if isinstance(out, Away) else job.here(out)
     finally:
         log.close()
-    if single:
-        put_together(sorted(target.glob("part-*.parquet")), out, in_order=asked is not None)
-        shutil.rmtree(target)
-    return outcome
 
 
-def _ours(mark: Path, names: list[str]) -> bool:
-    """Whether a mark of success is this package's: says so, or is that of one machine; an empty one may be Spark's."""
+def _target(out: Path) -> Path:
+    """The folder of the tasks' files; a single file is put together from one beside it."""
+    return out.with_name(out.name + PARTS) if out.suffix in SINGLE else out
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A log that is to be scored.
+
+    Attributes:
+        log, folder, scorer: what is scored with what.
+        events: what the log is called.
+        asked: whether it brings the rows that are asked for.
+        as_of: the cutoff of everyone; None for just after the last event.
+        progress: where to show what is going on.
+    """
+
+    log: SparkLog
+    folder: Path
+    scorer: Scorer
+    events: str
+    asked: bool
+    as_of: Any
+    progress: Console | None
+
+    def here(self, out: Path) -> Outcome:
+        """Files that the tasks write."""
+        log, target = self.log, _target(out)
+        unknown: dict[str, int] | None
+        if not self.asked and self.as_of is None:
+            cutoff = self._cutoff()
+            with stage(self.progress, "Scoring on Spark"):
+                rows = log.write(*scoring_work(log, self.folder, cutoff), target)
+                unknown = self._unknown()
+        else:
+            with stage(self.progress, f"Packing and scoring {self.events} on Spark"):
+                work, schema = scoring_work(log, self.folder, None if self.asked else as_of_moment(self.as_of))
+                rows, unknown = log.write_once(work, schema, target, self._unknown_of)
+        outcome = _outcome(log, unknown or {}, target, out, rows)
+        if target != out:
+            put_together(sorted(target.glob("part-*.parquet")), out, in_order=self.asked)
+            shutil.rmtree(target)
+        return outcome
+
+    def away(self, out: Away) -> Outcome:
+        """Rows that Spark writes itself."""
+        log, cutoff = self.log, self._cutoff()
+        with stage(self.progress, f"Scoring into {out}"), our_errors():
+            rows = write(scores(log, self.folder, cutoff), out)
+            without = read(log.spark, out).filter("reason IS NOT NULL").count()
+            unknown = self._unknown()
+        aside = write_aside(log.spark, log.set_aside(), out)
+        counts, notes, events = log.told
+        return Outcome(out, rows, without, events, counts, unknown, log.partitions, aside, notes)
+
+    def _cutoff(self) -> int | None:
+        """Of everyone, µs, once the log is known to be one; None for the rows asked for."""
+        with stage(self.progress, f"Packing {self.events} on Spark"):
+            end_us = self.log.facts.end_us
+        if self.asked:
+            return None
+        return end_us + 1 if self.as_of is None else as_of_moment(self.as_of)
+
+    @property
+    def _unknown_of(self) -> Any:
+        return partial(unknown_of, known=self.scorer.touchpoints)
+
+    def _unknown(self) -> dict[str, int]:
+        return total(self.log, self._unknown_of, ("touchpoint",))
+
+
+def _ours(folder: Path) -> bool:
+    """Whether a folder's mark of success is this package's: an empty one may be Spark's."""
+    mark = folder / SUCCESS
     said = mark.read_bytes() if mark.is_file() else b"?"
     if not said:  # of an earlier version, whose files have no random number in their names as Spark's have
-        return all(re.fullmatch(r"part-\d{5}\.parquet", name) for name in names if name != SUCCESS)
-    return said == WRITTEN.encode() or (said.startswith(b"{") and b'"key"' in said)
-
-
-def _score_away(
-    log: SparkLog, folder: Path, scorer: Scorer, out: Away, asked: bool, as_of: Any, progress: Console | None
-) -> Outcome:
-    """Rows that Spark writes itself."""
-    with stage(progress, "Packing on Spark"):
-        end_us = log.facts.end_us
-        cutoff = None if asked else end_us + 1 if as_of is None else as_of_moment(as_of)
-        unknown = total(log, partial(unknown_of, known=scorer.touchpoints), ("touchpoint",))
-        counts, notes, events = log.told
-    with stage(progress, f"Scoring into {out}"), our_errors():
-        rows = write(scores(log, folder, cutoff), out)
-        without = read(log.spark, out).filter("reason IS NOT NULL").count()
-    aside = write_aside(log.spark, log.set_aside(), out)
-    return Outcome(out, rows, without, events, counts, unknown, log.partitions, aside, notes)
+        names = [one.name for one in folder.iterdir() if one.name not in (SUCCESS, WRITING)]
+        return all(re.fullmatch(r"part-\d{5}\.parquet", name) for name in names)
+    return said == WRITTEN.encode() or (mark.is_file() and plan_key(folder) is not None)
 
 
 def _require_free(target: Path) -> None:
     """A folder of an earlier run is written over, another one is not."""
-    others = [one.name for one in target.iterdir() if one.name != WRITING] if target.is_dir() else []
-    if others and not _ours(target / SUCCESS, others):
+    others = target.is_dir() and any(one.name != WRITING for one in target.iterdir())
+    if others and not _ours(target):
         raise ConfigError(f"{target} holds other files: name a new folder for the scores.")
 
 
