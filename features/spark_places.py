@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TABLE = "table:"
 PART_OF_A_NAME = re.compile(r"`([^`]+)`|(\w+)")
 NO_HOST = ("file", "dbfs")  # after the slashes the path begins
-URI = re.compile(rf"([a-z][a-z0-9+.-]+://+|({'|'.join(NO_HOST)}):/+)[^/]", re.IGNORECASE)
+URI = re.compile(rf"[a-z][a-z0-9+.-]+://|({'|'.join(NO_HOST)}):/", re.IGNORECASE)
 MARK = "_journeylab"  # in a folder; as a property of a table it says to which result the table belongs
 QUARANTINE = "_quarantine"
 WRITING = "_writing"
@@ -291,7 +291,8 @@ def reached(place: object) -> Iterator[None]:
         why = str(error) if java is None else str(java.getMessage() or java.getClass().getSimpleName())
     else:
         return
-    sentence = f"Spark cannot get to {place}: {why.splitlines()[0].rstrip('.')}."
-    if not str(place).startswith(TABLE):
+    why = re.sub(r"\.?( SQLSTATE: \w+)?$", "", why.splitlines()[0])
+    sentence = f"Spark cannot get to {place}: {why}."
+    if not str(place).startswith(TABLE) and "PATH_NOT_FOUND" not in why:
         sentence += " What its storage needs, jars (spark.jars.packages) and keys, goes to Spark by --conf."
     raise ConfigError(sentence)

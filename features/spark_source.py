@@ -19,7 +19,7 @@ from features.landed import is_landed
 from features.loading import FILE_BITS
 from features.reading import CSV, PARQUET, delimiter_of, event_files
 from features.sources import EventSource
-from features.spark_places import NO_HOST, reached
+from features.spark_places import NO_HOST, quoted, reached, table_parts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -46,8 +46,8 @@ def opened(
         if found := FILE_SYSTEM.match(text):
             slashes = "///" if found[1].lower() in NO_HOST else "//"  # a Path keeps one of them
             return _remote(spark, f"{found[1]}:{slashes}{found[2]}", source, order_by, notes, files)
-        if re.fullmatch(r"[\w`-]+(\.[\w`-]+){0,2}", text) and spark.catalog.tableExists(text):
-            return of_frame(spark.table(text), order_by, notes)
+        if (parts := table_parts(text)) and spark.catalog.tableExists(quoted(parts)):
+            return of_frame(spark.table(quoted(parts)), order_by, notes)
     return _local(spark, local, source, order_by, notes, files)
 
 

@@ -178,10 +178,16 @@ def test_nothing_of_others_is_written_over(spark: Any, project: Path, model: Pat
     assert (tmp_path / "own" / "report.txt").read_text() == "theirs"
     assert not list((tmp_path / "own" / "_quarantine").glob("part-*"))
     with pytest.raises(ConfigError, match="is no folder: name one in it"):
-        begin(spark, Away("file:///"))
+        begin(spark, destination("file:///"))
     assert spark.read.parquet(str(tmp_path / "theirs")).count() == spark.table(f"{schema}.theirs").count() == 3
     with pytest.raises(ConfigError, match=r"Spark cannot get to nowhere://bucket/rows: .*nowhere"):
         begin(spark, Away("nowhere://bucket/rows"))
+    with pytest.raises(
+        ConfigError, match=r"Spark cannot get to file:///nowhere/rows: .*not exist: file:/nowhere/rows\.$"
+    ):
+        score_on_spark(model, "file:///nowhere/rows", tmp_path / "new")
+    with pytest.raises(DataError, match="There is no no-such-log"):
+        score_on_spark(model, "no-such-log", tmp_path / "new")
     with pytest.raises(ConfigError, match=r"Spark cannot get to nowhere://bucket/rows: .*nowhere"):
         score_on_spark(model, "nowhere:/bucket/rows", tmp_path / "new")
 
