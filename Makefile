@@ -9,7 +9,7 @@ PEERS_ARGS ?=
 PEERS_MAP := .venv-peers-map
 PEERS_MAP_NEED := experiments/benchmarks/peers/map_requirements.txt
 STAMP := $(VENV)/.installed
-EXPERIMENT ?= experiments/demo.toml
+EXPERIMENT ?= experiments/configs/demo.toml
 MODELS ?= demo_churn@champion demo_conversion@champion demo_churn_segments@champion
 
 .DEFAULT_GOAL := help

@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     help="From a raw log of customer events to churn and conversion predictions that a service can call.\n\n"
-    "Start with `journeylab simulate`, then `journeylab train experiments/demo.toml`.",
+    "Start with `journeylab simulate`, then `journeylab train experiments/configs/demo.toml`.",
 )
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
@@ -69,7 +69,7 @@ def simulate(
 
     Example: `journeylab simulate --customers 2000 --days 400 --out runs/demo`
     """
-    from features.simulate import simulate as run
+    from features.simulation.simulator import simulate as run
 
     simulation = run(n_customers=customers, days=days, seed=seed)
     simulation.save(out)
@@ -98,7 +98,7 @@ def draft(
 
     Example: `journeylab draft sales.csv --out sales_churn.toml`
     """
-    from training.drafting import draft as run
+    from training.drafting.drafting import draft as run
 
     drafted = run(log, out, kind=task, columns=_pairs("--columns", columns), progress=console)
     next_ = f"journeylab train {drafted.file}" if drafted.ready else "mend the file, then journeylab train"
@@ -108,7 +108,7 @@ def draft(
 
 @app.command()
 def train(
-    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
+    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/configs/demo.toml.")],
     trials: Annotated[int | None, typer.Option(min=1, help="Trials of the search; overrides the file.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -123,11 +123,11 @@ def train(
 
     A search that was stopped, even by `kill -9`, goes on where it was when the same command runs again.
 
-    Examples: `journeylab train experiments/online_retail_churn.toml --trials 30`,
-    `journeylab train experiments/demo.toml --set events.path=mine.csv --set search.seed=1`
+    Examples: `journeylab train experiments/configs/online_retail_churn.toml --trials 30`,
+    `journeylab train experiments/configs/demo.toml --set events.path=mine.csv --set search.seed=1`
     """
-    from training.experiment import load_experiment
-    from training.train import train as run
+    from training.config.experiment import load_experiment
+    from training.fitting.train import train as run
 
     lengths = [] if trials is None else [f"search.trials={trials}", "search.trials_of={}"]
     result = run(load_experiment(experiment, [*(settings or []), *lengths]), progress=console, storage=storage)
@@ -154,10 +154,10 @@ def work(
 
     Each trial is done once; one whose process died is taken up by another. The helper ends when none is left to begin.
 
-    Example: `journeylab work experiments/demo.toml --storage postgresql+psycopg://journeylab@db/search`
+    Example: `journeylab work experiments/configs/demo.toml --storage postgresql+psycopg://journeylab@db/search`
     """
-    from training.experiment import load_experiment
-    from training.team_search import work as run
+    from training.config.experiment import load_experiment
+    from training.search.team_search import work as run
 
     done = run(load_experiment(experiment, settings or []), storage, jobs=jobs, wait_s=wait, progress=console).to_dict()
     _finish(as_json, f"{done['total']} trials ended here", done, "total")
@@ -175,7 +175,7 @@ def promote(
 
     Example: `journeylab promote models:/m-0123456789abcdef`
     """
-    from training.registry import promote as run
+    from training.tracking.registry import promote as run
 
     promotion = run(model, name=name, progress=console)
     _finish(as_json, f"{promotion.alias}: {promotion.reason}", promotion.to_dict(), "model_uri")
@@ -192,8 +192,8 @@ def compare(
 
     Example: `journeylab compare demo_churn@champion demo_churn@challenger --out compare.html`
     """
-    from training.compare import compare as run
-    from training.compare import write_comparison
+    from training.review.compare import compare as run
+    from training.review.compare import write_comparison
 
     _require_html(out)
     found = run(first, second, progress=console)
@@ -218,7 +218,7 @@ def reproduce(
 
     Example: `journeylab reproduce demo_churn@champion`
     """
-    from training.reproduce import reproduce as run_again
+    from training.review.reproduce import reproduce as run_again
 
     found = run_again(run, events=events, labels=labels, progress=console)
     _print(found.metrics[found.metrics["difference"] != 0])
@@ -259,9 +259,9 @@ def score(
     `journeylab score models:/demo_churn@champion --events events/ --out scores/ --partitions 64`,
     `journeylab score models:/demo_churn@champion --events events/ --out scores/ --engine spark --master local[2]`
     """
-    from features.spark_places import destination
-    from training.bulk import WORKERS
-    from training.scoring import score_file
+    from features.spark.destinations import destination
+    from training.scoring.bulk import WORKERS
+    from training.scoring.scoring import score_file
 
     outcome = score_file(
         model, events, snapshots, destination(out), as_of=as_of, partitions=partitions, workers=workers or WORKERS,
@@ -276,7 +276,7 @@ def score(
 
 @app.command()
 def features(
-    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
+    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/configs/demo.toml.")],
     out: Annotated[str, typer.Option(help="The folder for Parquet files; on Spark also a URI or table:NAME.")],
     settings: Annotated[
         list[str] | None,
@@ -296,12 +296,12 @@ def features(
 
     The customers' journeys lie beside them: the folder can be the `events.path` of `train` and `segment`.
 
-    Examples: `journeylab features experiments/demo.toml --out runs/demo/features`,
-    `journeylab features experiments/demo.toml --out features/ --engine spark --master local[2] --sample 0.1`
+    Examples: `journeylab features experiments/configs/demo.toml --out runs/demo/features`,
+    `journeylab features experiments/configs/demo.toml --out features/ --engine spark --master local[2] --sample 0.1`
     """
-    from features.spark_places import destination
-    from training.experiment import load_experiment
-    from training.landing import Sample, land
+    from features.spark.destinations import destination
+    from training.config.experiment import load_experiment
+    from training.data.landing import Sample, land
 
     spark = _spark(engine, master, conf)
     landed = land(
@@ -335,9 +335,9 @@ def monitor(
 
     Example: `journeylab monitor /var/lib/journeylab/monitor --model demo_churn@champion --out monitor.html`
     """
-    from training.monitor import monitor as run
-    from training.monitor_checks import Thresholds
-    from training.monitor_page import terminal, write_monitor_page
+    from training.monitoring.checks import Thresholds
+    from training.monitoring.monitor import monitor as run
+    from training.monitoring.page import terminal, write_monitor_page
 
     _require_html(out)
     asked = Thresholds.of(threshold or [])
@@ -389,9 +389,9 @@ def draw_map(
     """Draw the journey map of an event log: one page with tables and pictures that opens offline.
 
     Examples: `journeylab map log.csv --columns customer_id=client --columns timestamp=time --goal order`,
-    `journeylab map experiments/bpi2012_conversion.toml --group converted --out bpi.html`
+    `journeylab map experiments/configs/bpi2012_conversion.toml --group converted --out bpi.html`
     """
-    from training.mapping import Choice, draw, plan_of
+    from training.journey_map.mapping import Choice, draw, plan_of
 
     told = [*(f"events.columns.{one}" for one in columns or ()), *(settings or ())]
     choice = Choice(tuple(goal or ()), start, end, group)
@@ -400,7 +400,7 @@ def draw_map(
     if spark is None:
         drawn = draw(plan_of(events, told, group), out, choice, **how)
     else:
-        from training.spark_mapping import draw_on_spark
+        from training.journey_map.spark_mapping import draw_on_spark
 
         plan = plan_of(events, told, group, elsewhere=True)
         drawn = draw_on_spark(
@@ -414,7 +414,7 @@ def draw_map(
 
 @app.command()
 def segment(
-    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/demo.toml.")],
+    experiment: Annotated[Path, typer.Argument(help="The experiment file, e.g. experiments/configs/demo.toml.")],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the file; may be repeated."),
@@ -432,20 +432,20 @@ def segment(
 
     Segments that are in use already are matched with the new ones, so that a segment keeps its id and name.
 
-    Examples: `journeylab segment experiments/demo.toml`,
-    `journeylab segment experiments/demo.toml --set segments.found.segments=6`
+    Examples: `journeylab segment experiments/configs/demo.toml`,
+    `journeylab segment experiments/configs/demo.toml --set segments.found.segments=6`
     """
-    from training.experiment import load_experiment
+    from training.config.experiment import load_experiment
 
     asked, spark = load_experiment(experiment, settings or []), _spark(engine, master, conf)
     if spark is None:
-        from training.engines import refuse_here
-        from training.segmenting import segment as run
+        from training.config.engines import refuse_here
+        from training.segmentation.segmenting import segment as run
 
         refuse_here({"--sample": sample, "--partitions": partitions})
         result = run(asked, progress=console)
     else:
-        from training.spark_segmenting import segment_on_spark
+        from training.segmentation.spark_segmenting import segment_on_spark
 
         result = segment_on_spark(
             asked, master=spark.master, settings=spark.settings, partitions=partitions, share=sample, progress=console
@@ -469,7 +469,7 @@ def package(
 
     Example: `journeylab package demo_churn@champion demo_conversion@champion demo_churn_segments@champion`
     """
-    from serving.package import package as run
+    from serving.bento.package import package as run
 
     built = run(models, lookalikes=lookalikes)
     worst = max(built.differences.values())
@@ -490,7 +490,7 @@ def serve(
 
     Example: `journeylab serve --port 3000`, then open http://127.0.0.1:3000
     """
-    from serving.serve import serve as run
+    from serving.bento.serve import serve as run
 
     raise typer.Exit(run(bento, host=host, port=port))
 
@@ -505,7 +505,7 @@ def swap(
 
     Example: `journeylab swap journeylab:latest --port 3000`
     """
-    from serving.swap import swap as run
+    from serving.live.swap import swap as run
 
     versions = run(bento, port=port)
     told = ", ".join(f"{name} version {version}" for name, version in versions.items())
@@ -520,7 +520,7 @@ def ui(
 
     Example: `journeylab ui --port 5000`, then open http://127.0.0.1:5000
     """
-    from training.tracking import tracking_uri
+    from training.tracking.tracking import tracking_uri
 
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
@@ -544,7 +544,7 @@ def _show(models: dict[str, dict[str, Any]]) -> None:
 
 def _spark(engine: str | None, master: str | None, conf: list[str] | None) -> Any:
     """What was said about Spark; None for this machine."""
-    from training.engines import spark_asked
+    from training.config.engines import spark_asked
 
     return spark_asked(engine, master, conf or [])
 

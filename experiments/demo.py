@@ -13,15 +13,18 @@ from urllib.request import Request, urlopen
 from rich.console import Console
 
 EVENTS = Path("runs/demo/events.parquet")
-EXPERIMENTS = {"demo_churn": "experiments/demo.toml", "demo_conversion": "experiments/demo_conversion.toml"}
+EXPERIMENTS = {
+    "demo_churn": "experiments/configs/demo.toml",
+    "demo_conversion": "experiments/configs/demo_conversion.toml",
+}
 NEXT = """
 What to do next
   make ui                               compare the runs in MLflow:    http://127.0.0.1:5000
   make serve                            serve the bento and its API page: http://127.0.0.1:3000
   runs/demo/map.html                    the journey map: open it in a browser
-  experiments/demo.toml                 the experiment file: copy it, point it at your own events
-  experiments/online_retail_churn.toml  real journeys: churn in a gift shop
-  experiments/bpi2012_conversion.toml   real journeys: loan applications
+  experiments/configs/demo.toml                 the experiment file: copy it, point it at your own events
+  experiments/configs/online_retail_churn.toml  real journeys: churn in a gift shop
+  experiments/configs/bpi2012_conversion.toml   real journeys: loan applications
 """
 
 console = Console(stderr=True, soft_wrap=True)
@@ -56,7 +59,7 @@ def journeylab(*arguments: str) -> dict[str, Any]:
 
 def ask_one_customer(bento: str) -> None:
     """Start the bento, send it one customer's events, print the answers, stop it."""
-    from serving.serve import running
+    from serving.bento.serve import running
 
     events, as_of = one_customer()
     body = json.dumps({"events": events, "as_of": as_of, "reasons": 3}).encode()

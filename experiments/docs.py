@@ -1,4 +1,4 @@
-"""Write what of the documentation is made from the code: the README's tree, docs/experiment_file.md, docs/commands.md.
+"""Write what of the documentation is made from the code: docs/experiment_file.md, docs/commands.md.
 
     make docs
 
@@ -22,24 +22,34 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from experiments.cli import app
-from features import conditions
-from features.map_settings import MapSettings
-from features.profile_table import ProfileTable
-from features.sequences import SequenceSettings
-from features.sources import EventSource
-from features.tabular import TabularSettings
-from models.clusters import FoundSettings
-from models.gbdt import GBDTSettings
-from models.lookalikes import LookalikeSettings
-from models.rule_segments import Rule
-from models.scheme_settings import SchemeSettings
-from models.segment_drift import DriftSettings
-from models.segment_targets import Goal, TargetSettings
-from models.sequence_settings import EncoderSettings, ProbeSettings, SequenceModelSettings
-from training.experiment import Experiment, Models, Search
-from training.report_settings import Report
-from training.segment_settings import Segments
-from training.tasks import Ages, ChurnTask, ConversionTask, Counted, Dates, Every, LabelColumns, LabelsTask, Parted
+from features.conditions import conditions
+from features.events.attributes import ProfileTable
+from features.events.source import EventSource
+from features.journey_map.settings import MapSettings
+from features.sequences.sequences import SequenceSettings
+from features.tabular.features import TabularSettings
+from models.boosting.gbdt import GBDTSettings
+from models.segments.clustering.clusters import FoundSettings
+from models.segments.insight.drift import DriftSettings
+from models.segments.insight.targets import Goal, TargetSettings
+from models.segments.lookalikes import LookalikeSettings
+from models.segments.rules.rule_segments import Rule
+from models.segments.rules.scheme_settings import SchemeSettings
+from models.sequence.settings import EncoderSettings, ProbeSettings, SequenceModelSettings
+from training.config.experiment import Experiment, Models, Search
+from training.config.report_settings import Report
+from training.config.segment_settings import Segments
+from training.config.tasks import (
+    Ages,
+    ChurnTask,
+    ConversionTask,
+    Counted,
+    Dates,
+    Every,
+    LabelColumns,
+    LabelsTask,
+    Parted,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("features", "models", "training", "serving", "experiments")
@@ -92,8 +102,6 @@ class Key:
 
 def main() -> None:
     """Write all of it."""
-    readme = ROOT / "README.md"
-    readme.write_text(with_tree(readme.read_text(encoding="utf-8")), encoding="utf-8")
     for name, text in pages().items():
         (ROOT / "docs" / name).write_text(text, encoding="utf-8")
 
@@ -113,27 +121,9 @@ def first_line(path: Path) -> str:
     return next(iter((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()), "")
 
 
-def tree() -> str:
-    """Every module with the first line of its docstring."""
-    lines = []
-    for room in ROOMS:
-        lines.append(f"{room + '/':30}{first_line(ROOT / room / '__init__.py')}")
-        for path in sorted((ROOT / room).rglob("*.py")):
-            if path.name != "__init__.py":
-                lines.append(f"  {path.relative_to(ROOT / room).as_posix():27} {first_line(path)}")
-    return "\n".join(lines)
-
-
-def with_tree(readme: str) -> str:
-    """The README with the tree as it is now."""
-    below = readme.index("\n## The tree\n")
-    start, end = readme.index(f"\n{ROOMS[0]}/   ", below) + 1, readme.index("\ntests/   ", below)
-    return readme[:start] + tree() + readme[end:]
-
-
 def experiment_file() -> str:
     """docs/experiment_file.md."""
-    example = (ROOT / "experiments" / "demo.toml").read_text(encoding="utf-8")
+    example = (ROOT / "experiments" / "configs" / "demo.toml").read_text(encoding="utf-8")
     parts = [
         "# The experiment file",
         MADE,
@@ -142,7 +132,7 @@ def experiment_file() -> str:
         "`--set KEY=VALUE` overrides a key for one run, with a dotted key such as `search.trials=5`. A misspelt key "
         "is an error that names the right one.",
         "## An example, line by line",
-        "`experiments/demo.toml`, the one to copy:",
+        "`experiments/configs/demo.toml`, the one to copy:",
         f"```toml\n{example.strip()}\n```",
         "## Every key",
         "A key without a default is needed; `–` means that nothing is taken where nothing is said.",
@@ -243,7 +233,7 @@ def attributes(section: type) -> dict[str, str]:
 
 
 def _conditions() -> str:
-    """The docstring of `features.conditions`: its first block is an example, the rest is about keys."""
+    """The docstring of `features.conditions.conditions`: its first block is an example, the rest is about keys."""
     text = inspect.cleandoc(conditions.__doc__ or "")
     table = text[text.index("| key |") :]
     example = next(line.strip() for line in text.splitlines() if line.strip().startswith("when ="))

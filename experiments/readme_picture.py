@@ -16,18 +16,18 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from features.errors import DataError
-from features.journey_map import journey_map
-from features.sources import load_journeys
-from training.curves import calibration_table
-from training.evaluation import evaluate
-from training.experiment import load_experiment
-from training.map_ribbons import draw_flows
-from training.picture_style import COLOURS, percent, save
-from training.registry import fetched, resolve
-from training.tracking import connect
+from features.journey_map.tables import journey_map
+from features.journeys.loading import load_journeys
+from training.config.experiment import load_experiment
+from training.evaluation.curves import calibration_table
+from training.evaluation.metrics import evaluate
+from training.journey_map.ribbons import draw_flows
+from training.reports.picture_style import COLOURS, percent, save
+from training.tracking.registry import fetched, resolve
+from training.tracking.tracking import connect
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENT = ROOT / "experiments" / "demo.toml"
+EXPERIMENT = ROOT / "experiments" / "configs" / "demo.toml"
 NAMES = {"recency": "recency alone", "rfm": "RFM + logistic regression"}  # straw men that are shown
 STEPS = 3
 

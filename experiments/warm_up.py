@@ -10,17 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.journey_map import MapSettings, journey_map
-from features.journeys import Journeys
-from features.labels import churn_labels, conversion_labels
-from features.partitions import by_partition
-from features.sequences import SequenceFeatures
-from features.simulate import LABELS, simulate
-from features.sources import EventSource, load_journeys
-from features.tabular import TabularFeatures
-from models.runtime import CompiledGRU
-from models.schemes import SCHEMES, fit_schemes
-from models.trees import CompiledTrees
+from features.events.source import EventSource
+from features.journey_map.tables import MapSettings, journey_map
+from features.journeys.journeys import Journeys
+from features.journeys.loading import load_journeys
+from features.journeys.partitions import by_partition
+from features.labels.labels import churn_labels, conversion_labels
+from features.sequences.sequences import SequenceFeatures
+from features.simulation.simulator import LABELS, simulate
+from features.tabular.features import TabularFeatures
+from models.boosting.compiled_trees import CompiledTrees
+from models.segments.rules.schemes import SCHEMES, fit_schemes
+from models.sequence.runtime import CompiledGRU
 
 
 def main() -> None:

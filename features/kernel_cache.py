@@ -39,7 +39,11 @@ class SharedLocator(_Locator):  # type: ignore[misc]
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
         """A locator for a function of our folders; None for those of others."""
-        return super().from_function(py_func, py_file) if Path(py_file).resolve().parent in WITH_KERNELS else None
+        return (
+            super().from_function(py_func, py_file)
+            if set(WITH_KERNELS) & set(Path(py_file).resolve().parents)
+            else None
+        )
 
 
 def entry(source: Path) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from features.snapshots import Snapshots
+from features.journeys.journeys import Snapshots
 from models.calibration import Vector, sigmoid
 from models.contract import check_labels
 

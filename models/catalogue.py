@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import ConfigError, no_such
-from features.tabular import ALL_GROUPS
+from features.tabular.features import ALL_GROUPS
 from models.baselines import BaseRate, Recency, RFMLogistic
-from models.blend import Blend, cross_fitted
+from models.boosting.gbdt import GBDT, GBDTSettings
 from models.contract import Model, Settings, Vector
-from models.gbdt import GBDT, GBDTSettings
-from models.sequence_settings import EncoderSettings, Network, ProbeSettings, SequenceModelSettings
+from models.ensembles.blend import Blend, cross_fitted
+from models.sequence.settings import EncoderSettings, Network, ProbeSettings, SequenceModelSettings
 
 Ints = npt.NDArray[np.int64]
 Role = Literal["model", "twin", "probe", "baseline"]
@@ -94,16 +94,16 @@ def _blend(settings: Settings) -> Model:
 
 
 def _embedding_gbdt(settings: Settings) -> Model:
-    from models.embedding_gbdt import EmbeddingGBDT, EmbeddingGBDTSettings
+    from models.ensembles.embedding_gbdt import EmbeddingGBDT, EmbeddingGBDTSettings
 
     return EmbeddingGBDT(EmbeddingGBDTSettings.from_dict(settings))
 
 
 def _found(kind: str) -> type[Model]:
     """A class that is imported when it is wanted; by a statement, which is how packaging knows what a bento needs."""
-    from models.embedding_gbdt import EmbeddingGBDT
-    from models.probe import Probe
-    from models.sequence_model import GRUModel, TransformerModel
+    from models.ensembles.embedding_gbdt import EmbeddingGBDT
+    from models.sequence.model import GRUModel, TransformerModel
+    from models.sequence.probe import Probe
 
     classes: tuple[type[Model], ...] = (GRUModel, TransformerModel, Probe, EmbeddingGBDT)
     return next(each for each in classes if each.kind == kind)
@@ -115,7 +115,7 @@ def _sequence_model(settings: Settings, network: Network) -> Model:
 
 
 def _probe(settings: Settings) -> Model:
-    from models.probe import Probe
+    from models.sequence.probe import Probe
 
     return Probe(ProbeSettings.from_dict(_own(settings)))
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.snapshots import Snapshots
+from features.journeys.journeys import Snapshots
 
 Vector = npt.NDArray[np.float64]
 Report = Callable[[int, float], bool]  # (epoch from 0, check loss) -> True: stop, it is not worth another epoch
@@ -38,7 +38,7 @@ class Reason:
 
 
 class Saved(Protocol):
-    """What lies in a folder: see `models.folder`."""
+    """What lies in a folder: see `models.saving`."""
 
     kind: str
 
@@ -150,7 +150,7 @@ class Embeds(Protocol):
 
 @runtime_checkable
 class Needs(Protocol):
-    """A model that cannot be loaded and asked with what every model needs (`models.packaged.NEEDED`) alone."""
+    """A model that cannot be loaded and asked with what every model needs (`models.scoring.scorer.NEEDED`) alone."""
 
     @property
     def packages(self) -> tuple[str, ...]:

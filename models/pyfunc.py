@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 
 from features.errors import DataError
-from features.event_columns import text_column
-from features.events import as_table
-from features.schema import REQUIRED, EventSchema
+from features.events.checks import as_table
+from features.events.columns import text_column
+from features.events.schema import REQUIRED, EventSchema
 from models.contract import PROBABILITY
-from models.packaged import Scored, Scorer
+from models.scoring.scorer import Scored, Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def signature(schema: EventSchema | None = None, answered: Mapping[str, str] = P
     """The `mlflow.models.ModelSignature`: names and which are required.
 
     The types are left open: MLflow would refuse whole-number money, numeric identifiers, times with a zone and
-    pandas categories, all of which the checks of `features.events` read.
+    pandas categories, all of which the checks of `features.events.checks` read.
 
     Args:
         schema: the columns of the events beyond the canonical ones.
@@ -113,7 +113,7 @@ def input_example(events: pd.DataFrame, customers: int = 3, rows: int = 12) -> p
     """A few event rows as they may be sent, under invented names, times as ISO 8601 text.
 
     Args:
-        events: canonical rows, such as the sample of `models.parity`.
+        events: canonical rows, such as the sample of `models.scoring.golden_sample`.
         customers: how many, the first ones.
         rows: at most so many events a customer.
     """

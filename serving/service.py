@@ -1,8 +1,9 @@
-"""The BentoML service: `serving.routes` in BentoML's hands.
+"""The BentoML service: `serving.api.routes` in BentoML's hands.
 
 The routes are an ASGI application mounted in the service, not `@bentoml.api` methods: they are as many as there are
 champions, answer in one sentence when a request is wrong, and cost half as much a call. BentoML keeps health,
-readiness, the limit of time and the workers; `serving.front` counts for Prometheus. BentoML's access log and traces are
+readiness, the limit of time and the workers; `serving.api.front` counts for Prometheus. BentoML's access log and traces
+are
 off: they name every path, and cost more than a score; `BENTOML_CONFIG_OPTIONS` turns them on, as for any bento:
 `services.journeylab.logging.access.enabled=true`, `services.journeylab.tracing.excluded_urls=[]`.
 
@@ -21,12 +22,12 @@ from typing import Any
 
 import bentoml
 
-from serving.access import TokenGate, Tokens
-from serving.champions import Champions
-from serving.front import Direct, Measured
-from serving.live import Live, pointer_from_environment
-from serving.monitoring import Watch
-from serving.routes import application
+from serving.api.access import TokenGate, Tokens
+from serving.api.front import Direct, Measured
+from serving.api.routes import application
+from serving.champions.champions import Champions
+from serving.live.live import Live, pointer_from_environment
+from serving.monitor.monitoring import Watch
 
 HERE = Path(os.environ.get("JOURNEYLAB_CHAMPIONS") or Path(__file__).resolve().parents[1] / "champions")
 SECONDS_A_REQUEST = 30
@@ -43,7 +44,7 @@ own = application(live)
     workers=1,  # two of them on two cores take turns with who asks, and hold every model twice
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
-    metrics={"enabled": False},  # BentoML's own: see `serving.front`
+    metrics={"enabled": False},  # BentoML's own: see `serving.api.front`
     envs=[
         {"name": "BENTOML_DO_NOT_TRACK", "value": "True"},
         {"name": "OMP_NUM_THREADS", "value": "1"},  # one journey gains nothing from threads and loses by waking them
@@ -70,7 +71,7 @@ class JourneyLab:
 
 def ready(chosen: Champions) -> None:
     """Warm champions up."""
-    from serving.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
+    from serving.bento.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
 
     warm_up(chosen)
     _settle()
@@ -78,7 +79,7 @@ def ready(chosen: Champions) -> None:
 
 def ready_for_scores(chosen: Champions) -> None:
     """Warm champions up; their reasons follow on a thread of their own, while scores are answered."""
-    from serving.warm_up import warm_up_reasons, warm_up_scores
+    from serving.bento.warm_up import warm_up_reasons, warm_up_scores
 
     def reasons() -> None:
         warm_up_reasons(chosen)

@@ -17,19 +17,19 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from features.pack import pack
-from features.schema import EventSchema
-from features.simulate import simulate
-from models.gbdt import GBDT, GBDTSettings
-from models.packaged import Scorer, touchpoints_seen
-from models.parity import record_sample
-from serving.champions import Champions, Origin
+from features.events.schema import EventSchema
+from features.journeys.packing import pack
+from features.simulation.simulator import simulate
+from models.boosting.gbdt import GBDT, GBDTSettings
+from models.scoring.golden_sample import record_sample
+from models.scoring.scorer import Scorer, touchpoints_seen
+from serving.champions.champions import Champions, Origin
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
     from starlette.applications import Starlette
 
-    from training.train import TrainResult
+    from training.fitting.train import TrainResult
 
 # In CI the property tests draw the same examples each time, so that a change is judged by what it changed; elsewhere
 # they go on exploring.
@@ -154,7 +154,7 @@ fairness = ["country"]
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store without runs: building one takes seconds, copying it nothing."""
-    from training.tracking import connect
+    from training.tracking.tracking import connect
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
@@ -174,8 +174,8 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="session")
 def small_training(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
     """A small experiment on simulated journeys, trained: its folder, with store and files, and the result."""
-    from training.experiment import load_experiment
-    from training.train import train
+    from training.config.experiment import load_experiment
+    from training.fitting.train import train
 
     folder = tmp_path_factory.mktemp("training")
     simulate(n_customers=500, days=260, seed=3).save(folder)
@@ -292,7 +292,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 def spark() -> Any:
     """A Spark session on two threads; tests skip where PySpark or Java is missing."""
     from features.errors import ConfigError
-    from features.spark_session import session
+    from features.spark.session import session
 
     java = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # short work: compiled once
     settings = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"} | java

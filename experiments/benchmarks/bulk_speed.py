@@ -31,14 +31,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.pack import pack
-from features.partitions import partition_of
-from features.simulate_log import PURCHASE, TOUCHPOINTS, synthetic_log, write_synthetic_log
-from features.snapshots import Snapshots
+from features.journeys.journeys import Snapshots
+from features.journeys.packing import pack
+from features.journeys.partitions import partition_of
+from features.simulation.large_log import PURCHASE, TOUCHPOINTS, synthetic_log, write_synthetic_log
+from models.boosting.compiled_trees import BoostedTrees
+from models.boosting.gbdt import GBDT, GBDTSettings
 from models.calibration import BetaCalibration
-from models.gbdt import GBDT, GBDTSettings
-from models.packaged import Scorer, touchpoints_seen
-from models.trees import BoostedTrees
+from models.scoring.scorer import Scorer, touchpoints_seen
 
 EVENTS_EACH = 50
 TREES = 300
@@ -170,7 +170,7 @@ def _sorted(folder: Path) -> pa.Table:
 
 def score(model: str, log: str, out: str, partitions: str, workers: str) -> dict[str, Any]:
     """Score the log in partitions: seconds without imports, and the most memory."""
-    from training.bulk import score_in_partitions
+    from training.scoring.bulk import score_in_partitions
 
     _warm_up(Path(model))
     before = _peak()
@@ -188,7 +188,7 @@ def score(model: str, log: str, out: str, partitions: str, workers: str) -> dict
 
 def _warm_up(model: Path) -> None:
     """Score a few customers, so that the compiled kernels are loaded."""
-    from training.bulk import score_in_partitions
+    from training.scoring.bulk import score_in_partitions
 
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic_log(Path(folder) / "log.parquet", 5000, 100)

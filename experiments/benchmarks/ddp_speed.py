@@ -82,9 +82,9 @@ def learnt(customers: int, devices: int, batch: int, epochs: int) -> dict[str, A
     cores = sorted(os.sched_getaffinity(0))[:devices]
     os.sched_setaffinity(0, cores)
     from experiments.benchmarks.simulated_exam import DAYS, TEST_DAYS, TRAIN_DAYS, label_table
-    from features.simulate import simulate
+    from features.simulation.simulator import simulate
     from models.catalogue import make
-    from training.evaluation import evaluate
+    from training.evaluation.metrics import evaluate
 
     simulation = simulate(n_customers=customers, days=DAYS, seed=7)
     train, test = label_table(simulation, "order", TRAIN_DAYS), label_table(simulation, "order", TEST_DAYS)

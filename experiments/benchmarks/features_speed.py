@@ -24,10 +24,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from features.journeys import Category, Journeys, pack
-from features.simulate_log import synthetic_log
-from features.snapshots import Snapshots
-from features.tabular import TabularFeatures
+from features.journeys.journeys import Category, Journeys, Snapshots
+from features.journeys.packing import pack
+from features.simulation.large_log import synthetic_log
+from features.tabular.features import TabularFeatures
 
 DAY_US = 86_400_000_000
 WINDOWS_DAYS = (7, 30, 90, 180, 365)

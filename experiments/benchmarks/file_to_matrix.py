@@ -42,9 +42,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.loading import load
-from features.simulate_log import CHANNELS, TOUCHPOINTS, write_synthetic_log
-from features.tabular import TabularFeatures
+from features.journeys.stream import load
+from features.simulation.large_log import CHANNELS, TOUCHPOINTS, write_synthetic_log
+from features.tabular.features import TabularFeatures
 
 THREADS = 2
 DAY_US = 86_400_000_000

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import read_state, write_state
-from models.fitting import CHECKPOINT, FitSettings, fit_network
+from models.sequence.checkpoints import read_state, write_state
+from models.sequence.fitting import CHECKPOINT, FitSettings, fit_network
 
 GIVE_UP_S = 600.0
 TABLE, HIDDEN = 30, 32

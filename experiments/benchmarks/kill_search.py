@@ -42,8 +42,8 @@ max_trees = 40
 TRAIN = """
 import sys
 from rich.console import Console
-from training.experiment import load_experiment
-from training.train import train
+from training.config.experiment import load_experiment
+from training.fitting.train import train
 train(load_experiment("experiment.toml", sys.argv[1:]), progress=Console())
 """
 GIVE_UP_S = 900.0
@@ -65,7 +65,7 @@ def main() -> None:
 
 def run(folder: Path, trials: int, kills: int, jobs: int, seed: int) -> dict[str, object]:
     """Train in `folder` with `kills` kills and say what is there in the end."""
-    from features.simulate import simulate
+    from features.simulation.simulator import simulate
 
     simulate(n_customers=600, days=320, seed=1).save(folder)
     (folder / "experiment.toml").write_text(EXPERIMENT)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.sources import load_log
-from training.experiment import load_experiment
+from features.journeys.loading import load_log
+from training.config.experiment import load_experiment
 
 EXPERIMENTS = Path(__file__).resolve().parents[1]
 SHARED = EXPERIMENTS.parents[1] / "shared"

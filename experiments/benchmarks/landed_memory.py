@@ -28,13 +28,13 @@ import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from features.landed import JOURNEYS
-from features.simulate_log import write_synthetic_log
-from features.sources import load_journeys
+from features.journeys.landed import JOURNEYS
+from features.journeys.loading import load_journeys
+from features.simulation.large_log import write_synthetic_log
 from models.catalogue import make
-from training.experiment import Experiment, load_experiment
-from training.landed_rows import SAMPLED_ROWS, lightgbm_data
-from training.landing import land
+from training.config.experiment import Experiment, load_experiment
+from training.data.landed_rows import SAMPLED_ROWS, lightgbm_data
+from training.data.landing import land
 
 EVENTS_EACH = 50
 EXPERIMENT = """
@@ -126,7 +126,7 @@ def _land(home: Path) -> dict[str, Any]:
 def _gru(experiment: Experiment, labels: Any) -> dict[str, Any]:
     """Fit and predict from the log of an experiment."""
     make("gru", GRU)  # what it imports is not what is measured
-    import models.finetuning  # noqa: F401
+    import models.sequence.finetuning  # noqa: F401
 
     with Peak() as peak:
         journeys = load_journeys(experiment.events)

@@ -17,7 +17,7 @@ from typing import get_args
 
 import numpy as np
 
-from models.lookalikes import Lookalikes, LookalikeSettings
+from models.segments.lookalikes import Lookalikes, LookalikeSettings
 
 SEEDS, TOP, QUERIES = 10, 100, 7
 

@@ -21,12 +21,13 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from features.journey_map import MapSettings, journey_map
-from features.journeys import Journeys, pack
-from features.simulate_log import synthetic_log
-from features.sources import load_journeys
-from features.stages import with_stages
-from training.experiment import load_experiment
+from features.events.stages import with_stages
+from features.journey_map.tables import MapSettings, journey_map
+from features.journeys.journeys import Journeys
+from features.journeys.loading import load_journeys
+from features.journeys.packing import pack
+from features.simulation.large_log import synthetic_log
+from training.config.experiment import load_experiment
 
 EVENTS_A_CUSTOMER = 20
 BARS = {"bpi2012_s": 2.0, "large_s": 15.0, "growth": 1.3, "memory": 3.0}

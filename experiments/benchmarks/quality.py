@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.experiment import load_experiment
-from training.train import train
+from training.config.experiment import load_experiment
+from training.fitting.train import train
 
 BARS = {"online_retail_churn": (0.755, 0.181), "bpi2012_conversion": (0.712, 0.197)}  # AUROC at least, Brier at most
 EXPERIMENTS = Path(__file__).resolve().parents[1]

@@ -20,18 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.benchmarks.peers.coles import read_task
-from features.simulate import DAY_US, FIRST_DAY, Simulation, simulate
-from features.simulate_truth import _beliefs, _numbers
-from features.simulate_world import CHANNELS, CHOICES, ITEMS, LEFT, tables
-from features.slices import stable_groups
-from features.snapshots import Snapshots
+from features.journeys.holdout import stable_groups
+from features.journeys.journeys import Snapshots
+from features.simulation.simulator import DAY_US, FIRST_DAY, Simulation, simulate
+from features.simulation.truth import _beliefs, _numbers
+from features.simulation.world import CHANNELS, CHOICES, ITEMS, LEFT, tables
 from models.baselines import rfm
-from models.cluster_choice import adjusted_rand
-from models.cluster_models import fitted
-from models.cluster_views import Composition, Matrix
-from models.clusters import FoundSegments, FoundSettings
-from models.segment_matching import match
-from training.records import TaskData
+from models.segments.clustering.algorithms import fitted
+from models.segments.clustering.choice import adjusted_rand
+from models.segments.clustering.clusters import FoundSegments, FoundSettings
+from models.segments.clustering.views import Composition, Matrix
+from models.segments.matching import match
+from training.data.records import TaskData
 
 TASKS = ("online_retail_churn", "bpi2012_conversion")
 CUSTOMERS, DAYS = 4_000, 400

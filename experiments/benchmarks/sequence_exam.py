@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from experiments.benchmarks.simulated_exam import DAYS, TEST_DAYS, TRAIN_DAYS, label_table
-from features.simulate import Simulation, simulate
+from features.simulation.simulator import Simulation, simulate
 from models.catalogue import make
-from training.evaluation import evaluate, paired_bootstrap
+from training.evaluation.metrics import evaluate, paired_bootstrap
 
 LIFT_AT_LEAST = 0.97
 ENCODER = {"hidden": 64, "inputs": 32, "objective": "next", "pretraining_epochs": 9}

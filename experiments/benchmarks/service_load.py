@@ -30,13 +30,13 @@ from experiments.benchmarks.service.http_load import Plan, Waited, load
 from experiments.benchmarks.service.served import HEADERS, TOKEN, Served, served
 from experiments.benchmarks.service.worlds import AS_OF, TREES, World
 from experiments.benchmarks.simulated_exam import TRAIN_DAYS, label_table
-from models.packaged import Scorer
-from models.parity import difference, read_sample, record_sample
-from serving.access import TOKENS
-from serving.monitoring import MONITOR
-from serving.package import request_bodies
-from serving.schemas import ARROW
-from serving.swap import swap
+from models.scoring.golden_sample import difference, read_sample, record_sample
+from models.scoring.scorer import Scorer
+from serving.api.access import TOKENS
+from serving.bento.package import request_bodies
+from serving.live.swap import swap
+from serving.monitor.monitoring import MONITOR
+from serving.requests.schemas import ARROW
 
 PARTS = ("single", "sequence", "batch", "cold", "overload", "swap", "watched", "parity")
 TURNS = 3

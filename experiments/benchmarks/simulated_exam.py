@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.labels import churn_labels, conversion_labels
-from features.simulate import LABELS, Simulation, simulate
+from features.labels.labels import churn_labels, conversion_labels
+from features.simulation.simulator import LABELS, Simulation, simulate
 from models.catalogue import make
-from training.evaluation import evaluate
+from training.evaluation.metrics import evaluate
 
 DAYS = 400
 TRAIN_DAYS = range(112, 253, 28)

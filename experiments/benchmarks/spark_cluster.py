@@ -33,13 +33,13 @@ import pandas as pd
 import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 
-from features.landed import open_landed
-from features.pack import pack
-from features.schema import EventSchema
-from features.simulate import simulate
-from features.sources import load_journeys
-from models.gbdt import GBDT, GBDTSettings
-from models.packaged import Scorer, touchpoints_seen
+from features.events.schema import EventSchema
+from features.journeys.landed import open_landed
+from features.journeys.loading import load_journeys
+from features.journeys.packing import pack
+from features.simulation.simulator import simulate
+from models.boosting.gbdt import GBDT, GBDTSettings
+from models.scoring.scorer import Scorer, touchpoints_seen
 
 EXPERIMENT = """
 name = "cluster_churn"
@@ -125,12 +125,12 @@ def prepare(folder: Path, customers: int) -> None:
 
 def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
     """Features and labels, scores and the map into a folder: on this machine, or where a master says."""
-    from training.engines import SparkAsked
-    from training.experiment import load_experiment
-    from training.landing import land
-    from training.mapping import draw, plan_of
-    from training.scoring import score_file
-    from training.spark_mapping import draw_on_spark
+    from training.config.engines import SparkAsked
+    from training.config.experiment import load_experiment
+    from training.data.landing import land
+    from training.journey_map.mapping import draw, plan_of
+    from training.journey_map.spark_mapping import draw_on_spark
+    from training.scoring.scoring import score_file
 
     out.mkdir(parents=True, exist_ok=True)
     settings = {"spark.executor.memory": "700m", "spark.executor.cores": "1", "spark.task.maxFailures": "8"}
@@ -155,10 +155,10 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
 
 def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
     """Where segments lie that a sample chose, their centres those of everyone at a moment; how large they are."""
-    from features.parts import part_of
-    from features.spark import read_log, session
-    from models.clusters import FoundSegments, FoundSettings
-    from training.spark_segmenting import SparkCustomers, everyone_at
+    from features.journeys.event_log import part_of
+    from features.spark.log import read_log, session
+    from models.segments.clustering.clusters import FoundSegments, FoundSettings
+    from training.segmentation.spark_segmenting import SparkCustomers, everyone_at
 
     settings = FoundSettings(methods=("kmeans",), dimensions=(3,), segments=4, rounds=2, restarts=3, fit_rows=100)
     at = int(pd.Timestamp(MOMENT).as_unit("us").value)

@@ -34,13 +34,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.feature_parts import feature_schema, features_at
-from features.pack import pack
-from features.simulate_log import synthetic_log, write_synthetic_log
-from features.sources import EventSource, load_log
-from features.spark import read_log, session
-from features.spark_session import quiet
-from features.tabular import TabularFeatures
+from features.events.source import EventSource
+from features.journeys.loading import load_log
+from features.journeys.packing import pack
+from features.simulation.large_log import synthetic_log, write_synthetic_log
+from features.spark.log import read_log, session
+from features.spark.session import quiet
+from features.tabular.features import TabularFeatures
+from features.tabular.fitting import feature_schema, features_at
 
 EVENTS_EACH = 50
 ORDINARY = 100_000

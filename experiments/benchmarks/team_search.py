@@ -64,7 +64,7 @@ def main() -> None:
 
 def run(folder: Path, trials: int, customers: int, rounds: int) -> dict[str, Any]:
     """Search in turns and compare."""
-    from features.simulate import simulate
+    from features.simulation.simulator import simulate
 
     simulate(n_customers=customers, days=320, seed=1).save(folder)
     (folder / "experiment.toml").write_text(EXPERIMENT.format(trials=trials))
@@ -139,9 +139,9 @@ def one(folder: Path, home: Path, core: int) -> None:
     """One of the processes: read, wait for the others, search."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[core % len(cores)]})
-    from training.experiment import load_experiment
-    from training.search import Search, search
-    from training.team_search import read, searches
+    from training.config.experiment import load_experiment
+    from training.search.search import Search, search
+    from training.search.team_search import read, searches
 
     ended: list[int] = []
     end = Search._end

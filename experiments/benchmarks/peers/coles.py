@@ -38,10 +38,10 @@ from experiments.benchmarks.peers.exchange import (
     write_inputs,
 )
 from experiments.benchmarks.peers.probe import HEADS, held_out, linear, validate
-from features.snapshots import Snapshots
-from features.sources import load_log
-from training.experiment import load_experiment
-from training.records import TaskData, task_data
+from features.journeys.journeys import Snapshots
+from features.journeys.loading import load_log
+from training.config.experiment import load_experiment
+from training.data.records import TaskData, task_data
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.journeys import Journeys
-from features.snapshots import Snapshots
+from features.journeys.journeys import Journeys, Snapshots
 
 DAY_US, HOUR_US = 86_400_000_000, 3_600_000_000
 FEWEST_EVENTS = 5  # of a category, to have a code of its own

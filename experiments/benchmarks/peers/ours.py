@@ -11,13 +11,13 @@ import torch
 
 from experiments.benchmarks.peers.exchange import ColesSettings
 from experiments.benchmarks.peers.probe import linear, validate
-from features.journeys import Journeys
-from features.sequences import SequenceFeatures, SequenceSettings
-from models.embedder import Embedder
-from models.encoder import Encoder
-from models.pretraining import JourneyBatches, Pretraining, time_edges
-from models.sequence_settings import EncoderSettings
-from training.records import TaskData
+from features.journeys.journeys import Journeys
+from features.sequences.sequences import SequenceFeatures, SequenceSettings
+from models.sequence.embedder import Embedder
+from models.sequence.encoder import Encoder
+from models.sequence.pretraining import JourneyBatches, Pretraining, time_edges
+from models.sequence.settings import EncoderSettings
+from training.data.records import TaskData
 
 Matrix = npt.NDArray[np.float32]
 

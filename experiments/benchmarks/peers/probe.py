@@ -20,9 +20,9 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models.gbdt import GBDTSettings
-from training.records import TaskData
-from training.splits import Fold
+from models.boosting.gbdt import GBDTSettings
+from training.data.records import TaskData
+from training.data.splits import Fold
 
 INNER_FOLDS = 3
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # scikit-learn's C: small is strong

@@ -23,14 +23,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.journey_map import MapSettings
-from features.journeys import Journeys, pack
-from features.map_funnel import funnel, stages_of
-from features.map_selection import select
-from features.map_steps import sankey, step_matrix
-from features.map_transitions import transitions
-from features.sources import read_events
-from training.experiment import load_experiment
+from features.journey_map.funnel import funnel, stages_of
+from features.journey_map.selection import select
+from features.journey_map.steps import sankey, step_matrix
+from features.journey_map.tables import MapSettings
+from features.journey_map.transitions import transitions
+from features.journeys.journeys import Journeys
+from features.journeys.loading import read_events
+from features.journeys.packing import pack
+from training.config.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(__file__).with_name("retentioneering_peer.py")

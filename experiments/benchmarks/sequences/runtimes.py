@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmarks.sequences.worlds import LENGTH, Way, as_steps, encoder_of, long_journeys, medians
-from features.sequences import SequenceBatch, SequenceFeatures
-from models.embedder import plain_weights
-from models.encoder import Encoder, steps_of
-from models.gru import DecayGRU
-from models.runtime import CompiledGRU, Floats
-from models.torch_runtime import TorchRuntime
+from features.sequences.sequences import SequenceBatch, SequenceFeatures
+from models.sequence.embedder import plain_weights
+from models.sequence.encoder import Encoder, steps_of
+from models.sequence.gru import DecayGRU
+from models.sequence.runtime import CompiledGRU, Floats
+from models.sequence.torch_runtime import TorchRuntime
 
 AGREE = 1e-4  # of embeddings, of which sums over 100 steps are the largest
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -89,7 +89,7 @@ def step_by_step(encoder: Encoder, step: Step, batch: SequenceBatch) -> Floats:
 
 
 class OneStep(nn.Module):
-    """A step of `models.gru`, as plain operations that a compiler can fuse."""
+    """A step of `models.sequence.gru`, as plain operations that a compiler can fuse."""
 
     def forward(self, state: Tensor, gates: Tensor, decay: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """(rows, H) before → (rows, H) after."""

@@ -22,11 +22,11 @@ from experiments.benchmarks.sequences.worlds import (
     medians,
     model_of,
 )
-from features.snapshots import Snapshots
-from models.embedder import plain_weights
-from models.runtime import over_blocks, runtime
-from models.sequence_model import SequenceModel
-from models.sequence_settings import Network
+from features.journeys.journeys import Snapshots
+from models.sequence.embedder import plain_weights
+from models.sequence.model import SequenceModel
+from models.sequence.runtime import over_blocks, runtime
+from models.sequence.settings import Network
 
 PARTS = (12, 3)  # of the journeys; the bare GRU reads one at a time, and the better division counts
 NETWORKS: tuple[Network, ...] = ("gru", "transformer")

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmarks.sequences.worlds import Bar, Way, encoder_of, medians
-from features.sequences import SequenceFeatures
-from features.snapshots import Snapshots
-from models.encoder import Encoder, Steps, steps_of
-from models.finetuning import Classifier, LabelledBatches
-from models.gru import DecayGRU
-from models.pretraining import JourneyBatches, Pretraining, bucketed, time_edges, unlabelled
-from models.sequence_settings import SequenceModelSettings
+from features.journeys.journeys import Snapshots
+from features.sequences.sequences import SequenceFeatures
+from models.sequence.encoder import Encoder, Steps, steps_of
+from models.sequence.finetuning import Classifier, LabelledBatches
+from models.sequence.gru import DecayGRU
+from models.sequence.pretraining import JourneyBatches, Pretraining, bucketed, time_edges, unlabelled
+from models.sequence.settings import SequenceModelSettings
 
 WAITING = 0.1  # of a step, at most
 BATCH, HIDDEN = 64, 128
 
 
 class Source(Protocol):
-    """Batches, as `models.fitting` takes them."""
+    """Batches, as `models.sequence.fitting` takes them."""
 
     def __len__(self) -> int: ...
 

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from features.journeys import Category, Journeys, pack
-from features.sequences import SequenceFeatures, SequenceSettings
-from features.simulate import simulate
-from features.simulate_log import synthetic_log
-from features.snapshots import Snapshots
-from features.sources import load_log
+from features.journeys.journeys import Category, Journeys, Snapshots
+from features.journeys.loading import load_log
+from features.journeys.packing import pack
+from features.sequences.sequences import SequenceFeatures, SequenceSettings
+from features.simulation.large_log import synthetic_log
+from features.simulation.simulator import simulate
 from models.calibration import BetaCalibration
-from models.embedder import Weights, plain_weights
-from models.encoder import Encoder
-from models.finetuning import Classifier
-from models.sequence_model import GRUModel, SequenceModel, TransformerModel
-from models.sequence_settings import Network, SequenceModelSettings
-from training.experiment import load_experiment
+from models.sequence.embedder import Weights, plain_weights
+from models.sequence.encoder import Encoder
+from models.sequence.finetuning import Classifier
+from models.sequence.model import GRUModel, SequenceModel, TransformerModel
+from models.sequence.settings import Network, SequenceModelSettings
+from training.config.experiment import load_experiment
 
 EXPERIMENTS = Path(__file__).resolve().parents[2]
 SHARED = EXPERIMENTS.parents[1] / "shared"

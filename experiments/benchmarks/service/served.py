@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from serving.access import TOKENS
-from serving.serve import _pointed, _ready, _stop, command, environment, free_port
+from serving.api.access import TOKENS
+from serving.bento.serve import _pointed, _ready, _stop, command, environment, free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}

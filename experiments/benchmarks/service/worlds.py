@@ -17,20 +17,20 @@ import pandas as pd
 import pyarrow as pa
 
 from experiments.benchmarks.simulated_exam import TRAIN_DAYS, label_table
-from features.sequences import SequenceFeatures
-from features.simulate import Simulation, simulate
-from features.snapshots import Snapshots
+from features.journeys.journeys import Snapshots
+from features.sequences.sequences import SequenceFeatures
+from features.simulation.simulator import Simulation, simulate
+from models.boosting.compiled_trees import BoostedTrees
+from models.boosting.gbdt import GBDT, GBDTSettings
 from models.calibration import BetaCalibration
-from models.clusters import FoundSegments, FoundSettings
 from models.contract import Saved
-from models.gbdt import GBDT, GBDTSettings
-from models.packaged import Scorer, touchpoints_seen
-from models.parity import record_sample
-from models.schemes import fit_schemes
-from models.segment_book import SegmentBook
-from models.trees import BoostedTrees
-from serving.package import package
-from training.segment_settings import FOUND, USUAL
+from models.scoring.golden_sample import record_sample
+from models.scoring.scorer import Scorer, touchpoints_seen
+from models.segments.clustering.clusters import FoundSegments, FoundSettings
+from models.segments.collection import SegmentBook
+from models.segments.rules.schemes import fit_schemes
+from serving.bento.package import package
+from training.config.segment_settings import FOUND, USUAL
 
 TREES, EVENTS, DAYS = 300, 50, 400
 LABELS = ("churn", "conversion")

@@ -1,0 +1,281 @@
+"""The kinds of condition that compare a figure of events: how many, how much, how long ago, what share."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from features.conditions import kernels as op
+from features.conditions.conditions import Bools, Compared
+from features.conditions.measures import Figure, Ratio, Tally, View, count
+from features.conditions.selections import ANY, Names, Selection, days_words, either, joined, percent
+
+S = TypeVar("S", bound=Selection)
+Numbers = ("sum", "mean", "lowest", "highest", "latest", "per_day")
+OPS = {
+    "sum": op.SUM,
+    "mean": op.MEAN,
+    "lowest": op.LOWEST,
+    "highest": op.HIGHEST,
+    "latest": op.LATEST,
+    "per_day": op.PER_DAY,
+}
+
+
+class Counted(Compared, Selection):
+    """How many events; at least one where no number is given."""
+
+    def figure(self) -> Figure:
+        """The count."""
+        return count(self.selection())
+
+    def completed(self) -> Compared:
+        """At least one where no number is given."""
+        return self if self.compares else self.changed(at_least=1.0)
+
+    def subject(self) -> str:
+        """The events."""
+        return f"the number of {self.phrase()}"
+
+    def words(self) -> str:
+        """A count reads better the other way round: "at least 2 events 'complaint'"."""
+        if self.exactly == 0 or self.at_most == 0 or self.less_than == 1:
+            return f"no {self.phrase(one=True)}"
+        if self.top_share is not None or self.bottom_share is not None:
+            return Compared.words(self)
+        amounts = [bound for bound in self.bounds.values() if bound is not None]
+        return f"{joined(self.comparisons(), 'and')} {self.phrase(one=amounts[-1] == 1)}"
+
+
+class DaysWith(Compared, Selection):
+    """On how many days there was such an event: lines of one invoice count once."""
+
+    days_with: Names
+
+    @model_validator(mode="after")
+    def _one_list(self) -> DaysWith:
+        return _no_events_beside(self, "days_with")
+
+    def figure(self) -> Figure:
+        """The days."""
+        return Tally(_named(self, self.days_with), op.DAYS)
+
+    def subject(self) -> str:
+        """The days."""
+        return f"the number of days with an {_named(self, self.days_with).phrase(one=True)}"
+
+
+class NumberOf(Compared, Selection):
+    """The sum, mean … of a numeric column over the events."""
+
+    sum: str | None = None
+    mean: str | None = None
+    lowest: str | None = None
+    highest: str | None = None
+    latest: str | None = None
+    per_day: str | None = None
+
+    @property
+    def _which(self) -> str:
+        return next(name for name in Numbers if getattr(self, name) is not None)
+
+    @property
+    def column(self) -> str:
+        """The numeric column."""
+        return str(getattr(self, self._which))
+
+    def figure(self) -> Figure:
+        """The sum, mean …."""
+        return Tally(self.selection(), OPS[self._which], self.column)
+
+    def subject(self) -> str:
+        """The sum of what."""
+        if self._which == "per_day":
+            return f"the sum of {self.column} per day with an {self.phrase(one=True)}"
+        return f"the {self._which} of {self.column}{self.about('of')}"
+
+
+class DaysSince(Compared, Selection):
+    """Days since the last or the first such event.
+
+    Attributes:
+        last: touchpoints; the last such event.
+        first: touchpoints; the first such event.
+        more_than_days: longer ago.
+        less_than_days: more recent.
+        at_least_days: as long ago or longer.
+        at_most_days: as recent or more.
+        not_followed_by: none of these came after it.
+        followed_by: one of these came after it.
+        or_never: holds, too, for those who have no such event.
+    """
+
+    last: Names | None = None
+    first: Names | None = None
+    more_than_days: float | None = None
+    less_than_days: float | None = None
+    at_least_days: float | None = None
+    at_most_days: float | None = None
+    not_followed_by: Names | None = None
+    followed_by: Names | None = None
+    or_never: bool = False
+
+    @model_validator(mode="after")
+    def _says_days(self) -> DaysSince:
+        for name in ("at_least", "at_most", "more_than", "less_than", "exactly"):
+            if getattr(self, name) is not None:
+                close = "at_least" if name == "exactly" else name
+                raise ValueError(f"'{name}' says no unit here: write '{close}_days'")
+        return _no_events_beside(self, "last" if self.last is not None else "first")
+
+    @property
+    def bounds(self) -> dict[str, float | None]:
+        """at_least, at_most, more_than, less_than, in days."""
+        return {name: getattr(self, f"{name}_days") for name in ("at_least", "at_most", "more_than", "less_than")}
+
+    @property
+    def less_is_better(self) -> bool:
+        """A recent event is a good sign."""
+        return True
+
+    def completed(self) -> Compared:
+        """What follows an event is a comparison of its own."""
+        return self if self.followed_by or self.not_followed_by else super().completed()
+
+    def _meant(self) -> Selection:
+        return _named(self, self.last if self.last is not None else self.first or ANY)
+
+    def figure(self) -> Figure:
+        """The days."""
+        return Tally(self._meant(), op.LAST_DAYS if self.last is not None else op.FIRST_DAYS)
+
+    def holds(self, view: View) -> Bools:
+        """(n,) for whom the comparison holds, and what came or did not come after."""
+        kept = super().holds(view)
+        if self.or_never:
+            kept |= np.isnan(view.of(self._figure))
+        for names, wanted in ((self.followed_by, True), (self.not_followed_by, False)):
+            if names:
+                place = view.of(Tally(self._meant(), op.LAST_PLACE if self.last is not None else op.FIRST_PLACE))
+                after = view.of(Tally(Selection(events=names), op.LAST_PLACE)) > place
+                kept &= (after == wanted) | (np.isnan(place) & self.or_never)
+        return kept
+
+    def subject(self) -> str:
+        """The last or first event."""
+        return f"the {'last' if self.last is not None else 'first'} {self._meant().phrase(one=True)}"
+
+    def amount(self, x: float) -> str:
+        """Days."""
+        return days_words(x)
+
+    def words(self) -> str:
+        """As in: the last event 'complaint' was more than 14 days ago."""
+        told = [f"{comparison} ago" for comparison in self.comparisons()]
+        for names, text in ((self.followed_by, "followed by"), (self.not_followed_by, "not followed by")):
+            told += [f"{text} {either(names)}"] if names else []
+        return f"{self.subject()} was {joined(told, 'and')}{' or never happened' if self.or_never else ''}"
+
+
+class Gap(Compared, Selection):
+    """The mean days between days with such an event; unknown before the second."""
+
+    gap: Names
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Gap:
+        return _no_events_beside(self, "gap")
+
+    @property
+    def less_is_better(self) -> bool:
+        """Who comes often has short gaps."""
+        return True
+
+    def figure(self) -> Figure:
+        """The gap."""
+        return Tally(_named(self, self.gap), op.GAP_DAYS)
+
+    def subject(self) -> str:
+        """The gap."""
+        return f"the mean time between days with an {_named(self, self.gap).phrase(one=True)}"
+
+    def amount(self, x: float) -> str:
+        """Days."""
+        return days_words(x)
+
+
+class Overdue(Compared, Selection):
+    """Days since the last such event in units of the customer's own gap between days with one.
+
+    Attributes:
+        overdue: touchpoints.
+        usual_days: what is usual: it is mixed into the own rhythm as one more gap, so that who came once has one, too.
+    """
+
+    overdue: Names
+    usual_days: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Overdue:
+        return _no_events_beside(self, "overdue")
+
+    @property
+    def less_is_better(self) -> bool:
+        """Who is on time has a low figure."""
+        return True
+
+    def figure(self) -> Figure:
+        """The current gap over the usual one."""
+        meant = _named(self, self.overdue)
+        return (
+            Tally(meant, op.OVERDUE, "") if self.usual_days is None else Tally(meant, op.OVERDUE, "", self.usual_days)
+        )
+
+    def subject(self) -> str:
+        """The time in units of a gap."""
+        mixed = "" if self.usual_days is None else f" (a gap of {days_words(self.usual_days)} mixed in)"
+        last = _named(self, self.overdue).phrase(one=True)
+        return f"the time since the last {last} in units of the customer's own gap{mixed}"
+
+
+class Share(Compared, Selection):
+    """The share of some events in others, within the same window and filters."""
+
+    share: Names
+    of: Names = ANY
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Share:
+        return _no_events_beside(self, "share")
+
+    def figure(self) -> Figure:
+        """The share."""
+        return Ratio(
+            count(_named(self, self.share)), count(self.selection().model_copy(update=_BARE | {"events": self.of}))
+        )
+
+    def subject(self) -> str:
+        """Which share of which."""
+        whole = "all" if self.of == ANY else either(self.of)
+        return f"the share of {_named(self, self.share).phrase()} in {whole}"
+
+    def amount(self, x: float) -> str:
+        """Percent."""
+        return percent(x)
+
+
+_BARE = {"channels": ANY, "stages": ANY, "items": ANY, "months": (), "weekdays": ()} | dict.fromkeys(
+    ("value_at_least", "value_at_most", "satisfaction_at_least", "satisfaction_at_most")
+)  # what narrows the part, not the whole
+
+
+def _named(condition: Selection, events: tuple[str, ...]) -> Selection:
+    return condition.selection().model_copy(update={"events": events})
+
+
+def _no_events_beside(condition: S, key: str) -> S:
+    if condition.events != ANY:
+        raise ValueError(f"'{key}' says which events are meant: leave 'events' out")
+    return condition

@@ -1,0 +1,357 @@
+"""The canonical event table: every row checked, bad ones set aside with a reason, nothing dropped in silence.
+
+    checked = check_events(frame, EventSchema(properties=("agent",)))
+    checked.events       # canonical columns, text as dictionaries, times as UTC µs
+    checked.quarantine   # row, reason, and the row's own values as text
+    checked.counts       # {"timestamp is before 1971": 3}
+
+A table that is no event log at all raises one `DataError`. `check_batch` and `EventCheck` do the same for a log that
+comes in batches (`features.journeys.stream`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.errors import DataError
+from features.events.columns import Column, Decimal, Mask, TimeUnit, naive_note, number_column, text_column, time_column
+from features.events.formats import ENOUGH, has_decimal_commas, time_formats
+from features.events.schema import REQUIRED, EventSchema
+
+SOURCE_ROW = "source_row"  # optional column: the 1-based data row of the user's file that a row came from
+TOO_MANY_BAD = 0.5
+SHOWN_ROWS = 3
+FILE = "file"  # the quarantine's column for the file of a folder
+MALFORMED = "the line has too many or too few fields"
+REPEATED = "the same as an earlier row in every column"
+REMEDIES = {
+    "is not a time": "Give ISO 8601 text ('2024-05-31 13:00:00', with or without zone), timestamps, a time_format "
+    "for other text, or a time_unit for numbers.",
+    "before 1971": "A zero or the wrong unit: leave unknown times empty, or say the time_unit ('s', 'ms', 'us', 'ns').",
+    "after 2099": "Probably the wrong unit: say the time_unit ('s', 'ms', 'us', 'ns').",
+    "is missing": "Check that the column mapping names the right column.",
+    "is not a number": "Use plain numbers with a decimal point; leave unknown ones empty.",
+    "is infinite": "Leave unknown numbers empty.",
+    "is below 0": "A duration counts seconds from its event on: swap the ends, or leave it empty.",
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came out of the checks; `len(events) + len(quarantine) == rows_in`.
+
+    Attributes:
+        events: the good rows in source order: canonical columns that the input has, then the schema's.
+        quarantine: the bad rows: `row` (1-based data row of the source), `reason`, the input's columns as text.
+        counts: reason → rows set aside for it; a row counts once, under its first reason.
+        notes: what was assumed about the input, each said once.
+    """
+
+    events: pa.Table
+    quarantine: pa.Table
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def rows_in(self) -> int:
+        """How many rows were handed in."""
+        return int(self.events.num_rows + self.quarantine.num_rows)
+
+
+def check_events(
+    events: pa.Table | pd.DataFrame,
+    schema: EventSchema | None = None,
+    *,
+    naive_ok: bool = True,
+    time_unit: TimeUnit | None = None,
+    time_format: str | None = None,
+    decimal: Decimal = ".",
+    duplicates: str = "keep",
+) -> Checked:
+    """Check a table with canonical column names.
+
+    Args:
+        events: a pandas frame or Arrow table. Columns outside the schema are ignored and noted; a column
+            `source_row` gives the row numbers to report.
+        schema: the columns beyond the canonical ones.
+        naive_ok: take times without a zone as UTC; otherwise they are refused.
+        time_unit: the unit of numeric times since 1970; without it they are refused.
+        time_format: strptime format of textual times that are not ISO 8601.
+        decimal: what parts the decimals of numbers that are text.
+        duplicates: "keep", or "quarantine" for the second and later of rows equal in every column of the schema.
+
+    Raises:
+        DataError: no event log at all: no rows, a required column missing, more than half of the rows bad.
+    """
+    check = EventCheck()
+    options = CheckOptions(schema or EventSchema(), naive_ok, time_unit, time_format, decimal)
+    good, found = check_batch(events, options)
+    check.add(found)
+    check.finish()
+    if duplicates == "quarantine" and (again := good.to_pandas().duplicated().to_numpy()).any():
+        check.move_aside(quarantine_repeats(good.filter(pa.array(again)), found.rows[again]))
+        good = good.filter(pa.array(~again))
+    return Checked(good, check.quarantine(), dict(check.counts), tuple(check.notes))
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How to check; the fields are those of `check_events`."""
+
+    schema: EventSchema = field(default_factory=EventSchema)
+    naive_ok: bool = True
+    time_unit: TimeUnit | None = None
+    time_format: str | None = None
+    decimal: Decimal = "."
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `check_batch` has to say about a batch.
+
+    Attributes:
+        n_good: how many rows are good.
+        rows: (n_good,) int64, their numbers in the source.
+        bad: the rows set aside, as in `Checked.quarantine`; None where there are none.
+        columns: the names that the batch has.
+        notes: as in `Checked`.
+    """
+
+    n_good: int
+    rows: npt.NDArray[np.int64]
+    bad: pa.Table | None
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check_batch(batch: pa.Table | pd.DataFrame, options: CheckOptions, first_row: int = 1) -> tuple[pa.Table, Findings]:
+    """The good rows of one batch and the findings. Touches nothing shared: threads may check side by side.
+
+    Args:
+        batch: rows with canonical names; `source_row` overrides the numbers.
+        options: how to check.
+        first_row: the number of its first row in the source.
+    """
+    table = as_table(batch)
+    require_columns(table.column_names)
+    wanted = [name for name in wanted_columns(options.schema) if name in table.column_names]
+    columns = {name: _column(name, table, options) for name in wanted}
+    good = pa.table({name: column.values for name, column in columns.items()})
+    numbered = SOURCE_ROW in table.column_names
+    rows = np.asarray(table[SOURCE_ROW]) if numbered else np.arange(first_row, first_row + table.num_rows)
+    bad, problems = None, [item for column in columns.values() for item in column.problems.items()]
+    if problems:
+        reasons = _first_reasons(problems, table.num_rows)
+        is_bad = np.asarray(reasons != None)  # noqa: E711
+        bad = _quarantined(table.filter(pa.array(is_bad)), rows[is_bad], reasons[is_bad])
+        good, rows = good.filter(pa.array(~is_bad)), rows[~is_bad]
+    notes = _notes(columns, table, options)
+    return good, Findings(good.num_rows, rows, bad, tuple(table.column_names), notes)
+
+
+class EventCheck:
+    """The tally over batches in their order: `add` what `check_batch` found in each, `finish` at the end."""
+
+    def __init__(self) -> None:
+        self.rows_in = 0
+        self.counts: dict[str, int] = {}
+        self.notes: list[str] = []
+        self._columns: tuple[str, ...] = ()
+        self._bad: list[pa.Table] = []
+
+    def add(self, found: Findings) -> None:
+        """Count a batch."""
+        self.rows_in += found.n_good
+        if found.bad is not None:
+            self.set_aside(found.bad)
+        self.notes += [note for note in found.notes if note not in self.notes]
+        self._columns = self._columns or found.columns
+
+    def set_aside(self, bad: pa.Table) -> None:
+        """Count rows that go to quarantine."""
+        self._bad.append(bad)
+        self.rows_in += bad.num_rows
+        for item in pc.value_counts(bad["reason"]).to_pylist():
+            self.counts[item["values"]] = self.counts.get(item["values"], 0) + item["counts"]
+
+    def move_aside(self, bad: pa.Table) -> None:
+        """Count rows that were good so far and go to quarantine after all."""
+        self.rows_in -= bad.num_rows
+        self.set_aside(bad)
+
+    def finish(self) -> None:
+        """Raise if what was seen is no event log."""
+        if self.rows_in == 0:
+            raise DataError(f"No event rows: {_columns_there(self._columns)} but no data below the header.")
+        rows_bad = sum(self.counts.values())
+        if rows_bad > TOO_MANY_BAD * self.rows_in:
+            raise DataError(_no_log(self.quarantine(), self.counts, self.rows_in))
+
+    def quarantine(self) -> pa.Table:
+        """The rows set aside so far: row, reason, and the values as text."""
+        if not self._bad:
+            columns = [name for name in self._columns if name != SOURCE_ROW]
+            fields = [("row", pa.int64()), ("reason", pa.string()), *((name, pa.string()) for name in columns)]
+            return pa.schema(fields).empty_table()
+        bad = pa.concat_tables(self._bad, promote_options="default").combine_chunks()
+        return bad.sort_by([(name, "ascending") for name in (FILE, "row") if name in bad.column_names])
+
+
+def _column(name: str, table: pa.Table, options: CheckOptions) -> Column:
+    chunks = table[name]
+    values = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
+    if name == "timestamp":
+        column = time_column(name, values, time_unit=options.time_unit, time_format=options.time_format)
+        if naive_note(name) in column.notes and not options.naive_ok:
+            raise DataError(f"{name} carries no time zone, which is not allowed here. Add the zone to the times.")
+    elif name in options.schema.number_columns:
+        column = number_column(name, values, at_least=0.0 if name == "duration_s" else None, decimal=options.decimal)
+    else:
+        column = text_column(name, values, keep_clean=name == "customer_id")
+    return _require_values(name, column) if name in REQUIRED else column
+
+
+def _notes(columns: dict[str, Column], table: pa.Table, options: CheckOptions) -> tuple[str, ...]:
+    notes = [note for column in columns.values() for note in column.notes]
+    ignored = [name for name in table.column_names if name not in (*wanted_columns(options.schema), SOURCE_ROW)]
+    return (*notes, *((ignored_note(ignored),) if ignored else ()))
+
+
+def ignored_note(columns: Iterable[str]) -> str:
+    """What is said about columns that nobody declared."""
+    return f"columns not in the schema are ignored: {', '.join(columns)}"
+
+
+def _first_reasons(problems: list[tuple[str, Mask]], n: int) -> npt.NDArray[np.object_]:
+    reasons = np.full(n, None, dtype=object)
+    for reason, mask in reversed(problems):  # the first column's problem is the one that stays
+        reasons[mask] = reason
+    return reasons
+
+
+def _quarantined(
+    rows: pa.Table, numbers: npt.NDArray[np.int64], reasons: npt.NDArray[np.object_] | list[str]
+) -> pa.Table:
+    originals = {name: _shown(rows[name]) for name in rows.column_names if name != SOURCE_ROW}
+    return pa.table({"row": pa.array(numbers, pa.int64()), "reason": pa.array(reasons, pa.string())} | originals)
+
+
+def quarantine_repeats(rows: pa.Table, numbers: npt.NDArray[np.int64]) -> pa.Table:
+    """Quarantine rows for exact duplicates."""
+    return _quarantined(rows, numbers, [REPEATED] * len(numbers))
+
+
+def quarantine_lines(lines: Sequence[tuple[int, str]]) -> pa.Table:
+    """Quarantine rows for lines of a CSV file, (row, text), that have too many or too few fields."""
+    rows, texts = zip(*lines, strict=True)
+    return _quarantined(pa.table({"line": pa.array(texts, pa.string())}), np.array(rows), [MALFORMED] * len(rows))
+
+
+def _no_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:
+    share = f"{quarantine.num_rows:,} of {rows_in:,} rows cannot be used"
+    why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
+    worst = max(counts, key=lambda reason: counts[reason])
+    column = worst.split(" ")[0]
+    rows = quarantine.filter(pc.equal(quarantine["reason"], worst)).slice(0, ENOUGH)
+    column = column if column in rows.column_names else "line"
+    first = rows.slice(0, SHOWN_ROWS)
+    values = first[column].to_pylist()
+    shown = ", ".join(f"row {row}: {value!r}" for row, value in zip(first["row"].to_pylist(), values, strict=True))
+    remedy = _read_so(worst, rows[column].to_pylist())
+    remedy = remedy or next((text for part, text in REMEDIES.items() if part in worst), "")
+    return f"This is no event log: {share} ({why}). First {column}: {shown}. {remedy}"
+
+
+def _read_so(worst: str, texts: list[str | None]) -> str:
+    """The very setting that reads the texts, where one is known."""
+    if "is not a time" in worst and (formats := time_formats(texts)):
+        either = " or ".join(f'time_format = "{form}"' for form in formats[:2])
+        return f"Write {either} in [events]: it reads these."
+    if "is not a number" in worst and has_decimal_commas(texts):
+        return 'Write decimal = "," in [events]: it reads these.'
+    return ""
+
+
+def as_table(events: pa.Table | pd.DataFrame) -> pa.Table:
+    """A frame as an Arrow table; columns of mixed Python types become text, text views plain text."""
+    if not isinstance(events, pd.DataFrame):
+        table = pa.Table.from_batches([events]) if isinstance(events, pa.RecordBatch) else events
+        for place, column in enumerate(table.schema):
+            if pa.types.is_string_view(column.type):  # Arrow cannot filter these yet
+                table = table.set_column(place, column.name, table[place].cast(pa.string()))
+        return table
+    return pa.table({str(name): _from_pandas(events[name]) for name in events.columns})
+
+
+def _from_pandas(series: pd.Series) -> pa.Array:
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        naive = series.dt.tz_convert(None).to_numpy()
+        return pa.array(naive).cast(pa.timestamp(series.dt.unit, "UTC"))
+    try:
+        return pa.array(series, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        missing = series.isna()
+        return pa.array(
+            [None if gone else str(value) for value, gone in zip(series, missing, strict=True)], pa.string()
+        )
+
+
+def require_columns(columns: Iterable[str], names: Iterable[str] = REQUIRED) -> None:
+    """Raise a `DataError` that names a missing column, what is there instead, and the remedy."""
+    there = list(columns)
+    for name in names:
+        if name not in there:
+            close = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+            remedy = f"Map '{close[0]}' to it" if close else "Map the column that holds it"
+            raise DataError(
+                f"No column '{name}': {_columns_there(there)}. "
+                f'{remedy} in the experiment file: [events.columns] {name} = "{close[0] if close else "their name"}".'
+                + (' If no column says what happened: touchpoint = "purchase" in [events].' * (name == "touchpoint"))
+            )
+
+
+def _columns_there(columns: Iterable[str]) -> str:
+    names = [f"'{name}'" for name in columns if name != SOURCE_ROW]
+    return f"the columns are {', '.join(names)}" if names else "the input has no columns at all"
+
+
+def wanted_columns(schema: EventSchema) -> tuple[str, ...]:
+    """Every column that an event table may have, in the order in which it is checked."""
+    return ("timestamp", "customer_id", *schema.category_columns, *schema.number_columns)
+
+
+def _require_values(name: str, column: Column) -> Column:
+    """A null in a required column is a problem, unless another reason explains it already."""
+    if not has_nulls(column.values):
+        return column
+    missing = ~np.asarray(column.values.is_valid())
+    if pa.types.is_dictionary(column.values.type):
+        missing = np.asarray(column.values.dictionary_decode().is_null())
+    for mask in column.problems.values():
+        missing &= ~mask
+    problems = column.problems | ({f"{name} is missing": missing} if missing.any() else {})
+    return Column(column.values, problems, column.notes)
+
+
+def has_nulls(values: pa.Array) -> bool:
+    """Whether any value is null, in the codes or in the dictionary."""
+    return bool(values.null_count or (pa.types.is_dictionary(values.type) and values.dictionary.null_count))
+
+
+def _shown(column: pa.ChunkedArray) -> pa.Array:
+    """Any column as text, the way it looked."""
+    values = column.combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    try:
+        return values.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())

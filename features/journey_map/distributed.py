@@ -1,0 +1,190 @@
+"""The journey map of a log in parts, such as one on Spark: the same tables, from merged counts of the parts.
+
+    drawn = draw(spread(log, log.facts), MapSettings(goals=("purchase",)))
+
+Counts of parts add up; medians and quantiles are found exactly, by passes that count (`features.journeys.quantiles`). A
+part is gone through by the functions that go through a whole log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from features.errors import DataError
+from features.journey_map.kernels import count_codes
+from features.journey_map.selection import Int64s, Selection, nobody, select_part, shown_names
+from features.journeys.event_log import Least, LogFacts, Most, Part, Parts, total
+from features.journeys.journeys import Category
+from features.journeys.quantiles import Ranks, Values
+from features.timestamps import microseconds
+
+T = TypeVar("T")
+COLUMNS = ("touchpoint", "channel", "stage", "duration_s", "satisfaction")
+Members = Callable[[Selection], Any]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which part of a log, for every part of it.
+
+    Attributes:
+        between: µs, the dates; None for the log's own.
+        log: µs, the log's first event and one past its last.
+        members: which of the customers between the dates, as a mask or indices; None for all.
+    """
+
+    between: tuple[int | None, int | None]
+    log: tuple[int, int]
+    members: Members | None = None
+
+    def of(self, part: Part) -> Selection:
+        """The selection of a part."""
+        log = part.journeys
+        who = np.arange(log.n_customers, dtype=np.int64)
+        if self.members is not None:
+            everyone = select_part(log, who, self.between, self.log, part.firsts)
+            who = everyone.customer[self.members(everyone)]
+        return select_part(log, who, self.between, self.log, part.firsts)
+
+
+def _on_part(part: Part, chosen: Chosen, function: Callable[[Selection], T]) -> T:
+    return function(chosen.of(part))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A selection of customers who lie in many places; see `features.journey_map.selection.Selected`.
+
+    Attributes:
+        parts: with the names of the whole log.
+        facts: of the whole log.
+        chosen: which part of it.
+        columns: that are looked at.
+    """
+
+    parts: Parts
+    facts: LogFacts
+    chosen: Chosen
+    columns: tuple[str, ...] = COLUMNS
+
+    def total(self, function: Callable[[Selection], T]) -> T:
+        """See `Selected`."""
+        work = partial(_on_part, chosen=self.chosen, function=function)
+        return total(self.parts, work, self.columns)
+
+    def ranks(self, values: Values) -> Ranks:
+        """See `Selected`."""
+        return Ranks(self.total, values)
+
+    def category(self, name: str) -> Category:
+        """The names of a categorical column."""
+        return Category(np.empty(0, np.int32), self.facts.names.get(name, ()))
+
+    @property
+    def touchpoint(self) -> Category:
+        """The log's touchpoints."""
+        return self.category("touchpoint")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As `Selection.names`."""
+        return shown_names(self.touchpoint.names)
+
+    @property
+    def since(self) -> int:
+        """µs, see `Selection`."""
+        since = self.chosen.between[0]
+        return self.facts.start_us if since is None else since
+
+    @property
+    def until(self) -> int:
+        """µs, see `Selection`."""
+        until = self.chosen.between[1]
+        return self.log_end if until is None else until
+
+    @property
+    def log_end(self) -> int:
+        """µs, see `Selection`."""
+        return self.facts.end_us + 1
+
+    @property
+    def scores(self) -> tuple[float, float] | None:
+        """The lowest and highest satisfaction in the log."""
+        return self.facts.numbers.get("satisfaction")
+
+    @cached_property
+    def _figures(self) -> tuple[int, int, int, int, int, Int64s]:
+        n, events, begin, last, born, visits = self.total(figures)
+        if not n:
+            raise DataError(nobody("customers", self.since, self.until, self.facts.start_us, self.log_end))
+        return n, events, begin.value, last.value, born.value, visits
+
+    @property
+    def n_customers(self) -> int:
+        """How many."""
+        return self._figures[0]
+
+    @property
+    def n_events(self) -> int:
+        """How many."""
+        return self._figures[1]
+
+    @property
+    def begin(self) -> int:
+        """µs, the first selected event."""
+        return self._figures[2]
+
+    @property
+    def last(self) -> int:
+        """µs, the last selected event."""
+        return self._figures[3]
+
+    @property
+    def born(self) -> int:
+        """µs, the first event ever of any of the customers."""
+        return self._figures[4]
+
+    @property
+    def visits(self) -> Int64s:
+        """(n_names + 1,) events of each touchpoint, missing ones last."""
+        return self._figures[5]
+
+
+def figures(part: Selection) -> tuple[int, int, Least, Most, Least, Int64s]:
+    """Customers, events, first and last event, first event ever, visits of a part."""
+    names = part.touchpoint.names
+    visits = np.asarray(count_codes(part.touchpoint.codes, part.start, part.stop, len(names)))
+    if not part.n_customers:
+        return 0, 0, Least(None), Most(None), Least(None), visits
+    return part.n_customers, part.n_events, Least(part.begin), Most(part.last), Least(part.born), visits
+
+
+def spread(
+    parts: Parts, facts: LogFacts, start: Any = None, end: Any = None, members: Members | None = None,
+    columns: tuple[str, ...] = (),
+) -> Spread:  # fmt: skip
+    """Choose customers and dates, as `features.journey_map.selection.select`.
+
+    Args:
+        parts: with the names of the whole log.
+        facts: of the whole log.
+        start: events from here on, any moment.
+        end: events before this moment.
+        members: which of a part's customers between the dates, as a mask or indices; a function of a module, or a
+            partial of one.
+        columns: that `members` looks at beyond those of the map.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    log_end = facts.end_us + 1
+    since = None if start is None else int(microseconds(start))
+    until = None if end is None else min(int(microseconds(end)), log_end)
+    found = Spread(parts, facts, Chosen((since, until), (facts.start_us, log_end), members), (*COLUMNS, *columns))
+    found._figures  # noqa: B018  # raises where nobody is left
+    return found

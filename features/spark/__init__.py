@@ -1,0 +1,13 @@
+"""The event log on Spark: reading, blocks of whole customers, tasks, results.
+
+blocks: What a partition of a cluster does with its rows: checks and packs them block by block, writes
+    blocks, reads them.
+destinations: Results of a cluster that go to no folder of this machine: to a URI that Spark writes to, or
+    to a table.
+log: A log on Spark: whole customers in blocks, looked at by the very functions that one machine runs.
+session: A Spark session as this package needs it, or one sentence that says what to install.
+source: Where Spark reads a log from, and how the order of its rows is known: files, folders, tables,
+    Delta-style folders.
+tasks: What an executor does with a task: builds blocks, looks at them with a function, writes what comes of
+    it.
+"""

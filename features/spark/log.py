@@ -1,0 +1,480 @@
+"""A log on Spark: whole customers in blocks, looked at by the very functions that one machine runs.
+
+    log = read_log(session("local[2]"), EventSource(path="events/"))
+    log.facts                               # first and last event, names: of the whole log
+    total(log, count_something)             # partial results of all parts, merged
+    log.rows(make_rows, schema)             # a DataFrame of what a function makes of each part
+
+Rows are renamed, hashed by customer, shuffled, and sorted by that hash; each partition is then checked and packed into
+blocks (`features.spark.blocks`), which Spark keeps on its executors' disks until `close`. All further work reads blocks
+only. The order of equal moments is that of the source: for Parquet the file and the row in it, for text the file and
+the byte, for a table of another kind the column that `order_by` names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import errors
+from features.errors import ConfigError, DataError
+from features.events.checks import FILE, SOURCE_ROW, TOO_MANY_BAD, ignored_note, wanted_columns
+from features.events.source import EventSource, Rules, rules_for
+from features.journeys.event_log import LogFacts, Part, facts_from, merged
+from features.journeys.stream import FILE_BITS, their_names
+from features.spark.blocks import ABOUT, ASKED_CUTOFF, ASKED_ROW, BAD, BLOCKS, KEY, ROWS_A_BLOCK, needed
+from features.spark.session import quiet
+from features.spark.session import session as session
+from features.spark.source import of_frame, opened
+from features.spark.tasks import (
+    PART,
+    PAYLOAD,
+    SET_ASIDE,
+    bad_rows,
+    build_blocks,
+    loads,
+    merged_abouts,
+    merged_partials,
+    partials,
+    partials_again,
+    plain,
+    rows_of,
+    said_of,
+    written,
+    written_at_once,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+T = TypeVar("T")
+EVENTS_A_PARTITION = 1_000_000
+SUCCESS, WRITING = "_SUCCESS", "_writing"
+WRITTEN = "written by journeylab\n"  # what the mark says; Spark's own is empty
+PARTIALS_AT_ONCE = 256  # more than these are merged on the cluster before the driver merges them
+
+
+def read_log(
+    spark: SparkSession,
+    source: EventSource,
+    *,
+    base: Path | None = None,
+    frame: DataFrame | None = None,
+    order_by: str | None = None,
+    asked: DataFrame | None = None,
+    partitions: int | None = None,
+    rows_a_block: int = ROWS_A_BLOCK,
+) -> SparkLog:
+    """Shuffle a log by customer and pack it; nothing runs before something is asked of it.
+
+    Args:
+        spark: the session.
+        source: what to read and how; its path may be a URI that Spark reads, or the name of a table.
+        base: the folder that a relative path starts from.
+        frame: rows as the source's file would have them, instead of its path.
+        order_by: a column of whole numbers that rise in source order; needed for tables only.
+        asked: `row` (whole number), `customer_id` (text), `cutoff` (µs, whole number): rows asked for, which travel
+            to their customers' parts.
+        partitions: of customers; by default one for each million events.
+        rows_a_block: events that a block has, if no customer has more.
+
+    Raises:
+        DataError: no such file or column.
+        ConfigError: an adapter that needs all rows at once.
+    """
+    from pyspark.sql import functions as F
+
+    with quiet(), our_errors():
+        notes: list[str] = []
+        files: list[str] = []
+        if frame is not None:
+            rows, order = of_frame(frame, order_by, notes)
+        else:
+            rows, order = opened(spark, source, base, order_by, notes, files)
+        there = [name for name in rows.columns if name != SOURCE_ROW]
+        rules = rules_for(source, there, base)
+        if rules is None:
+            raise ConfigError(
+                f"The adapter '{source.adapter}' needs all rows at once, which a cluster never has: give canonical "
+                "events, or read the log on one machine."
+            )
+        theirs = their_names(there, rules.columns, wanted_columns(rules.options.schema), rules.made)
+        if ignored := [name for name in there if name not in theirs.values()]:
+            notes.append(ignored_note(ignored))
+        events = _canonical(rows, theirs, order)
+        n = partitions or _partitions(spark, events)
+        if asked is not None:
+            events = events.withColumn(
+                "customer_id", _text(F.col("customer_id"), events.schema["customer_id"].dataType)
+            )
+            events = events.unionByName(_asking(asked), allowMissingColumns=True)
+        shuffled = events.repartition(n, KEY).sortWithinPartitions(KEY)
+        return SparkLog(spark, shuffled, rules, tuple(notes), n, rows_a_block, tuple(files))
+
+
+def _canonical(rows: DataFrame, theirs: dict[str, str], order: Column | None) -> DataFrame:
+    """Our columns, the order, and the hash of the customer."""
+    from pyspark.sql import functions as F
+
+    source_row = F.col(SOURCE_ROW) if order is None else order
+    columns = [F.col(f"`{name}`").alias(ours) for ours, name in theirs.items()]
+    chosen = rows.select(*columns, source_row.alias(SOURCE_ROW))
+    return chosen.withColumn(KEY, F.xxhash64(_text(F.col("customer_id"), chosen.schema["customer_id"].dataType)))
+
+
+def _text(column: Column, kind: Any) -> Column:
+    """Equal for identifiers that the checks take for equal: 12.0 is '12'."""
+    from pyspark.sql import functions as F
+    from pyspark.sql import types
+
+    if isinstance(kind, types.FloatType | types.DoubleType):
+        whole = (column == F.round(column)) & (F.abs(column) < F.lit(2.0**53))
+        return F.when(whole, column.cast("bigint").cast("string")).otherwise(column.cast("string"))
+    return column.cast("string")
+
+
+def _asking(asked: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    who = F.col("customer_id").cast("string")
+    return asked.select(
+        who.alias("customer_id"),
+        F.col("row").cast("bigint").alias(ASKED_ROW),
+        F.col("cutoff").cast("bigint").alias(ASKED_CUTOFF),
+        F.xxhash64(who).alias(KEY),
+    )
+
+
+def _partitions(spark: SparkSession, events: DataFrame) -> int:
+    return max(spark.sparkContext.defaultParallelism, math.ceil(events.count() / EVENTS_A_PARTITION))
+
+
+@dataclass
+class SparkLog:
+    """A log in blocks on a cluster; `close` lets go of them.
+
+    Attributes:
+        spark: the session.
+        shuffled: rows by customer.
+        rules: how they are read and checked.
+        said: notes on the source.
+        partitions: how many.
+        rows_a_block: events that a block has.
+        files: the names of the files in order, where there are several.
+    """
+
+    spark: SparkSession
+    shuffled: DataFrame
+    rules: Rules
+    said: tuple[str, ...] = ()
+    partitions: int = 1
+    rows_a_block: int = ROWS_A_BLOCK
+    files: tuple[str, ...] = ()
+    names: dict[str, tuple[str, ...]] | None = field(default=None, repr=False)
+    _kept: list[DataFrame] = field(default_factory=list, repr=False)
+    _bad: Path | None = field(default=None, repr=False)  # where one pass left the rows set aside
+
+    @cached_property
+    def blocks(self) -> DataFrame:
+        """Rows of `features.spark.blocks.BLOCKS`, kept on the executors' disks."""
+        from pyspark import StorageLevel
+
+        work = partial(build_blocks, rules=self.rules, rows_a_block=self.rows_a_block)
+        with quiet():
+            return self.shuffled.mapInArrow(work, spark_schema(BLOCKS)).persist(StorageLevel.DISK_ONLY)
+
+    def each(self, function: Callable[[Part], T], columns: Sequence[str] | None = None) -> Iterator[T]:
+        """What a function says of the parts, merged task by task; see `features.journeys.event_log.Parts`."""
+        work = partial(partials, function=function, names=self.names)
+        with quiet(), our_errors():
+            found = _collected(self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)), self.partitions)
+        yield from found
+
+    def kept(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> Kept:
+        """What a function says of each part, made once and kept on the executors until `close`.
+
+        Args:
+            function: of a module, or a partial of one; None is nothing.
+            columns: the categories and numbers that it looks at; all by default.
+        """
+        from pyspark import StorageLevel
+
+        work = partial(said_of, function=function, names=self.names)
+        with quiet():
+            frame = self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)).persist(StorageLevel.DISK_ONLY)
+        self._kept.append(frame)
+        return Kept(frame, self.partitions)
+
+    def rows(
+        self,
+        function: Callable[[Part], Iterable[pa.RecordBatch]],
+        schema: pa.Schema,
+        columns: Sequence[str] | None = None,
+    ) -> DataFrame:
+        """A DataFrame of what a function makes of each part, once something is asked of it.
+
+        Args:
+            function: of a module, or a partial of one.
+            schema: of what it makes; dictionaries become their values.
+            columns: the categories and numbers that it looks at; all by default.
+        """
+        schema = plain(schema)
+        with quiet():
+            work = partial(rows_of, function=function, names=self.names, schema=schema)
+            return self._some(columns).mapInArrow(work, spark_schema(schema))
+
+    def write(
+        self,
+        function: Callable[[Part], Iterable[pa.RecordBatch]],
+        schema: pa.Schema,
+        folder: Path,
+        columns: Sequence[str] | None = None,
+    ) -> int:
+        """What a function makes of the parts as Parquet, a file a partition, written by the tasks themselves.
+
+        Spark's own writer takes rows one by one, which for hundreds of columns costs more than all the rest.
+
+        Args:
+            function: of a module, or a partial of one.
+            schema: of what it makes.
+            folder: on storage that all workers reach; Parquet files of an earlier run go.
+            columns: the categories and numbers that it looks at; all by default.
+
+        Returns:
+            How many rows there are.
+        """
+        with _writing(folder) as place:
+            work = partial(written, function=function, names=self.names, schema=schema, folder=place)
+            with quiet(), our_errors():
+                said = self._some(columns).mapInArrow(work, "rows bigint").collect()
+            return sum(row["rows"] for row in said)
+
+    def write_once(
+        self,
+        function: Callable[[Part], Iterable[pa.RecordBatch]],
+        schema: pa.Schema,
+        folder: Path,
+        beside: Callable[[Part], T] | None = None,
+    ) -> tuple[int, T | None]:
+        """As `write`, for work that needs to know nothing of the whole log: in one pass over the rows, without blocks.
+
+        What the log has to say (`facts`, `told`, `quarantine`) is known after it. Whatever looks at parts again makes
+        blocks after all.
+
+        Args:
+            function: of a module, or a partial of one; parts have names of their own.
+            schema: of what it makes.
+            folder: on storage that all workers reach; Parquet files of an earlier run go.
+            beside: what else is to be said of each part.
+
+        Returns:
+            How many rows there are, and the merged results of `beside`.
+
+        Raises:
+            DataError: no event log: no rows, or more than half of them bad.
+        """
+        with _writing(folder) as place:
+            work = partial(
+                written_at_once, rules=self.rules, rows_a_block=self.rows_a_block, function=function, beside=beside,
+                schema=schema, folder=place,
+            )  # fmt: skip
+            with quiet(), our_errors():
+                payloads = self.shuffled.mapInArrow(work, spark_schema(PAYLOAD)).collect()
+            said = [loads(bytes(row["payload"])) for row in payloads]
+            rows, about, result = reduce(merged, said) if said else (0, ({}, {}, None), None)
+            self.__dict__["_abouts"] = about
+            self._require_a_log()
+        self._bad = folder
+        return rows, None if beside is None else result
+
+    @cached_property
+    def facts(self) -> LogFacts:
+        """Of the whole log.
+
+        Raises:
+            DataError: no event log: no rows, or more than half of them bad.
+        """
+        self._require_a_log()
+        return facts_from(self._abouts[2])
+
+    def named(self) -> SparkLog:
+        """The same log, whose parts have the names of the whole."""
+        if self.names is None:
+            self.names = self.facts.names
+        return self
+
+    @property
+    def told(self) -> tuple[dict[str, int], tuple[str, ...], int]:
+        """Reason → rows set aside; notes; how many events there are."""
+        counts, notes, facts = self._abouts
+        return counts, (*notes, *self.said), facts[2] if facts else 0
+
+    @cached_property
+    def _abouts(self) -> tuple[dict[str, int], dict[str, int], Any]:
+        """Reason → rows set aside; note → blocks that say it; partial facts, merged."""
+        from pyspark.sql import functions as F
+
+        with quiet(), our_errors():
+            about = self.blocks.filter(F.col("name") == ABOUT).mapInArrow(merged_abouts, spark_schema(PAYLOAD))
+            found = [loads(bytes(row["payload"])) for row in about.collect()]
+        return reduce(merged, found) if found else ({}, {}, None)
+
+    def quarantine(self, path: Path) -> Path | None:
+        """Write `set_aside` as Parquet; None where there are none."""
+        rows = self.set_aside()
+        if rows is None:
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path)
+        return path
+
+    def set_aside(self) -> pa.Table | None:
+        """The rows set aside, row and reason before the values; None where there are none."""
+        from pyspark.sql import functions as F
+
+        if not self.told[0]:
+            return None
+        if self._bad is not None:
+            tables = [pq.read_table(file) for file in sorted(self._bad.glob(f"{SET_ASIDE}-*"))]
+        else:
+            with quiet(), our_errors():
+                some = self.blocks.filter(F.col("name").isin(ABOUT, BAD)).mapInArrow(bad_rows, spark_schema(PAYLOAD))
+                tables = [loads(bytes(row["payload"])) for row in some.toLocalIterator()]
+        whole = pa.concat_tables(tables, promote_options="default").sort_by([("row", "ascending")])
+        if self.files:
+            place = np.asarray(whole["row"])
+            whole = whole.set_column(0, "row", pa.array(place & ((1 << FILE_BITS) - 1)))
+            whole = whole.add_column(0, FILE, pa.array([self.files[one] for one in place >> FILE_BITS]))
+        return whole
+
+    def close(self) -> None:
+        """Let go of the blocks and of what else is kept."""
+        for file in self._bad.glob(f"{SET_ASIDE}-*") if self._bad else ():
+            file.unlink(missing_ok=True)
+        while self._kept:
+            self._kept.pop().unpersist()
+        if "blocks" in self.__dict__:
+            self.blocks.unpersist()
+
+    def _some(self, columns: Sequence[str] | None) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        wanted = needed(columns)
+        return self.blocks.filter(F.col("name") != BAD if wanted is None else F.col("name").isin(wanted))
+
+    def _require_a_log(self) -> None:
+        counts, _, events = self.told
+        bad = sum(counts.values())
+        if events + bad == 0:
+            raise DataError("No event rows: there is no data below the header.")
+        if bad > TOO_MANY_BAD * (events + bad):
+            why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
+            raise DataError(f"This is no event log: {bad:,} of {events + bad:,} rows cannot be used ({why}).")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Results of parts on executors, for those who want to look at them again and again.
+
+    Attributes:
+        frame: a result a row, as Spark sends what Python functions give back.
+        partitions: how many.
+    """
+
+    frame: DataFrame
+    partitions: int
+
+    def total(self, function: Callable[[Any], T]) -> T:
+        """What a function says of the results, merged; there must be one at least."""
+        with quiet(), our_errors():
+            some = self.frame.mapInArrow(partial(partials_again, function=function), spark_schema(PAYLOAD))
+            result: T = reduce(merged, _collected(some, self.partitions))
+        return result
+
+
+def _collected(found: DataFrame, partitions: int) -> list[Any]:
+    """Results of tasks; where there are many, merged on the cluster first."""
+    if partitions > PARTIALS_AT_ONCE:
+        found = found.repartition(math.isqrt(partitions)).mapInArrow(merged_partials, spark_schema(PAYLOAD))
+    return [loads(bytes(row["payload"])) for row in found.collect()]
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[str]:
+    """A place beside the files of an earlier run, which those written there replace once all are; a mark says so."""
+    folder = folder.resolve()
+    place = folder / WRITING
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        yield str(place)
+        for old in (*folder.glob(f"{PART}-*.parquet"), *folder.glob(f"{SET_ASIDE}-*"), folder / SUCCESS):
+            old.unlink(missing_ok=True)
+        for kind in (PART, SET_ASIDE):
+            for file in place.glob(f"{kind}-*.parquet"):
+                file.replace(folder / file.name)
+        (folder / SUCCESS).write_text(WRITTEN)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def spark_schema(schema: pa.Schema) -> Any:
+    """An Arrow schema as Spark writes it; times without a zone stay so."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema, prefer_timestamp_ntz=True)
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """What the checks say on an executor is said here, without the stack.
+
+    Raises:
+        DataError: what an executor found wrong with the data.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        found = re.search(r"features\.errors\.(\w+): (.*)", str(error))
+        kind = getattr(errors, found[1], None) if found else None
+        if "FAILFAST" in str(error) and kind is None:
+            raise DataError(
+                "A line of the text files does not have the fields of the header. Mend or drop it; one machine sets "
+                "such lines aside, Spark's reader does not."
+            ) from None
+        if kind is None or found is None:
+            raise
+        raise kind(found[2]) from None
+
+
+def asked_frame(spark: SparkSession, rows: pd.DataFrame) -> DataFrame:
+    """`row, customer_id, cutoff` for `read_log`, from a frame in memory.
+
+    Args:
+        spark: the session.
+        rows: `customer_id` (text) and `cutoff` (int64 µs).
+    """
+    table = pa.table(
+        {
+            "row": pa.array(range(len(rows)), pa.int64()),
+            "customer_id": pa.array(rows["customer_id"].tolist(), pa.string()),
+            "cutoff": pa.array(rows["cutoff"].to_numpy(), pa.int64()),
+        }
+    )
+    with quiet():
+        return spark.createDataFrame(table)

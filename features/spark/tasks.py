@@ -1,0 +1,222 @@
+"""What an executor does with a task: builds blocks, looks at them with a function, writes what comes of it.
+
+Every function takes the Arrow batches of a task and gives Arrow batches, as `mapInArrow` wants it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.events.source import Rules
+from features.journeys.event_log import Part, merged, merged_stream, partial_facts
+from features.spark.blocks import abouts, build, each_bad, facts_said, packed_blocks, read_blocks
+
+T = TypeVar("T")
+PAYLOAD = pa.schema([("payload", pa.binary())])
+UNFINISHED = ".writing"
+PART, SET_ASIDE = "part", "_set_aside"  # names of files, before the partition
+_modules = 0  # imported when `gc.freeze` was called last
+
+
+def build_blocks(batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int) -> Iterator[pa.RecordBatch]:
+    """Blocks of whole customers, checked and packed, from rows sorted by the customers' hash."""
+    _begin()
+    return build(batches, rules, rows_a_block)
+
+
+def partials(
+    batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
+) -> Iterator[pa.RecordBatch]:
+    """The merged result of a task, if it has a block."""
+    _begin()
+    for result in merged_stream(map(function, read_blocks(batches, names))):
+        yield _payload(result)
+
+
+def said_of(
+    batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
+) -> Iterator[pa.RecordBatch]:
+    """What a function says of each part; None is nothing."""
+    _begin()
+    for result in map(function, read_blocks(batches, names)):
+        if result is not None:
+            yield _payload(result)
+
+
+def partials_again(batches: Iterable[pa.RecordBatch], function: Callable[[Any], Any]) -> Iterator[pa.RecordBatch]:
+    """The merged result of a function of what `said_of` gave, if it gave something."""
+    _begin()
+    for result in merged_stream(function(loads(one.as_py())) for rows in batches for one in rows["payload"]):
+        yield _payload(result)
+
+
+def merged_partials(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """One result of those of several tasks."""
+    found = [loads(one.as_py()) for rows in batches for one in rows["payload"]]
+    if found:
+        yield _payload(reduce(merged, found))
+
+
+def rows_of(
+    batches: Iterable[pa.RecordBatch],
+    function: Callable[[Part], Iterable[pa.RecordBatch]],
+    names: dict[str, tuple[str, ...]] | None,
+    schema: pa.Schema,
+) -> Iterator[pa.RecordBatch]:
+    """What a function makes of each part, as `plain` has it."""
+    _begin()
+    for part in read_blocks(batches, names):
+        for batch in function(part):
+            yield batch.cast(schema)
+
+
+def plain(schema: pa.Schema) -> pa.Schema:
+    """A schema without dictionaries, which Spark does not know.
+
+    >>> plain(pa.schema([("channels", pa.list_(pa.dictionary(pa.int32(), pa.string())))])).field(0).type
+    ListType(list<item: string>)
+    """
+
+    def of(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_list(kind):
+            return pa.list_(of(kind.value_type))
+        return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+    return pa.schema([(field.name, of(field.type)) for field in schema])
+
+
+def written(
+    batches: Iterable[pa.RecordBatch],
+    function: Callable[[Part], Iterable[pa.RecordBatch]],
+    names: dict[str, tuple[str, ...]] | None,
+    schema: pa.Schema,
+    folder: str,
+) -> Iterator[pa.RecordBatch]:
+    """A task's file: whole, or not at all; a second attempt makes the same again."""
+    _begin()
+    parts = read_blocks(batches, names)
+    rows = _file(folder, schema, (batch for part in parts for batch in function(part)))
+    yield pa.record_batch([pa.array([rows], pa.int64())], names=["rows"])
+
+
+def _file(folder: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """The file of this task; how many rows it has."""
+    return _in_place(folder, PART, lambda path: write_parquet(path, schema, batches))
+
+
+def _in_place(folder: str, kind: str, write: Callable[[Path], T]) -> T:
+    """Write a file of this task under another name, then give it its own."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    assert context is not None
+    unfinished = Path(folder) / f"_{context.partitionId()}-{context.taskAttemptId()}{UNFINISHED}"
+    result = write(unfinished)
+    unfinished.replace(Path(folder) / f"{kind}-{context.partitionId():05d}.parquet")
+    return result
+
+
+def written_at_once(
+    batches: Iterable[pa.RecordBatch],
+    rules: Rules,
+    rows_a_block: int,
+    function: Callable[[Part], Iterable[pa.RecordBatch]],
+    beside: Callable[[Part], Any] | None,
+    schema: pa.Schema,
+    folder: str,
+) -> Iterator[pa.RecordBatch]:
+    """As `written`, straight from rows sorted by the customers' hash; rows set aside go to a file of their own.
+
+    Gives how many rows were written, what the blocks say of themselves, and the result of `beside`, both merged;
+    nothing where there is no block.
+    """
+    _begin()
+    said: list[tuple[Any, ...]] = []
+    bad: list[pa.Table] = []
+
+    def made() -> Iterator[pa.RecordBatch]:
+        for packed in packed_blocks(batches, rules, rows_a_block):
+            about = (packed.counts, dict.fromkeys(packed.notes, 1), partial_facts(packed.part))
+            one = (about, 0 if beside is None else beside(packed.part))
+            said[:] = [merged(said[0], one) if said else one]
+            bad.extend([] if packed.bad is None else [packed.bad])
+            yield from function(packed.part)
+
+    rows = _file(folder, schema, made())
+    if bad:
+        table = pa.concat_tables(bad, promote_options="default")
+        _in_place(folder, SET_ASIDE, lambda path: pq.write_table(table, path))
+    if said:
+        yield _payload((rows, *said[0]))
+
+
+def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a file, a row group a batch; text that repeats as dictionaries. How many rows there are."""
+    text = [field.name for field in schema if field.type == pa.string() and field.name != "customer_id"]
+    lists = [field.name for field in schema if pa.types.is_list(field.type)]
+    lists = [f"{name}.list.element" for name in lists if pa.types.is_dictionary(schema.field(name).type.value_type)]
+    rows = 0
+    known = [field.name for field in schema if field.type != pa.float32()]  # who looks for a feature's range?
+    how: dict[str, Any] = {"use_dictionary": text + lists, "write_statistics": known, "write_batch_size": 1 << 16}
+    with pq.ParquetWriter(path, schema, **how) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def merged_abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What the blocks of a task say of themselves, merged."""
+    each = ((about["counts"], dict.fromkeys(about["notes"], 1), facts_said(about)) for about in abouts(batches))
+    for result in merged_stream(each):
+        yield _payload(result)
+
+
+def bad_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows set aside."""
+    for table in each_bad(batches):
+        yield _payload(table)
+
+
+def _payload(result: Any) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([_dumps(result)], pa.binary())], schema=PAYLOAD)
+
+
+def _dumps(result: Any) -> bytes:
+    """As Spark itself sends what Python functions give back."""
+    from pyspark.serializers import CPickleSerializer
+
+    return bytes(CPickleSerializer().dumps(result))  # type: ignore[no-untyped-call]
+
+
+def loads(data: bytes) -> Any:
+    """What `_dumps` wrote, by this job's own executors."""
+    from pyspark.serializers import CPickleSerializer
+
+    return CPickleSerializer().loads(data)  # type: ignore[no-untyped-call]
+
+
+def _begin() -> None:
+    """Of a task, in a Python process that has others before and after it.
+
+    A cluster runs a task a core: one thread. After each task PySpark looks through all objects for cycles that nothing
+    needs any more, and with pandas, pyarrow and numba imported that takes .14 s: what the process has just imported
+    will never be one.
+    """
+    global _modules
+    if len(sys.modules) > _modules:
+        gc.freeze()
+        _modules = len(sys.modules)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    numba.config.NUMBA_NUM_THREADS = 1  # type: ignore[attr-defined]
+    pa.set_cpu_count(1)

@@ -1,0 +1,128 @@
+"""What came first, what last, and what followed what: the touch, order and transitions groups.
+
+A code is written as a number from 0, most frequent in training first, so that it works as a category and as a rank;
+NaN where there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from features.tabular.plan import (
+    BASE,
+    BEFORE_LAST,
+    COUNT,
+    DAYS,
+    FIRST,
+    LAST,
+    N_CODES,
+    N_COLUMNS,
+    N_LAST,
+    N_PAIR_STAGES,
+    N_PAIRS,
+    SIZE,
+    STAGE,
+    TOUCHPOINT,
+    kernel,
+)
+
+Array = Any
+
+
+@kernel
+def touch(
+    row: Array, at: int, plan: Array, seen: Array, codes: Array, visits: Array, m: int, ticks: Array, n: int,
+    cutoff: int,
+) -> int:  # fmt: skip
+    """First and last code of each column, the last touchpoints, the last visit's door; days since each code's first."""
+    for column in range(N_COLUMNS):
+        if plan[SIZE + column] > 0:
+            row[at] = code_at(plan, codes, column, 0, n)
+            row[at + 1] = code_at(plan, codes, column, n - 1, n)
+            at += 2
+    for k in range(1, plan[N_LAST]):
+        row[at] = code_at(plan, codes, TOUCHPOINT, n - 1 - k, n)
+        row[at + 1] = (ticks[n - k] - ticks[n - 1 - k]) * DAYS if n > k else np.nan
+        at += 2
+    row[at] = code_at(plan, codes, TOUCHPOINT, visits[m - 1], n) if m > 0 else np.nan
+    at += 1
+    n_codes, moment = plan[N_CODES], float(cutoff)
+    for c in range(n_codes):
+        row[at + c] = (moment - seen[FIRST, c]) * DAYS
+    at += n_codes
+    return at
+
+
+@kernel
+def code_at(plan: Array, codes: Array, column: int, i: int, n: int) -> float:
+    """The code of event `i` from 0; NaN where there is no such event or its value is missing."""
+    if i < 0 or i >= n:
+        return np.nan
+    code = np.int64(codes[column, i]) - plan[BASE + column]
+    if column != TOUCHPOINT and code == plan[SIZE + column] - 1:
+        return np.nan
+    return float(code)
+
+
+@kernel
+def order(row: Array, at: int, plan: Array, seen: Array, codes: Array, ticks: Array, n: int, cutoff: int) -> int:
+    """Delays until first and last occurrence, ranks of firsts, times between; how long in the current stage."""
+    for column in (TOUCHPOINT, STAGE):
+        base, size = plan[BASE + column], plan[SIZE + column]
+        known = max(size - 1 if column == TOUCHPOINT else size - 2, 0)  # without other and missing
+        for c in range(base, base + known):
+            at = times_of_code(row, at, seen, base, known, c, ticks, cutoff)
+        pairs = min(known, plan[N_PAIRS] if column == TOUCHPOINT else plan[N_PAIR_STAGES])
+        for a in range(base, base + pairs):
+            for b in range(a + 1, base + pairs):
+                row[at] = (seen[FIRST, b] - seen[FIRST, a]) * DAYS
+                row[at + 1] = (seen[LAST, b] - seen[LAST, a]) * DAYS
+                at += 2
+    if plan[SIZE + STAGE] > 0:
+        since = n - 1
+        while since > 0 and codes[STAGE, since - 1] == codes[STAGE, n - 1]:
+            since -= 1
+        row[at] = (cutoff - ticks[since]) * DAYS if n > 0 else np.nan
+        row[at + 1] = n - since if n > 0 else 0
+        at += 2
+    return at
+
+
+@kernel
+def times_of_code(row: Array, at: int, seen: Array, base: int, known: int, c: int, ticks: Array, cutoff: int) -> int:
+    """One code: delays from the start, its rank among the firsts, and the rhythm of its own occurrences."""
+    count, first, last = seen[COUNT, c], seen[FIRST, c], seen[LAST, c]
+    if count == 0.0:
+        for k in range(6):
+            row[at + k] = np.nan
+        return at + 6
+    start, rank = ticks[0], 0
+    for other in range(base, base + known):
+        rank += seen[FIRST, other] < first
+    row[at] = (first - start) * DAYS
+    row[at + 1] = (last - start) * DAYS
+    row[at + 2] = rank
+    row[at + 3] = (last - seen[BEFORE_LAST, c]) * DAYS
+    mean = (last - first) * DAYS / (count - 1.0) if count > 1.0 else np.nan
+    row[at + 4] = mean
+    row[at + 5] = (cutoff - last) * DAYS / mean if mean > 0.0 else np.nan
+    return at + 6
+
+
+@kernel
+def transitions(row: Array, at: int, plan: Array, codes: Array, n: int, cells: Array) -> int:
+    """How often touchpoint b came right after a, for the most frequent ones."""
+    pairs = min(plan[N_PAIRS], plan[SIZE + TOUCHPOINT] - 1)
+    base = plan[BASE + TOUCHPOINT]
+    for c in range(pairs * pairs):
+        cells[c] = 0.0
+    for i in range(1, n):
+        a, b = np.int64(codes[TOUCHPOINT, i - 1]) - base, np.int64(codes[TOUCHPOINT, i]) - base
+        if a < pairs and b < pairs:
+            cells[a * pairs + b] += 1.0
+    for c in range(pairs * pairs):
+        row[at + c] = cells[c]
+    at += pairs * pairs
+    return at

@@ -1,0 +1,111 @@
+"""Who handled it, which campaign, which country: the properties and profile groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from features.tabular.plan import (
+    BASE,
+    DAYS,
+    FIRST_PROPERTY,
+    N_PROFILE,
+    N_PROFILE_NUMBERS,
+    N_PROPERTIES,
+    N_PROPERTY_SHARES,
+    N_PROPERTY_TOUCHPOINTS,
+    SIZE,
+    SIZES_OF_PROPERTIES,
+    TOUCHPOINT,
+    kernel,
+)
+
+Array = Any
+
+
+@kernel
+def properties(
+    row: Array, at: int, plan: Array, codes: Array, ticks: Array, n: int, cutoff: int, cells: Array
+) -> int:  # fmt: skip
+    """Each categorical property of events: last and first value, changes, shares, the value at each touchpoint."""
+    for p in range(plan[N_PROPERTIES]):
+        size = plan[SIZES_OF_PROPERTIES + p]
+        at = one_property(row, at, plan, FIRST_PROPERTY + p, size, codes, ticks, n, cutoff, cells)
+    return at
+
+
+@kernel
+def one_property(
+    row: Array, at: int, plan: Array, line: int, size: int, codes: Array, ticks: Array, n: int, cutoff: int,
+    cells: Array,
+) -> int:  # fmt: skip
+    """`size` codes, the last one for missing; the last one but one for other."""
+    shares = min(plan[N_PROPERTY_SHARES], size - 2)
+    touchpoints = min(plan[N_PROPERTY_TOUCHPOINTS], plan[SIZE + TOUCHPOINT] - 1)
+    base, missing = plan[BASE + TOUCHPOINT], size - 1
+    at_touchpoint = size  # in `cells`, after the counts
+    for c in range(size):
+        cells[c] = 0.0
+    for c in range(touchpoints):
+        cells[at_touchpoint + c] = np.nan
+    first = last = np.nan
+    changed, streak, changed_at = 0, 0, np.nan
+    for i in range(n):
+        code = np.int64(codes[line, i])
+        cells[code] += 1.0
+        if code != missing:
+            if code != last:
+                changed += last == last
+                streak, changed_at = 0, float(ticks[i])
+            first = first if first == first else float(code)
+            last = float(code)
+            streak += 1
+            touchpoint = np.int64(codes[TOUCHPOINT, i]) - base
+            if touchpoint < touchpoints:
+                cells[at_touchpoint + touchpoint] = last
+    distinct, most, known = 0, 0.0, n - cells[missing]
+    for c in range(missing):
+        distinct += cells[c] > 0.0
+        most = max(most, cells[c])
+    row[at] = last
+    row[at + 1] = first
+    row[at + 2] = distinct
+    row[at + 3] = changed
+    row[at + 4] = streak
+    row[at + 5] = (cutoff - changed_at) * DAYS
+    row[at + 6] = most / known if known > 0.0 else np.nan
+    row[at + 7] = cells[missing] / n if n > 0 else np.nan
+    row[at + 8] = cells[missing - 1] / known if known > 0.0 else np.nan
+    at += 9
+    for c in range(shares):
+        row[at + c] = cells[c] / known if known > 0.0 else np.nan
+    at += shares
+    for c in range(touchpoints):
+        row[at + c] = cells[at_touchpoint + c]
+    at += touchpoints
+    return at
+
+
+@kernel
+def profile(
+    row: Array, at: int, plan: Array, lut: Array, lut_start: Array, columns: Array, values: Array, start: int, stop: int
+) -> int:
+    """The last known value of each column; the look goes back from the cutoff and mostly ends at the first event.
+
+    `columns` is (n_properties + n_profile, n_events) int32, the log's own codes, -1 missing; `values` is
+    (n_profile_numbers, n_events) float64.
+    """
+    for p in range(plan[N_PROPERTIES], plan[N_PROPERTIES] + plan[N_PROFILE]):
+        i = stop - 1
+        while i >= start and columns[p, i] < 0:
+            i -= 1
+        row[at] = lut[lut_start[5 + p] + columns[p, i] + 1] if i >= start else np.nan
+        at += 1
+    for p in range(plan[N_PROFILE_NUMBERS]):
+        i = stop - 1
+        while i >= start and values[p, i] != values[p, i]:
+            i -= 1
+        row[at] = values[p, i] if i >= start else np.nan
+        at += 1
+    return at

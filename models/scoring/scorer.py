@@ -1,0 +1,429 @@
+"""A scoring folder: a model with all that is needed to score raw events, and the one code that does it.
+
+A model of churn or conversion answers with a `probability`; another kind says what its answers are called
+(`models.contract.Answers`): the columns of a scored frame and the fields of the service's answer follow from that.
+`journeylab score`, the MLflow model (`models.pyfunc`) and the service (`serving.service`) all call `Scorer`; there is
+no second way to a probability. A folder holds what `models.saving` saved, `task.json` and, once a run has recorded
+one, a sample of journeys with their probabilities (`models.scoring.golden_sample`).
+
+    scorer = Scorer.load(Path("runs/churn/scoring"))
+    scored = scorer.score_events(events, cutoffs)     # frames: canonical event rows; customer_id, cutoff
+    scored.frame                                      # customer_id, cutoff, probability, reason
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from features.errors import DataError
+from features.events.checks import Checked, check_events
+from features.events.schema import EventSchema
+from features.events.stages import stage_of, with_stages
+from features.journeys.journeys import Journeys, Snapshots, id_texts
+from features.journeys.packing import pack, pack_columns
+from features.timestamps import NOT_A_TIME, microseconds
+from models.contract import Explains, Needs, Reason, Saved, Vector, answer_columns, answers
+from models.saving import load_model, save_model
+
+FORMAT = 1
+NEEDED = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scipy")
+ROWS_AT_ONCE = 50_000  # bounds the feature matrix; every row depends on itself alone, so the blocks do not show
+
+UNKNOWN_CUSTOMER = "the events hold no such customer"
+NO_EVENT_BEFORE = "the customer has no event before the cutoff"
+NO_CUTOFF = "the cutoff is no ISO 8601 time"
+NO_CUSTOMER = "the customer_id is missing"
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of scoring a batch.
+
+    Attributes:
+        frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), the model's answers, such as
+            `probability` (NaN where none can be given), and `reason` (why none; missing where there is one).
+        why: for each row what moved the probability; empty lists where there is none or nobody asked.
+        unknown: touchpoint never seen in training → events of it.
+        quarantined: reason → events set aside by the checks.
+        quarantine: those events, see `features.events.checks.Checked`.
+        notes: what was assumed about the events.
+    """
+
+    frame: pd.DataFrame
+    why: list[list[Reason]]
+    unknown: dict[str, int]
+    quarantined: dict[str, int] = field(default_factory=dict)
+    quarantine: pa.Table | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A fitted model, its task, and the events it understands.
+
+    Attributes:
+        model: gives calibrated probabilities for snapshots, or other answers (`models.contract.Answers`).
+        task: at least `name`, `kind` ("churn", "conversion", "labels") and `horizon_days`.
+        source: how the training log was read, as `features.events.source.EventSource` dumps it.
+        schema: the columns beyond the canonical ones.
+        touchpoints: every touchpoint seen in training; others are counted in the answer.
+        about: data fingerprint, training window, base rate, versions: for people and labels.
+    """
+
+    model: Saved
+    task: dict[str, Any]
+    schema: EventSchema = field(default_factory=EventSchema)
+    source: dict[str, Any] = field(default_factory=dict)
+    touchpoints: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> Path:
+        """Write model and `task.json` into `folder` (made where missing) and return it."""
+        save_model(self.model, folder)
+        data = {
+            "format": FORMAT,
+            "task": self.task,
+            "source": self.source,
+            "schema": self.schema.to_dict(),
+            "touchpoints": list(self.touchpoints),
+            "answers": self.answer_columns,
+            "about": self.about,
+        }
+        text = json.dumps(data, indent=1, ensure_ascii=False, default=str)
+        (folder / "task.json").write_text(text, encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; runs no code from the folder.
+
+        Raises:
+            DataError: when the folder is no scoring folder, or one of another format.
+        """
+        data = read_task(folder)
+        return cls(
+            model=load_model(folder),
+            task=data["task"],
+            schema=EventSchema.from_dict(data["schema"]),
+            source=data["source"],
+            touchpoints=tuple(data["touchpoints"]),
+            about=data["about"],
+        )
+
+    @cached_property
+    def known_touchpoints(self) -> frozenset[str]:
+        """`touchpoints`, to look one up in."""
+        return frozenset(self.touchpoints)
+
+    @property
+    def name(self) -> str:
+        """The task's name: the registered model, the route of the service."""
+        return str(self.task["name"])
+
+    def score_events(
+        self,
+        events: pa.Table | pd.DataFrame,
+        cutoffs: pd.DataFrame | None = None,
+        *,
+        as_of: Any = None,
+        reasons: bool = False,
+    ) -> Scored:
+        """Probabilities from canonical event rows.
+
+        Args:
+            events: as `features.events.checks.check_events` takes them; bad rows are set aside and counted.
+            cutoffs: `customer_id, cutoff`, one row out for each row in, in the same order. Without them every
+                customer of the batch gets one row.
+            as_of: the cutoff of all customers where there are no `cutoffs`; by default just after the last event.
+            reasons: also say what moved each probability, where the model can.
+
+        Raises:
+            DataError: no event log at all, or `cutoffs` without its columns.
+        """
+        journeys, checked = self.read(events)
+        scored = self.score_journeys(journeys, cutoffs, as_of=as_of, reasons=reasons)
+        return Scored(scored.frame, scored.why, scored.unknown, checked.counts, checked.quarantine, checked.notes)
+
+    def read(self, events: pa.Table | pd.DataFrame) -> tuple[Journeys, Checked]:
+        """Canonical event rows, checked and packed as in training; and what the checks found.
+
+        Raises:
+            DataError: no event log at all.
+        """
+        checked = check_events(events, self.schema, duplicates="quarantine" if self.drops_duplicates else "keep")
+        return pack(with_stages(checked.events, self.source.get("stages") or {}), self.schema), checked
+
+    def score_journeys(
+        self,
+        journeys: Journeys,
+        cutoffs: pd.DataFrame | None = None,
+        *,
+        as_of: Any = None,
+        reasons: bool = False,
+        count_unknown: bool = True,
+    ) -> Scored:
+        """The same for a packed log; with `count_unknown` the whole log is looked through once more."""
+        if cutoffs is None:
+            ids = np.asarray(journeys.customer_ids.to_pylist(), dtype=object)
+            cutoff = np.full(journeys.n_customers, _one_cutoff(journeys, as_of), dtype=np.int64)
+        else:
+            ids, cutoff = _asked(cutoffs)
+        snapshots = journeys.at(cutoff, journeys.index_of(ids))
+        answered, why_not = self.answers_where_any(snapshots, ids)
+        stamps = np.where(cutoff == NOT_A_TIME, np.datetime64("NaT", "us"), cutoff.view("datetime64[us]"))
+        return Scored(
+            pd.DataFrame({"customer_id": ids, "cutoff": stamps, **answered, "reason": why_not}),
+            self._why(snapshots, np.flatnonzero(why_not == None), reasons),  # noqa: E711
+            unknown_touchpoints(journeys, self.touchpoints) if count_unknown else {},
+        )
+
+    def answers_where_any(
+        self, snapshots: Snapshots, ids: npt.NDArray[np.object_]
+    ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.object_]]:
+        """Name → (n,) answers, NaN or None where there is none, and (n,) why there is none, None where there is one.
+
+        Args:
+            snapshots: any, also of unknown customers and without events.
+            ids: (n,) whom they are about, None where nobody said.
+        """
+        why_not = _why_not(snapshots, ids)
+        usable = np.flatnonzero(why_not == None)  # noqa: E711
+        if len(usable) == len(snapshots):
+            return self.answers(snapshots), why_not
+        given = self.answers(snapshots.take(usable))
+        return {name: _spread(values, usable, len(snapshots)) for name, values in given.items()}, why_not
+
+    def probabilities(self, snapshots: Snapshots) -> Vector:
+        """(n,) probabilities of a model that gives them."""
+        return self.answers(snapshots)["probability"]
+
+    def answers(self, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
+        """Name → (n,) answers, block by block, so that the features of a large log need not fit in memory."""
+        if len(snapshots) == 0:
+            return {name: np.zeros(0, _dtype(kind)) for name, kind in self.answer_columns.items()}
+        if len(snapshots) <= ROWS_AT_ONCE:
+            return answers(self.model, snapshots)
+        blocks = np.array_split(np.arange(len(snapshots)), -(-len(snapshots) // ROWS_AT_ONCE))
+        given = [answers(self.model, snapshots.take(rows)) for rows in blocks]
+        return {name: np.concatenate([block[name] for block in given]) for name in given[0]}
+
+    @property
+    def answer_columns(self) -> dict[str, str]:
+        """Name → "double" or "string" of what the model answers."""
+        return answer_columns(self.model)
+
+    def told(self, snapshots: Snapshots) -> list[dict[str, Any]]:
+        """(n,) the model's answers about few snapshots that have events, as plain numbers and texts by name.
+
+        Args:
+            snapshots: as known at their cutoffs; of a log that `pack_request` made, or any other.
+        """
+        given = {name: values.tolist() for name, values in answers(self.model, snapshots).items()}
+        return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+
+    def why(self, snapshot: Snapshots, most: int) -> list[Reason]:
+        """At most so many reasons for what is said of one snapshot; none where the model has none to give."""
+        return self.model.reasons(snapshot, most)[0] if isinstance(self.model, Explains) else []
+
+    @cached_property
+    def reads(self) -> str:
+        """How events are packed: scorers with the same text make the same log of the same events."""
+        stages = self.source.get("stages") or {}
+        return json.dumps([self.schema.to_dict(), list(stages.items()), self.drops_duplicates])
+
+    def pack_request(
+        self,
+        owners: Sequence[str],
+        t: Ints,
+        categories: Mapping[str, Sequence[str | None]],
+        numbers: Mapping[str, Sequence[float | None]],
+    ) -> tuple[Journeys, list[str]]:
+        """Events packed as `score_events` would pack them but without a table, for the service.
+
+        Args:
+            owners: (n,) whose event each is.
+            t: (n,) µs since 1970 UTC, in source order.
+            categories: column → (n,) text, None where missing; `touchpoint` must be there.
+            numbers: column → (n,) finite numbers, None where missing.
+
+        Returns:
+            The log, and whose events were left out as equal to an earlier one. Columns outside the schema are
+            ignored.
+        """
+        wanted = (*self.schema.category_columns, *self.schema.number_columns)
+        columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in wanted}
+        left_out: list[str] = []
+        if self.drops_duplicates:
+            rows = _first_of_equals(t, {"": owners} | columns)
+            if len(rows) < len(t):
+                left_out = [owners[row] for row in sorted(set(range(len(t))) - set(rows))]
+                t, columns = t[rows], {name: [values[row] for row in rows] for name, values in columns.items()}
+                owners = [owners[row] for row in rows]
+        if stages := self.source.get("stages"):
+            own = columns.get("stage") or [None] * len(t)
+            derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
+            columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
+        return pack_columns(owners, t, columns, self.schema), left_out
+
+    @property
+    def drops_duplicates(self) -> bool:
+        """Whether the second of two equal events is left out, as it was in training.
+
+        An adapter compares the rows of its own file; canonical rows are not those.
+        """
+        return self.source.get("duplicates") == "quarantine" and self.source.get("adapter", "table") == "table"
+
+    def _why(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
+        why: list[list[Reason]] = [[] for _ in range(len(snapshots))]
+        if reasons and isinstance(self.model, Explains) and len(usable):
+            for row, found in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
+                why[row] = found
+        return why
+
+
+def _spread(values: npt.NDArray[Any], rows: Ints, n: int) -> npt.NDArray[Any]:
+    """(n,) with `values` at `rows`, and NaN or None elsewhere."""
+    out = np.full(n, np.nan) if values.dtype.kind == "f" else np.full(n, None, dtype=object)
+    out[rows] = values
+    return out
+
+
+def _dtype(kind: str) -> Any:
+    return np.float64 if kind == "double" else object
+
+
+def read_task(folder: Path) -> dict[str, Any]:
+    """The `task.json` of a scoring folder.
+
+    Raises:
+        DataError: when there is none, or it is of another format.
+    """
+    path = folder / "task.json"
+    if not path.is_file():
+        raise DataError(f"{folder} is no scoring folder: it has no task.json. Give the one that a training run saved.")
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise DataError(
+            f"{path} has format {data.get('format')!r}; this version reads {FORMAT}. Install the version that saved it."
+        )
+    return data
+
+
+def _first_of_equals(t: Ints, columns: Mapping[str, Sequence[Any]]) -> list[int]:
+    """Rows that are not equal to an earlier one in every column."""
+    seen: dict[tuple[Any, ...], int] = {}
+    for row, values in enumerate(zip(t.tolist(), *columns.values(), strict=True)):
+        seen.setdefault(values, row)
+    return list(seen.values())
+
+
+def touchpoints_seen(snapshots: Snapshots) -> tuple[str, ...]:
+    """The touchpoints that any of the snapshots can see, in alphabetical order."""
+    category = snapshots.journeys.categories["touchpoint"]
+    edges = np.zeros(snapshots.journeys.n_events + 1, dtype=np.int64)
+    np.add.at(edges, snapshots.start, 1)
+    np.add.at(edges, snapshots.stop, -1)
+    codes = np.unique(category.codes[np.cumsum(edges[:-1]) > 0])
+    return tuple(sorted(category.names[code] for code in codes if code >= 0))
+
+
+def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, int]:
+    """Touchpoint outside `known` → how many events have it."""
+    category = journeys.categories["touchpoint"]
+    strange = [code for code, name in enumerate(category.names) if name not in set(known)] if known else []
+    if not strange:
+        return {}
+    counts = np.bincount(category.codes[category.codes >= 0], minlength=len(category.names))
+    return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
+
+
+def needed(model: Saved | None = None) -> tuple[str, ...]:
+    """The distributions that scoring with `model` needs, by name, what they need themselves left out."""
+    return (*NEEDED, *(model.packages if isinstance(model, Needs) else ()))
+
+
+def requirements(model: Saved | None = None) -> tuple[str, ...]:
+    """`needed`, pinned to what is installed: for the MLflow model and `about`."""
+    return tuple(pinned(name) for name in needed(model))
+
+
+def pinned(name: str) -> str:
+    """`name==version` of what is installed, without the label of a local build (`2.13.0+cpu`), which no index knows."""
+    return f"{name}=={version(name).partition('+')[0]}"
+
+
+def as_of_moment(as_of: Any) -> int:
+    """An `as_of` as µs since 1970 UTC.
+
+    Raises:
+        DataError: no time, or one without a meaning.
+    """
+    cutoff = moments_of(pd.Series([as_of]))
+    if cutoff[0] == NOT_A_TIME:
+        raise DataError(
+            f"as_of {as_of!r} is no ISO 8601 time: give one such as '{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}'."
+        )
+    return int(cutoff[0])
+
+
+def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
+    return journeys.end_us + 1 if as_of is None else as_of_moment(as_of)
+
+
+def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
+    """(n,) identifiers and (n,) cutoffs in µs, `NOT_A_TIME` where unreadable."""
+    require_asked(cutoffs)
+    ids = id_texts(cutoffs["customer_id"])
+    return np.asarray(ids.to_pylist(), dtype=object), moments_of(cutoffs["cutoff"])
+
+
+def require_asked(cutoffs: pd.DataFrame) -> None:
+    """A table of rows asked for has its columns.
+
+    Raises:
+        DataError: `customer_id` or `cutoff` is missing.
+    """
+    for name in ("customer_id", "cutoff"):
+        if name not in cutoffs.columns:
+            there = ", ".join(f"'{column}'" for column in cutoffs.columns)
+            raise DataError(
+                f"The snapshots have no column '{name}': the columns are {there}. Rename the one that holds it."
+            )
+
+
+def moments_of(values: pd.Series) -> Ints:
+    """(n,) µs since 1970 UTC, `NOT_A_TIME` where a value is missing or no time."""
+    values = values.reset_index(drop=True)
+    if pd.api.types.is_numeric_dtype(values):  # a number says no unit
+        return np.full(len(values), NOT_A_TIME)
+    if not isinstance(values.dtype, pd.DatetimeTZDtype) and values.dtype.kind != "M":
+        values = values.map(lambda value: None if isinstance(value, int | float) else value)
+        values = pd.to_datetime(values.astype(object), format="ISO8601", utc=True, errors="coerce")
+    found = np.full(len(values), NOT_A_TIME)
+    there = values.notna().to_numpy()
+    found[there] = microseconds(values[there])
+    return found
+
+
+def _why_not(snapshots: Snapshots, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    """(n,) why a row gets no probability, None where it gets one."""
+    reasons = np.full(len(snapshots), None, dtype=object)
+    reasons[snapshots.stop <= snapshots.start] = NO_EVENT_BEFORE
+    reasons[snapshots.customer < 0] = UNKNOWN_CUSTOMER
+    reasons[snapshots.cutoff == NOT_A_TIME] = NO_CUTOFF
+    reasons[[value is None for value in ids]] = NO_CUSTOMER
+    return reasons

@@ -1,0 +1,244 @@
+"""How many segments, and by which method: what comes out the same on bootstrap samples, with sizes in view.
+
+Every candidate (representation, method, number of axes, number of segments) is fitted on bootstrap samples of the
+customers, axes learnt anew each time, and each fit assigns all customers; the mean adjusted Rand index (Hubert & Arabie
+1985) of all pairs of fits is its stability (Fang & Wang 2012). A segment more and an axis more are each worth a little
+stability, so that the finest stable partition wins, not the coarsest.
+
+A customer's place in the samples is a hash of the identifier: neither the other customers matter nor the seed, so the
+same customers get the same choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.journeys.holdout import stable_groups
+from models.segments.clustering.algorithms import Clustering, Method, Points, fitted
+from models.segments.clustering.space import ClusterSpace
+from models.segments.clustering.views import Matrix
+
+HASH = 2**61 - 1
+GOLDEN, MIX_A, MIX_B = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+SCREENING = ((2, 0.5), (4, 0.25))  # after so many rounds, this share of the candidates goes on
+FEWEST_FINALISTS = 6
+MARGIN = 0.1  # sizes keep this share away from what is allowed: fits on other rows differ a little
+LOW = 0.1  # the quantile of the pairs' indices that is given as the low end
+CHOICE_RESTARTS, CHOICE_ITERATIONS = 3, 40
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What makes a good partition; see `models.segments.clustering.clusters.FoundSettings`."""
+
+    fewest: int = 4
+    most: int = 12
+    smallest_share: float = 0.02
+    largest_share: float = 0.5
+    stable_enough: float = 0.85
+    worth_of_a_segment: float = 0.02
+    worth_of_an_axis: float = 0.02
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """A way to cluster: `segments` is what is asked of the method."""
+
+    representation: str
+    method: Method
+    dimensions: int
+    segments: int
+
+
+@dataclass
+class Trial:
+    """A candidate, its clustering of all rows, and how it did."""
+
+    candidate: Candidate
+    k: int
+    smallest: float
+    largest: float
+    faults: list[str] = field(default_factory=list)
+    labels: list[npt.NDArray[np.int32]] = field(default_factory=list)  # of each round: (n,)
+
+    @property
+    def indices(self) -> Matrix:
+        """The adjusted Rand index of each pair of rounds."""
+        return np.array([adjusted_rand(a, b) for a, b in combinations(self.labels, 2)])
+
+    @property
+    def stability(self) -> float:
+        """Their mean; NaN where nothing was fitted twice."""
+        return float(self.indices.mean()) if len(self.labels) > 1 else float("nan")
+
+
+class Arena:
+    """Bootstrap samples of some rows in each representation.
+
+    Args:
+        spaces: fitted views by name of the representation.
+        raw: what each space read of (n,) rows.
+        customers: (n,) identifiers; rows of a customer are drawn together.
+        wanted: limits and worth.
+    """
+
+    def __init__(
+        self,
+        spaces: dict[str, ClusterSpace],
+        raw: dict[str, list[Matrix]],
+        customers: npt.NDArray[np.object_],
+        wanted: Wanted,
+    ) -> None:
+        self.spaces, self.raw, self.wanted = spaces, raw, wanted
+        self.hashes = stable_groups(customers, HASH, 0).astype(np.uint64)
+        self._all = {
+            name: space.relearnt(raw[name]).place(raw[name], len(space.named_dimensions) or 1)
+            for name, space in spaces.items()
+        }
+        self._rounds: dict[tuple[str, int], tuple[Points, npt.NDArray[np.int64]]] = {}
+
+    def trial(self, candidate: Candidate) -> Trial:
+        """The candidate fitted on all rows, and whether its sizes will do."""
+        points = self._all[candidate.representation][:, : candidate.dimensions]
+        found = fitted(points, candidate.method, candidate.segments, 0, CHOICE_RESTARTS, CHOICE_ITERATIONS)
+        if found is None:
+            return Trial(candidate, 1, 1.0, 1.0, ["it found one cluster only"])
+        shares = np.bincount(found.assign(points), minlength=found.n_clusters) / len(points)
+        trial = Trial(candidate, found.n_clusters, float(shares.min()), float(shares.max()))
+        trial.faults = self._faults(trial)
+        return trial
+
+    def rounds(self, trials: Sequence[Trial], rounds: int) -> None:
+        """Bring the bootstrap of each trial up to so many rounds."""
+        for number in range(rounds):
+            for trial in trials:
+                if len(trial.labels) == number and trial.k > 1:
+                    labels = self._labels(trial.candidate, number)
+                    trial.labels.append(labels)
+
+    def _labels(self, candidate: Candidate, number: int) -> npt.NDArray[np.int32]:
+        points, drawn = self._round(candidate.representation, number)
+        points = points[:, : candidate.dimensions]
+        found: Clustering | None = fitted(
+            points[drawn], candidate.method, candidate.segments, 1 + number, CHOICE_RESTARTS, CHOICE_ITERATIONS
+        )
+        return np.zeros(len(points), np.int32) if found is None else found.assign(points)
+
+    def _round(self, representation: str, number: int) -> tuple[Points, npt.NDArray[np.int64]]:
+        """(n, d) all rows in axes learnt on a sample, and the (m,) rows of the sample."""
+        key = (representation, number)
+        if key not in self._rounds:
+            raw = self.raw[representation]
+            drawn = np.repeat(np.arange(len(self.hashes)), poisson_draws(self.hashes, number))
+            space = self.spaces[representation].relearnt([numbers[drawn] for numbers in raw])
+            self._rounds[key] = (space.place(raw, len(space.named_dimensions) or 1), drawn)
+        return self._rounds[key]
+
+    def _faults(self, trial: Trial) -> list[str]:
+        w, faults = self.wanted, []
+        if not w.fewest <= trial.k <= w.most:
+            faults.append(f"{trial.k} segments, not {w.fewest} to {w.most}")
+        if trial.smallest < w.smallest_share * (1 + MARGIN):
+            faults.append(f"its smallest segment has {trial.smallest:.1%} of the rows")
+        if trial.largest > w.largest_share * (1 - MARGIN / 2):
+            faults.append(f"its largest segment has {trial.largest:.0%} of the rows")
+        return faults
+
+    def score(self, trial: Trial) -> float:
+        """Stability, with what segments and axes are worth."""
+        w = self.wanted
+        more = w.worth_of_a_segment * (trial.k - w.fewest)
+        return trial.stability + more + w.worth_of_an_axis * trial.candidate.dimensions
+
+
+def choose(arena: Arena, candidates: Sequence[Candidate], rounds: int) -> tuple[Candidate, pd.DataFrame]:
+    """The best candidate and the table of all.
+
+    Those of good size go through a few rounds, the better ones through more, the finalists through all. Where none is
+    stable enough the most stable of good size is taken; where none is of good size, the one nearest to it.
+
+    Returns:
+        The candidate, and one row each: method, representation, dimensions, k, stability, stability_low, largest_share,
+        smallest_share, chosen, why_not.
+    """
+    trials = [arena.trial(candidate) for candidate in candidates]
+    good = [trial for trial in trials if not trial.faults]
+    if not good:
+        good = [min(trials, key=lambda trial: _excess(trial, arena.wanted))]
+    for so_far, share in SCREENING:
+        arena.rounds(good, min(rounds, so_far))
+        good = sorted(good, key=lambda trial: -_worth(trial, arena))[: max(FEWEST_FINALISTS, int(share * len(good)))]
+    arena.rounds(good, rounds)
+    best = max(good, key=lambda trial: _worth(trial, arena))
+    return best.candidate, _table(trials, best, arena)
+
+
+def _worth(trial: Trial, arena: Arena) -> float:
+    """The score; below those stable enough come the others, by stability alone."""
+    return arena.score(trial) if trial.stability >= arena.wanted.stable_enough else trial.stability - 10
+
+
+def _excess(trial: Trial, wanted: Wanted) -> float:
+    """How far sizes and number are from what is wanted."""
+    number = max(wanted.fewest - trial.k, trial.k - wanted.most, 0)
+    return number + max(wanted.smallest_share - trial.smallest, 0) + max(trial.largest - wanted.largest_share, 0)
+
+
+def _table(trials: Sequence[Trial], best: Trial, arena: Arena) -> pd.DataFrame:
+    rows = []
+    for trial in trials:
+        indices = trial.indices if len(trial.labels) > 1 else np.full(1, np.nan)
+        rows.append(
+            {
+                "method": trial.candidate.method,
+                "representation": trial.candidate.representation,
+                "dimensions": trial.candidate.dimensions,
+                "k": trial.k,
+                "stability": float(indices.mean()),
+                "stability_low": float(np.quantile(indices, LOW)),
+                "largest_share": trial.largest,
+                "smallest_share": trial.smallest,
+                "chosen": trial is best,
+                "why_not": "; ".join(trial.faults) or ("" if trial is best else _why_not(trial, best, arena)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _why_not(trial: Trial, best: Trial, arena: Arena) -> str:
+    if not trial.stability >= arena.wanted.stable_enough:
+        return f"stability {trial.stability:.2f} is below {arena.wanted.stable_enough:g}"
+    gap = arena.score(best) - arena.score(trial)
+    return f"worth {gap:.2f} less, segments and axes counted"
+
+
+def adjusted_rand(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> float:
+    """The adjusted Rand index of two partitions of (n,) rows; 1 where both put all into one.
+
+    >>> adjusted_rand(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
+    1.0
+    """
+    width = int(b.max()) + 1
+    table = np.bincount(a.astype(np.int64) * width + b, minlength=(int(a.max()) + 1) * width).reshape(-1, width)
+    pairs, rows, columns = (float((n * (n - 1.0)).sum()) / 2 for n in (table, table.sum(axis=1), table.sum(axis=0)))
+    expected = rows * columns / max(1.0, len(a) * (len(a) - 1.0) / 2)
+    most = (rows + columns) / 2
+    return (pairs - expected) / (most - expected) if most > expected else 1.0
+
+
+def poisson_draws(hashes: npt.NDArray[np.uint64], number: int) -> npt.NDArray[np.int64]:
+    """(n,) how often each customer is in sample `number`: Poisson with mean 1, as in a bootstrap of many."""
+    with np.errstate(over="ignore"):
+        x = hashes + GOLDEN * np.uint64(number + 1)
+        x = (x ^ (x >> np.uint64(30))) * MIX_A
+        x = (x ^ (x >> np.uint64(27))) * MIX_B  # the steps of splitmix64
+        x = x ^ (x >> np.uint64(31))
+    uniform = (x >> np.uint64(11)).astype(np.float64) / 2**53
+    chances = np.cumsum(np.exp(-1.0) / np.cumprod(np.maximum(1.0, np.arange(12.0))))
+    return np.searchsorted(chances, uniform, side="right")

@@ -1,0 +1,140 @@
+"""All segmentations of an experiment as one model: the segments that a customer is in, by every partition at once.
+
+    book = SegmentBook((found, rfm, value), main="found")
+    book.answers(snapshots)["segment"]           # (n,) stable ids of the main partition; None for those in none
+
+It is saved, tracked, registered and served like a model of churn; what it answers instead of a probability it says
+itself (`models.contract.Answers`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.conditions.measures import View
+from features.errors import ConfigError, DataError
+from features.journeys.journeys import Snapshots
+from models.saving import SEGMENTS
+from models.segments.contract import Segmentation
+
+SEGMENT, NAME = "segment", "segment_name"  # answers by the main partition
+ABOUT = "book.json"
+
+
+class SegmentBook:
+    """Partitions of customers side by side.
+
+    Args:
+        partitions: each with a name (`scheme`) of its own.
+        main: the name of the one that a customer's `segment` is of.
+
+    Raises:
+        ConfigError: no partition, two of one name, or a `main` that is none of them.
+    """
+
+    kind = SEGMENTS
+
+    def __init__(self, partitions: Sequence[Segmentation], main: str) -> None:
+        self.partitions = {each.scheme: each for each in partitions}
+        self.main = main
+        if len(self.partitions) < len(partitions):
+            raise ConfigError("Two partitions have the same name: give each scheme a name of its own.")
+        if main not in self.partitions:
+            raise ConfigError(f"The main partition '{main}' is not among the schemes: {', '.join(self.partitions)}.")
+        taken = sorted({SEGMENT, NAME, "customer_id", "cutoff", "reason"} & set(self.partitions))
+        if taken:
+            raise ConfigError(f"A scheme cannot be called '{taken[0]}': scored tables have a column of that name.")
+
+    @property
+    def answer_columns(self) -> dict[str, str]:
+        """`segment` and `segment_name` by the main partition, then the segment's name by each other one."""
+        return {SEGMENT: "string", NAME: "string"} | dict.fromkeys(self._others, "string")
+
+    def answers(self, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
+        """Name → (n,) text, None for customers who are in no segment."""
+        places = self.main_partition.assign(snapshots)
+        found = {SEGMENT: _looked_up(self.main_partition, places, "id")}
+        found[NAME] = _looked_up(self.main_partition, places, "name")
+        view = View(snapshots)
+        for scheme in self._others:
+            other = self.partitions[scheme]
+            by_rules = getattr(other, "assign_seen", None)  # which share the figures that they ask for
+            found[scheme] = _looked_up(other, by_rules(view) if by_rules else other.assign(snapshots), "name")
+        return found
+
+    @property
+    def main_partition(self) -> Segmentation:
+        """The partition that `segment` is of."""
+        return self.partitions[self.main]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the partitions need to run, together."""
+        named = (getattr(partition, "packages", ()) for partition in self.partitions.values())
+        return tuple(sorted({name for names in named for name in names}))
+
+    def table(self) -> pd.DataFrame:
+        """One row a segment: `scheme, id, name, words`."""
+        rows = [
+            {"scheme": scheme, "id": segment.id, "name": segment.name, "words": segment.words}
+            for scheme, partition in self.partitions.items()
+            for segment in partition.segments
+        ]
+        return pd.DataFrame(rows, columns=["scheme", "id", "name", "words"])
+
+    def save(self, folder: Path) -> None:
+        """Write each partition into a folder of its own, and `book.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kinds = {scheme: partition.kind for scheme, partition in self.partitions.items()}
+        for place, partition in enumerate(self.partitions.values()):
+            partition.save(folder / f"partition_{place}")
+        text = json.dumps({"main": self.main, "partitions": kinds}, indent=1, ensure_ascii=False)
+        (folder / ABOUT).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; runs no code from the folder.
+
+        Raises:
+            DataError: a partition of a kind that this version does not know.
+        """
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return cls(tuple(_loaded(folder, about["partitions"].values())), about["main"])
+
+    @property
+    def _others(self) -> list[str]:
+        return [scheme for scheme in self.partitions if scheme != self.main]
+
+
+def _loaded(folder: Path, kinds: Any) -> Iterator[Segmentation]:
+    known = _kinds()
+    for place, kind in enumerate(kinds):
+        if kind not in known:
+            raise DataError(
+                f"{folder} holds a segmentation of kind {kind!r}; this version reads {', '.join(known)}. "
+                "Install the version that saved it."
+            )
+        yield known[kind](folder / f"partition_{place}")
+
+
+def _kinds() -> dict[str, Callable[[Path], Segmentation]]:
+    """Kind → how it is read; imported when wanted, by a statement, which tells packaging what a bento needs."""
+    from models.segments.clustering.clusters import FoundSegments
+    from models.segments.rules.rule_segments import RuleSegments
+
+    return {FoundSegments.kind: FoundSegments.load, RuleSegments.kind: RuleSegments.load}
+
+
+def _looked_up(partition: Segmentation, places: npt.NDArray[np.int32], what: str) -> npt.NDArray[np.object_]:
+    if len(places) == 1:
+        name = None if places[0] < 0 else getattr(partition.segments[places[0]], what)
+        return np.array([name], dtype=object)
+    names = np.array([getattr(segment, what) for segment in partition.segments] + [None], dtype=object)
+    return np.asarray(names[places])  # those in none are −1: the None at the end

@@ -1,0 +1,284 @@
+"""The profile of each segment: how many, growing or not, worth what, how they behave, with intervals.
+
+profiles = segment_profiles(segmentation.segments, snapshots, place, {"churn": y})
+profiles.table        # a row a segment
+profiles.notes        # what is not known, and why
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.errors import DataError
+from features.journeys.journeys import UNKNOWN_CUSTOMER, Snapshots
+from models.segments.contract import NO_SEGMENT, Segment
+from models.segments.insight.intervals import Figure, mean_over_customers, share_over_customers
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+DAY_US = 86_400_000_000
+N_BOOT = 1000
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Profiles of the segments of a partition.
+
+    Attributes:
+        table: a row a segment: id, name, customers, share, customers_before, growth, share_before, growth_words,
+            value_mean(+_low, _high), value_median, recency_days_median, events_median, active_days_median,
+            satisfaction(+_low, _high), satisfaction_answers, and for each label `<task>_rate` (+_low, _high),
+            `<task>_customers`. Shares and rates are 0..1; NaN where unknown.
+        notes: sentences on what could not be said.
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RowFigures:
+    """What each row's events say, (n,) each.
+
+    Attributes:
+        value: sum of the values within the look-back; NaN where the log has no values.
+        score_sum: sum of satisfactions.
+        scores: how many there are.
+        recency_days: days since the last event; NaN without events.
+        events: how many events.
+        active_days: how many calendar days (UTC) have one.
+    """
+
+    value: Floats
+    score_sum: Floats
+    scores: Floats
+    recency_days: Floats
+    events: Floats
+    active_days: Floats
+
+
+def segment_profiles(
+    segments: Sequence[Segment],
+    snapshots: Snapshots,
+    place: npt.ArrayLike,
+    labels: Mapping[str, npt.ArrayLike] | None = None,
+    *,
+    now: npt.ArrayLike | None = None,
+    earlier: npt.ArrayLike | None = None,
+    value_days: float | None = None,
+    seed: int = 0,
+) -> Profiles:
+    """Describe each segment.
+
+    Sizes, value, satisfaction and medians are of the rows `now`; rates are of all rows that have a label, because the
+    horizon of the newest cutoff is usually still open.
+
+    Args:
+        segments: the partition.
+        snapshots: (n,) rows at one or more cutoffs.
+        place: (n,) place of each row in `segments`, -1 for none.
+        labels: task name -> (n,) 0, 1 or NaN where it is not known.
+        now: mask or indices of the rows that are now, one a customer; by default those of the last cutoff, or where
+            cutoffs are each customer's own, each customer's last.
+        earlier: rows that are before; by default those of the cutoff before the last.
+        value_days: value is summed over so many days before the cutoff; None: over all.
+        seed: of the resampling.
+
+    Raises:
+        DataError: lengths that do not fit, a place without a segment.
+    """
+    places = checked_places(segments, snapshots, place)
+    current = now_rows(snapshots) if now is None else _rows(now, len(snapshots))
+    before = earlier_rows(snapshots) if earlier is None else _rows(earlier, len(snapshots))
+    figures = row_figures(snapshots, value_days)
+    sizes = _sizes(segments, snapshots, places, current, before)
+    described = [_described(s, snapshots, places, current, figures, seed) for s in range(len(segments))]
+    rated = [_rates(s, snapshots, places, labels or {}) for s in range(len(segments))]
+    table = pd.concat([sizes, pd.DataFrame(described), pd.DataFrame(rated)], axis=1)
+    return Profiles(table, tuple(_notes(places, current, before, figures, labels or {})))
+
+
+def checked_places(segments: Sequence[Segment], snapshots: Snapshots, place: npt.ArrayLike) -> Ints:
+    """(n,) int64 places; DataError where there is not one for each row or a place has no segment."""
+    places = np.asarray(place, np.int64).reshape(-1)
+    if len(places) != len(snapshots):
+        raise DataError(f"{len(snapshots)} snapshots and {len(places)} places: assign the same snapshots")
+    if len(places) and not NO_SEGMENT <= places.min() <= places.max() < len(segments):
+        raise DataError(
+            f"a place is {places.max()}, but there are {len(segments)} segments: assign with this partition"
+        )
+    return places
+
+
+def now_rows(snapshots: Snapshots) -> Ints:
+    """Rows of the last cutoff; where cutoffs are each customer's own, the last row of each customer."""
+    if _shared_cutoffs(snapshots):
+        return np.flatnonzero(snapshots.cutoff == snapshots.cutoff.max())
+    return last_rows(snapshots)
+
+
+def earlier_rows(snapshots: Snapshots) -> Ints:
+    """Rows of the cutoff before the last; empty where there is none or cutoffs are each customer's own."""
+    moments = np.unique(snapshots.cutoff)
+    if len(moments) < 2 or not _shared_cutoffs(snapshots):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(snapshots.cutoff == moments[-2])
+
+
+def last_rows(snapshots: Snapshots) -> Ints:
+    """The row of each customer's last cutoff, rising; rows of unknown customers stand for themselves."""
+    order = np.lexsort((snapshots.cutoff, snapshots.customer))
+    who = snapshots.customer[order]
+    last = np.ones(len(who), bool)
+    last[:-1] = (who[:-1] != who[1:]) | (who[:-1] == UNKNOWN_CUSTOMER)
+    return np.sort(order[last])
+
+
+def row_figures(snapshots: Snapshots, value_days: float | None = None) -> RowFigures:
+    """What each row's events say; values over `value_days` before the cutoff, the rest over all time."""
+    journeys, start, stop = snapshots.journeys, snapshots.start, snapshots.stop
+    since = start if value_days is None else first_since(snapshots, value_days)
+    value, satisfaction = journeys.numbers.get("value"), journeys.numbers.get("satisfaction")
+    n = len(snapshots)
+    some = stop > start
+    day = journeys.t // DAY_US
+    new_day = np.concatenate(([0.0], (day[1:] != day[:-1]).astype(np.float64)))[: len(day)]
+    days = _between(new_day, np.where(some, start + 1, stop), stop) + some  # the first event opens a day anyhow
+    last = journeys.t[np.where(some, stop - 1, 0)] if len(journeys.t) else np.zeros(n, np.int64)
+    return RowFigures(
+        value=np.full(n, np.nan) if value is None else _between(np.nan_to_num(value), since, stop),
+        score_sum=np.zeros(n) if satisfaction is None else _between(np.nan_to_num(satisfaction), start, stop),
+        scores=np.zeros(n) if satisfaction is None else _between(np.isfinite(satisfaction), start, stop),
+        recency_days=np.where(some, (snapshots.cutoff - last) / DAY_US, np.nan),
+        events=(stop - start).astype(np.float64),
+        active_days=days,
+    )
+
+
+def first_since(snapshots: Snapshots, days: float) -> Ints:
+    """(n,) each row's first event of the last `days` days before its cutoff."""
+    return snapshots.journeys.at(snapshots.cutoff - round(days * DAY_US), snapshots.customer).stop
+
+
+def _between(values: npt.ArrayLike, start: Ints, stop: Ints) -> Floats:
+    """(n,) sums of `values` (n_events,) over start:stop."""
+    total = np.concatenate(([0.0], np.cumsum(np.asarray(values, np.float64))))
+    return total[stop] - total[start]
+
+
+def _shared_cutoffs(snapshots: Snapshots) -> bool:
+    n_moments = len(np.unique(snapshots.cutoff))
+    return n_moments == 1 or 2 * n_moments <= len(snapshots)
+
+
+def _rows(rows: npt.ArrayLike, n: int) -> Ints:
+    some = np.asarray(rows)
+    return np.flatnonzero(some) if some.dtype == bool else np.unique(np.arange(n)[some.astype(np.int64).reshape(-1)])
+
+
+def _sizes(
+    segments: Sequence[Segment], snapshots: Snapshots, places: Ints, current: Ints, before: Ints
+) -> pd.DataFrame:
+    """Customers of each segment now and before, and a sentence on it."""
+    counts = np.bincount(places[current] + 1, minlength=len(segments) + 1)[1:]
+    table = pd.DataFrame({"id": [s.id for s in segments], "name": [s.name for s in segments], "customers": counts})
+    table["share"] = counts / max(len(current), 1)
+    known = len(before) > 0
+    earlier = np.bincount(places[before] + 1, minlength=len(segments) + 1)[1:].astype(np.float64)
+    table["customers_before"] = earlier if known else np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table["growth"] = np.where(earlier > 0, counts / earlier - 1, np.nan) if known else np.nan
+    table["share_before"] = earlier / max(len(before), 1) if known else np.nan
+    days = (snapshots.cutoff[current].max() - snapshots.cutoff[before].max()) / DAY_US if known else np.nan
+    befores = earlier.tolist() if known else [np.nan] * len(segments)
+    table["growth_words"] = [
+        growth_words(int(n), before, float(days)) for n, before in zip(counts, befores, strict=True)
+    ]
+    return table
+
+
+def growth_words(customers: int, before: float, days: float) -> str:
+    """A sentence on how a segment grew.
+
+    >>> growth_words(412, 374.0, 14.0)
+    'grew from 374 to 412 customers in 14 days (+10.2 %)'
+    """
+    if np.isnan(before):
+        return f"{customers:,} customers; an earlier count is not known"
+    if before == 0:
+        return f"new: {customers:,} customers, none {days:.0f} days before" if customers else "no customers then or now"
+    if customers == before:
+        return f"unchanged at {customers:,} customers in {days:.0f} days"
+    change = f"{customers / before - 1:+.1%}".replace("%", " %").replace("-", "−")
+    return (
+        f"{'grew' if customers > before else 'shrank'} from {before:,.0f} to {customers:,} customers "
+        f"in {days:.0f} days ({change})"
+    )
+
+
+def _described(
+    segment: int, snapshots: Snapshots, places: Ints, current: Ints, figures: RowFigures, seed: int
+) -> dict[str, float]:
+    """Value, rhythm and satisfaction of a segment now."""
+    rows = current[places[current] == segment]
+    who = snapshots.customer[rows]
+    value = mean_over_customers(figures.value[rows], who, n_boot=N_BOOT, seed=seed)
+    answered = rows[figures.scores[rows] > 0]
+    each = figures.score_sum[answered] / figures.scores[answered]  # each customer counts once, however often asked
+    satisfaction = mean_over_customers(each, snapshots.customer[answered], n_boot=N_BOOT, seed=seed)
+    return {
+        **_columns("value_mean", value, "value"),
+        "value_median": median(figures.value[rows]),
+        "recency_days_median": median(figures.recency_days[rows]),
+        "events_median": median(figures.events[rows]),
+        "active_days_median": median(figures.active_days[rows]),
+        **_columns("satisfaction", satisfaction, "satisfaction"),
+        "satisfaction_answers": float(figures.scores[rows].sum()),
+    }
+
+
+def _rates(segment: int, snapshots: Snapshots, places: Ints, labels: Mapping[str, npt.ArrayLike]) -> dict[str, float]:
+    """The share of ones of each label, over all rows that have it."""
+    rows = np.flatnonzero(places == segment)
+    found: dict[str, float] = {}
+    for task, label in labels.items():
+        y = np.asarray(label, np.float64).reshape(-1)
+        if len(y) != len(places) or not np.isin(y[np.isfinite(y)], (0.0, 1.0)).all():
+            raise DataError(f"labels '{task}' must be 0, 1 or NaN, one for each of the {len(places)} snapshots")
+        rate = share_over_customers(y[rows], snapshots.customer[rows])
+        found |= {**_columns(f"{task}_rate", rate, f"{task}_rate"), f"{task}_customers": rate.customers}
+    return found
+
+
+def _columns(name: str, figure: Figure, stem: str) -> dict[str, float]:
+    return {name: figure.value, f"{stem}_low": figure.low, f"{stem}_high": figure.high}
+
+
+def median(values: Floats) -> float:
+    """The median of the known values, NaN where there are none."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _notes(
+    places: Ints, current: Ints, before: Ints, figures: RowFigures, labels: Mapping[str, npt.ArrayLike]
+) -> list[str]:
+    """Sentences on what could not be said."""
+    said = []
+    if none := int((places[current] == NO_SEGMENT).sum()):
+        said.append(f"{none:,} of {len(current):,} customers ({none / len(current):.1%}) are in no segment.")
+    if not len(before):
+        said.append("There are no rows of an earlier cutoff: growth is not known.")
+    if np.isnan(figures.value).all():
+        said.append("The log has no values: what a customer is worth is not known.")
+    if not figures.scores.any():
+        said.append("The log has no satisfaction scores.")
+    if not labels:
+        said.append("No labels were given: churn and conversion rates are not known.")
+    return said

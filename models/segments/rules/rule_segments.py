@@ -1,0 +1,383 @@
+"""Segments by rules that a marketer writes: in order, the first that holds wins; evaluated anew or frozen at a date.
+
+    [[segments.rules]]
+    name = "Complained and silent"
+    when = { all = [{ events = ["complaint", "help_*"], within_days = 60 }, { last = ["*"], more_than_days = 14 }] }
+
+    [[segments.rules]]
+    name = "Summer campaign"
+    when = { events = ["purchase"], since = 2024-06-01, until = 2024-09-01 }
+    frozen_at = 2024-09-01              # a static list; without it the rule is active
+
+What can stand in `when`, `features.conditions.conditions` says.
+
+    segments = RuleSegments([Rule(name="Buyers", when={"events": ["purchase"]})], rest="Everybody else").fit(train)
+    segments.assign(snapshots)          # (n,) places in segments.segments, -1 in none
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from features.conditions.conditions import Condition, When
+from features.conditions.event_kinds import NumberOf
+from features.conditions.kinds import DominantIs, FeatureIs, ProfileIs
+from features.conditions.measures import COLUMNS, View
+from features.conditions.selections import allowed, either, moment_words
+from features.errors import ConfigError, DataError
+from features.journeys.journeys import Journeys, Snapshots
+from features.settings import Section, explain
+from features.tabular.features import TabularFeatures, TabularSettings
+from features.timestamps import microseconds
+from models.segments.contract import NO_SEGMENT, Segment
+from models.segments.rules.static_lists import Hashes, StaticList, hashed, load_lists, save_lists
+
+FORMAT = 1
+FILE = "rules.json"
+NAMED_BEFORE = 3  # how many rules before it a segment's words name
+
+
+class Rule(Section):
+    """One segment by a condition.
+
+    Attributes:
+        name: what people call it.
+        when: the condition.
+        id: stable and short; from the name where not given.
+        active: true: evaluated anew at each cutoff. False needs `frozen_at`.
+        frozen_at: the moment (UTC) whose members stay the members: a static list.
+        words: who is in it, instead of what the condition says of itself.
+    """
+
+    name: str = Field(min_length=1)
+    when: When
+    id: str = ""
+    active: bool = True
+    frozen_at: datetime | date | None = None
+    words: str = ""
+
+    @field_validator("id")
+    @classmethod
+    def _a_slug(cls, text: str) -> str:
+        if text and text != slug(text):
+            raise ValueError(f"an id is lower case letters, digits and hyphens, such as '{slug(text)}'")
+        return text
+
+    @model_validator(mode="after")
+    def _frozen_or_not(self) -> Self:
+        if not self.active and self.frozen_at is None:
+            raise ValueError(f"'{self.name}' is not active: say since when, such as frozen_at = 2024-06-01")
+        return self
+
+    @property
+    def slug(self) -> str:
+        """The id, or the name as one."""
+        return self.id or slug(self.name)
+
+
+class RuleSegments:
+    """One partition by ordered rules; behind the contract of `models.segments.contract`.
+
+    After `fit`: `rules_` (with what was to be learnt), `features_` (tabular features, where a rule names some),
+    `lists_` (slug → members of frozen rules), `notes_` (what looks odd, a sentence each).
+
+    Args:
+        rules: in order; the first that holds has the customer. Tables as in TOML are taken, too.
+        scheme: the partition's name, the first part of the segments' ids.
+        rest: the name of a last segment for customers whom no rule fits; None leaves them in none.
+        rest_words: who they are.
+        disjoint: no two rules can hold for one customer, so words need not say which come first.
+        features: settings of tabular features, where rules name some.
+    """
+
+    kind = "rules"
+
+    def __init__(
+        self,
+        rules: Sequence[Rule | dict[str, Any]] = (),
+        *,
+        scheme: str = "rules",
+        rest: str | None = None,
+        rest_words: str = "none of the other segments",
+        disjoint: bool = False,
+        features: TabularSettings | None = None,
+    ) -> None:
+        self.rules = tuple(_rule(rule) for rule in rules)
+        self._scheme, self.rest, self.rest_words = scheme, rest, rest_words
+        self.disjoint, self.feature_settings = disjoint, features
+        self.rules_: tuple[Rule, ...] = ()
+        self.features_: TabularFeatures | None = None
+        self.lists_: dict[str, StaticList] = {}
+        self.notes_: tuple[str, ...] = ()
+        self._segments: tuple[Segment, ...] = ()
+
+    @property
+    def scheme(self) -> str:
+        """The partition's name."""
+        return self._scheme
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, in the order of the rules, the rest last."""
+        return self._segments
+
+    def fit(self, snapshots: Snapshots) -> Self:
+        """Learn thresholds from training snapshots, and freeze static lists.
+
+        Raises:
+            ConfigError: two rules of one name, or a column or feature that the log does not have.
+            DataError: nobody to learn from.
+        """
+        _check_rules(self.rules, self.rest)
+        conditions = [part for rule in self.rules for part in rule.when.parts()]
+        self.notes_ = check_against_log(conditions, snapshots.journeys)
+        self.features_ = self._fit_features(conditions, snapshots)
+        view = View(snapshots, self.features_)
+        self.rules_ = tuple(rule.model_copy(update={"when": rule.when.learnt(view)}) for rule in self.rules)
+        self.lists_ = {rule.slug: self._frozen(rule, snapshots.journeys) for rule in self.rules_ if rule.frozen_at}
+        self._name_segments()
+        return self
+
+    def assign(self, snapshots: Snapshots) -> npt.NDArray[np.int32]:
+        """(n,) the place of each customer's segment, `NO_SEGMENT` where no rule holds and there is no rest.
+
+        Raises:
+            DataError: before `fit`.
+        """
+        return self.assign_seen(View(snapshots, self.features_))
+
+    def assign_seen(self, view: View) -> npt.NDArray[np.int32]:
+        """(n,) the same for snapshots that other rules have looked at, with the figures that those asked for.
+
+        Raises:
+            DataError: the segments are not fitted.
+        """
+        if not self._segments:
+            raise DataError("these segments are not fitted: call fit(training_snapshots) first")
+        if view.features is not self.features_:
+            view = View(view.snapshots, self.features_)
+        out = np.full(len(view), NO_SEGMENT if self.rest is None else len(self.rules_), np.int32)
+        if len(view) == 1:  # the first that holds is all that is wanted
+            held = (place for place, rule in enumerate(self.rules_) if self._holds_one(rule, view))
+            out[0] = next(held, out[0])
+            return out
+        for place in range(len(self.rules_) - 1, -1, -1):  # the first that holds has the last word
+            out[self._holds(self.rules_[place], view)] = place
+        return out
+
+    def members_of(self, journeys: Journeys) -> dict[str, Hashes]:
+        """Slug of each frozen rule → hashes, under its list's key, of the members that a part of the log has."""
+        frozen = [rule for rule in self.rules_ if rule.slug in self.lists_]
+        return {
+            rule.slug: hashed(self._members(rule, journeys).customer_ids, self.lists_[rule.slug].key) for rule in frozen
+        }
+
+    def take_members(self, members: Mapping[str, Hashes]) -> None:
+        """Let static lists hold the members of the whole log, where the fit has seen a sample.
+
+        Args:
+            members: slug → (m,) what `members_of` said of all parts.
+        """
+        for rule in self.rules_:
+            if rule.slug in members:
+                self.lists_[rule.slug] = replace(self.lists_[rule.slug], hashes=np.unique(members[rule.slug]))
+                if len(self.lists_[rule.slug]):
+                    self.notes_ = tuple(note for note in self.notes_ if note != _empty(rule))
+
+    def save(self, folder: Path) -> None:
+        """Write `rules.json`, and `lists.json`, `lists.safetensors` where there are static lists."""
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {
+            "format": FORMAT,
+            "kind": RuleSegments.kind,
+            "scheme": self._scheme,
+            "rest": self.rest,
+            "rest_words": self.rest_words,
+            "disjoint": self.disjoint,
+            "rules": [rule.model_dump(mode="json", exclude_defaults=True) for rule in self.rules_],
+            "features": None if self.features_ is None else self.features_.to_dict(),
+            "notes": list(self.notes_),
+        }
+        (folder / FILE).write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+        save_lists(self.lists_, folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: no such segments there, or of another format.
+        """
+        if not (folder / FILE).is_file():
+            raise DataError(f"No segments by rules in {folder}: it has no {FILE}.")
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        if about.get("format") != FORMAT:
+            raise DataError(f"{folder / FILE} has format {about.get('format')!r}; this version reads {FORMAT}.")
+        segments = cls.__new__(cls)
+        told = {key: about[key] for key in ("scheme", "rest", "rest_words", "disjoint")}
+        RuleSegments.__init__(segments, about["rules"], **told)
+        segments.rules_ = segments.rules
+        segments.features_ = None if about["features"] is None else TabularFeatures.from_dict(about["features"])
+        segments.lists_ = load_lists(folder)
+        segments.notes_ = tuple(about["notes"])
+        segments._name_segments()
+        return segments
+
+    def _fit_features(self, conditions: list[Condition], snapshots: Snapshots) -> TabularFeatures | None:
+        names = list(dict.fromkeys(part.feature for part in conditions if isinstance(part, FeatureIs)))
+        if not names:
+            return None
+        settings = (self.feature_settings or TabularSettings()).model_copy(update={"drop_redundant": False})
+        try:
+            return TabularFeatures(settings).fit(snapshots).select(names)
+        except DataError as error:
+            raise ConfigError(f"segments '{self._scheme}': {error}") from error
+
+    def _frozen(self, rule: Rule, journeys: Journeys) -> StaticList:
+        """Who is in the rule at its date, of all customers of the log."""
+        members = self._members(rule, journeys)
+        if len(members) == 0:
+            self.notes_ += (_empty(rule),)
+        return StaticList.of(members, int(microseconds(rule.frozen_at)))
+
+    def _members(self, rule: Rule, journeys: Journeys) -> Snapshots:
+        then = journeys.at(int(microseconds(rule.frozen_at)))
+        return then.take(rule.when.holds(View(then, self.features_)) & (then.stop > then.start))
+
+    def _holds(self, rule: Rule, view: View) -> npt.NDArray[np.bool_]:
+        return rule.when.holds(view) if rule.frozen_at is None else self.lists_[rule.slug].holds(view.snapshots)
+
+    def _holds_one(self, rule: Rule, view: View) -> bool:
+        return rule.when.holds_one(view) if rule.frozen_at is None else bool(self._holds(rule, view)[0])
+
+    def _name_segments(self) -> None:
+        told = [self._words(place) for place in range(len(self.rules_))]
+        segments = [
+            Segment(f"{self._scheme}:{rule.slug}", rule.name, words)
+            for rule, words in zip(self.rules_, told, strict=True)
+        ]
+        if self.rest is not None:
+            segments.append(Segment(f"{self._scheme}:{slug(self.rest)}", self.rest, self.rest_words))
+        self._segments = tuple(segments)
+
+    def _words(self, place: int) -> str:
+        rule = self.rules_[place]
+        if rule.words:
+            return rule.words
+        words = rule.when.words()
+        if rule.frozen_at is not None:
+            words = f"on the list of {moment_words(rule.frozen_at)}, when: {words}"
+        before = [one.name for one in self.rules_[:place]]
+        if not before or self.disjoint:
+            return words
+        return f"{words}; not in {either(before) if len(before) <= NAMED_BEFORE else 'a segment before'}"
+
+
+def _rule(rule: Rule | dict[str, Any]) -> Rule:
+    if isinstance(rule, Rule):
+        return rule
+    try:
+        return Rule.model_validate(rule)
+    except ValidationError as error:
+        name = rule.get("name", "a rule") if isinstance(rule, dict) else "a rule"
+        raise ConfigError(f"segment '{name}':\n{explain(error)}") from error
+
+
+def _given(rule: Rule) -> datetime | date:
+    assert rule.frozen_at is not None
+    return rule.frozen_at
+
+
+def _empty(rule: Rule) -> str:
+    return f"the list '{rule.name}' is empty: nobody was in it on {moment_words(_given(rule))}"
+
+
+def _check_rules(rules: tuple[Rule, ...], rest: str | None) -> None:
+    if not rules:
+        raise ConfigError("there is no rule: give at least one segment")
+    ids = [rule.slug for rule in rules] + ([] if rest is None else [slug(rest)])
+    names = [rule.name for rule in rules] + ([] if rest is None else [rest])
+    for what, some in (("id", ids), ("name", names)):
+        if twice := [one for one in some if some.count(one) > 1]:
+            raise ConfigError(f"two segments have the {what} '{twice[0]}': give each its own")
+
+
+def slug(name: str) -> str:
+    """A name as part of an id.
+
+    >>> slug("Can't lose them (50 %)"), slug("Größe: über 9"), slug("客户")
+    ('cant-lose-them-50', 'grosse-uber-9', '客户')
+    """
+    plain = unicodedata.normalize("NFKD", name.casefold().replace("'", "").replace("’", ""))
+    plain = "".join(sign for sign in plain if not unicodedata.combining(sign))
+    return re.sub(r"[\W_]+", "-", plain).strip("-") or "segment"
+
+
+def distinct_ids(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
+    """Name → slug, where slugs that would be the same get a number, in the order of the names as text.
+
+    >>> distinct_ids(["A+", "A", "B"])
+    {'A': 'a', 'A+': 'a-2', 'B': 'b'}
+    """
+    ids: dict[str, str] = {}
+    for name in sorted(names):
+        one, times = slug(name), 1
+        while one in ids.values() or one in taken:
+            times += 1
+            one = f"{slug(name)}-{times}"
+        ids[name] = one
+    return ids
+
+
+def check_against_log(conditions: Sequence[Condition], journeys: Journeys) -> tuple[str, ...]:
+    """What conditions name that the log does not have: a missing column is an error, a name that never occurs a note.
+
+    Raises:
+        ConfigError: a column that the log does not have.
+    """
+    notes: dict[str, None] = {}
+    for part in conditions:
+        for column in _columns_of(part):
+            if column not in (known := [*journeys.categories, *journeys.numbers]):
+                raise ConfigError(
+                    f"a segment asks for column '{column}', which the log lacks{close_name(column, known)}"
+                )
+        for column, patterns in _patterns_of(part):
+            names = journeys.categories[column].names if column in journeys.categories else ()
+            for pattern in patterns:
+                if pattern != "*" and not allowed(names, (pattern,)).any():
+                    notes[f"no {column} in the log fits '{pattern}'{close_name(pattern, names)}"] = None
+    return tuple(notes)
+
+
+def _columns_of(part: Condition) -> list[str]:
+    if isinstance(part, ProfileIs):
+        return [part.profile]
+    if isinstance(part, DominantIs):
+        return [part.dominant]
+    return [part.column] if isinstance(part, NumberOf) else []
+
+
+def _patterns_of(part: Condition) -> list[tuple[str, tuple[str, ...]]]:
+    found = list(zip(COLUMNS, getattr(part, "names", ()), strict=False))
+    for key in ("days_with", "last", "first", "followed_by", "not_followed_by", "gap", "overdue", "share", "of"):
+        found.append(("touchpoint", getattr(part, key, None) or ()))
+    return found
+
+
+def close_name(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence that suggests the known name closest to a misspelt one; empty where none is."""
+    close = get_close_matches(name, known, 1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,153 @@
+"""Built-in segments of who customers are and what they like: interests, preferred channel, place, profile."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from features.conditions.measures import LastNumber
+from features.conditions.selections import allowed, days_words, number, percent
+from features.errors import DataError
+from features.tabular.learning import NUMBERS
+from models.segments.rules.rule_segments import Rule, distinct_ids, slug
+from models.segments.rules.scheme_settings import GEOGRAPHY_COLUMNS, INTEREST_COLUMNS, Learnt, Training, first_of, tidy
+
+Counts = npt.NDArray[np.int64]
+AT_LEAST_EVENTS = 2  # once is no preference
+
+
+def interests(training: Training) -> Learnt:
+    """The group of items (or content) whose share is furthest above everybody's.
+
+    Raises:
+        DataError: no such column, or too few values in it.
+    """
+    settings = training.settings
+    column = settings.interest_column or first_of((*INTEREST_COLUMNS, "touchpoint"), training)
+    if column is None or not training.has(column) or column not in training.journeys.categories:
+        raise DataError(f"interests need column '{column}' with names: the log has none; set interest_column")
+    names, counts = training.journeys.categories[column].names, training.counts(column)
+    most = np.argsort(-counts, kind="stable")[: settings.most_segments - 1]
+    groups = settings.interest_groups or {names[code]: (names[code],) for code in most.tolist() if counts[code]}
+    if len(groups) < 2:
+        raise DataError(f"interests need different values of '{column}': training knows only {len(groups)}")
+    known = int(counts.sum())
+    base = [tidy(_group_count(names, counts, patterns) / known) for patterns in groups.values()]
+    asked = {
+        "at_least_events": AT_LEAST_EVENTS,
+        "min_lift": settings.interest_lift,
+        "within_days": settings.window_days,
+    }
+    ids = distinct_ids(list(groups), taken=("no-clear-interest",))
+    rules = tuple(
+        Rule(
+            name=f"{column}: {name}",
+            id=ids[name],
+            when={"dominant": column, "equals": name, "groups": groups, "base": base, **asked},
+        )
+        for name in groups
+    )
+    covered = percent(tidy(sum(base)))
+    few = f"interests know {covered} of the events with '{column}' only: give interest_groups or a column of categories"
+    notes = (few,) if sum(base) <= 0.5 else ()
+    return Learnt(rules, "No clear interest", f"no {column} stands out", disjoint=True, notes=notes)
+
+
+def _group_count(names: tuple[str, ...], counts: Counts, patterns: tuple[str, ...]) -> int:
+    return int(counts[allowed(names, patterns)[1:] > 0].sum())
+
+
+def channel(training: Training) -> Learnt:
+    """The channel of most events.
+
+    Raises:
+        DataError: a log without channels.
+    """
+    settings = training.settings
+    if not training.has("channel"):
+        raise DataError("preferred channel needs channels: the log has none; map a column to 'channel'")
+    names, counts = training.journeys.categories["channel"].names, training.counts("channel")
+    most = np.argsort(-counts, kind="stable")[: settings.most_segments - 1]
+    asked = {"min_share": settings.channel_share, "within_days": settings.window_days}
+    groups = {names[code]: (names[code],) for code in most.tolist() if counts[code]}
+    ids = distinct_ids(list(groups), taken=("several-channels",))
+    rules = tuple(
+        Rule(
+            name=f"Mostly {name}", id=ids[name], when={"dominant": "channel", "equals": name, "groups": groups, **asked}
+        )
+        for name in groups
+    )
+    window = days_words(settings.window_days)
+    share = percent(settings.channel_share)
+    return Learnt(
+        rules, "Several channels", f"no channel has {share} of the events of the last {window}", disjoint=True
+    )
+
+
+def geography(training: Training) -> Learnt:
+    """The last known place.
+
+    Raises:
+        DataError: no column of places.
+    """
+    given = training.settings.geography
+    column = first_of((given,) if given else GEOGRAPHY_COLUMNS, training)
+    if column is None:
+        wanted = given or ", ".join(GEOGRAPHY_COLUMNS)
+        raise DataError(f"geography needs a column of places: the log has no {wanted}; set geography")
+    return _by_name(training, column, "Elsewhere", "Unknown place")
+
+
+def profile(training: Training) -> Learnt:
+    """Demographics or firmographics: one column of the customer, by name or by thirds of a number.
+
+    Raises:
+        DataError: no column that describes customers.
+    """
+    column = training.settings.profile or profile_column(training)
+    if column is None or not training.has(column):
+        lacking = "has no column of customers beyond places" if column is None else f"has no column '{column}'"
+        raise DataError(f"profile needs a column that describes customers: the log {lacking}; set profile")
+    if column in training.journeys.categories:
+        return _by_name(training, column, f"Other {column}", f"Unknown {column}")
+    return _by_thirds(training, column)
+
+
+def profile_column(training: Training) -> str | None:
+    """The first extra column that never changes within a customer and is no place; then the first extra number."""
+    extra = [name for name in training.journeys.categories if name not in ("touchpoint", "channel", "stage", "item")]
+    still = [name for name in extra if name not in GEOGRAPHY_COLUMNS and training.has(name) and _still(training, name)]
+    numbers = [name for name in training.journeys.numbers if name not in NUMBERS and training.has(name)]
+    return next(iter([*still, *numbers]), None)
+
+
+def _still(training: Training, column: str) -> bool:
+    codes = training.journeys.categories[column].codes
+    owner = np.repeat(np.arange(training.journeys.n_customers), np.diff(training.journeys.offsets))
+    known = (codes >= 0) & training.visible
+    codes, owner = codes[known], owner[known]
+    return not ((codes[1:] != codes[:-1]) & (owner[1:] == owner[:-1])).any()
+
+
+def _by_name(training: Training, column: str, other: str, unknown: str) -> Learnt:
+    names = training.frequent(column)[: training.settings.most_segments - 2]
+    if not names:
+        raise DataError(f"no value of '{column}' belongs to enough customers; lower min_share")
+    ids = distinct_ids(names, taken=(slug(other), slug(unknown)))
+    rules = [Rule(name=f"{column}: {name}", id=ids[name], when={"profile": column, "equals": name}) for name in names]
+    some = {"not": {"any": [{"profile": column, "unknown": True}, {"profile": column, "one_of": names}]}}
+    rules.append(Rule(name=other, when=some, words=f"another {column}"))
+    return Learnt(tuple(rules), unknown, f"{column} is unknown", disjoint=True)
+
+
+def _by_thirds(training: Training, column: str) -> Learnt:
+    x = training.view.of(LastNumber(column))
+    low, high = (tidy(cut) for cut in np.quantile(x[~np.isnan(x)], (1 / 3, 2 / 3)))
+    rules = [
+        Rule(name=f"{column} up to {number(low)}", id="low", when={"profile": column, "at_most": low}),
+        Rule(name=f"{column} above {number(high)}", id="high", when={"profile": column, "more_than": high}),
+    ]
+    if low < high:
+        middle = {"profile": column, "more_than": low, "at_most": high}
+        rules.insert(1, Rule(name=f"{column} {number(low)} to {number(high)}", id="middle", when=middle))
+    return Learnt(tuple(rules), f"Unknown {column}", f"{column} is unknown", disjoint=True)

@@ -1,0 +1,207 @@
+"""Built-in segments of money and rhythm: RFM, value tiers, engagement, purchase habits.
+
+RFM: recency, frequency and money in quantile scores (A. M. Hughes: Strategic Database Marketing, 1994), with the names
+that marketers know for the cells of recency × the mean of frequency and money.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from features.conditions.selections import days_words, joined, number, percent
+from features.conditions.thresholds import quantile_cuts, top_threshold
+from features.errors import DataError
+from models.segments.rules.rule_segments import Rule
+from models.segments.rules.scheme_settings import Floats, Learnt, Training, named, tidy
+
+USUAL_DAYS = 30.0  # where nobody in training came twice
+SEASON_DAYS = 300.0  # known for so long, a customer has seen most of a year
+SEASON_SHARE, SEASON_BUYS = 0.75, 3
+QUARTERS = {
+    "winter (January to March)": (1, 2, 3),
+    "spring (April to June)": (4, 5, 6),
+    "summer (July to September)": (7, 8, 9),
+    "autumn (October to December)": (10, 11, 12),
+}
+# name → boxes of scores: recency from, to, frequency and money from, to; together every cell of 5 × 5 once
+RFM = {
+    "Champions": [(5, 5, 4, 5)],
+    "Loyal": [(3, 4, 4, 5)],
+    "Potential loyalists": [(4, 5, 2, 3)],
+    "New": [(5, 5, 1, 1)],
+    "Promising": [(4, 4, 1, 1)],
+    "Need attention": [(3, 3, 3, 3)],
+    "About to sleep": [(3, 3, 1, 2)],
+    "At risk": [(1, 2, 3, 4)],
+    "Cannot lose them": [(1, 2, 5, 5)],
+    "Hibernating": [(2, 2, 1, 2), (1, 1, 2, 2)],
+    "Lost": [(1, 1, 1, 1)],
+}
+
+
+def rfm(training: Training) -> Learnt:
+    """Recency, frequency and money."""
+    bought, window = _purchases(training, "rfm"), training.settings.window_days
+    recency: dict[str, Any] = {"last": bought}
+    often: list[dict[str, Any]] = [{"days_with": bought, "within_days": window}]
+    often += [{"sum": "value", "within_days": window}] if training.has("value") else []
+    recency_cuts = quantile_cuts(training.figure(**recency), 5)
+    cuts = [quantile_cuts(training.figure(**figure), 5) for figure in often]
+
+    def box(r_from: int, r_to: int, f_from: int, f_to: int) -> dict[str, Any]:
+        recent = {"score": [recency], "learnt_cuts": [recency_cuts], "at_least": r_from, "at_most": r_to}
+        return {"all": [recent, {"score": often, "learnt_cuts": cuts, "at_least": f_from, "at_most": f_to}]}
+
+    rules = tuple(
+        Rule(
+            name=name,
+            when={"any": [box(*one) for one in boxes]},
+            words=" or ".join(_rfm_words(one, recency_cuts) for one in boxes) + f" ({_scores(cuts, window)})",
+        )
+        for name, boxes in RFM.items()
+    )
+    same = [kind for kind, cut in zip(("frequency", "value"), cuts, strict=False) if len(set(cut)) == 1]
+    notes = (f"rfm: {joined(same, 'and')} is much the same for all, so most score low",) if same else ()
+    return Learnt(rules, "No purchase", "never bought", disjoint=True, notes=notes)
+
+
+def _rfm_words(box: tuple[int, int, int, int], cuts: tuple[float, ...]) -> str:
+    """The box in days, the score of frequency and money as it is."""
+    lowest, highest, f_from, f_to = box
+    told = [] if highest == 5 else [f"more than {days_words(cuts[4 - highest])}"]
+    told += [] if lowest == 1 else [f"at most {days_words(cuts[5 - lowest])}"]
+    often = f"{f_from} to {f_to}" if f_from != f_to else f"{f_from}"
+    return f"last bought {joined(told, 'and')} ago, frequency and value score {often} of 5"
+
+
+def _scores(cuts: list[tuple[float, ...]], window: float) -> str:
+    """What the score is made of."""
+    parts = [f"{joined([number(cut) for cut in cuts[0]], 'and')} days with a purchase"]
+    parts += [f"{joined([number(cut) for cut in cuts[1]], 'and')} of value"] if len(cuts) > 1 else []
+    mean = "the mean score" if len(cuts) > 1 else "the score"
+    return f"{mean} rises above {' and above '.join(parts)} in the last {days_words(window)}"
+
+
+def value(training: Training) -> Learnt:
+    """Tiers of value, of those who brought any.
+
+    Raises:
+        DataError: no values, or none above zero.
+    """
+    if not training.has("value"):
+        raise DataError("value tiers need a column 'value': the log has none; map one in [events.columns]")
+    window = training.settings.window_days
+    worth = training.figure(sum="value", within_days=window)
+    worth = worth[worth > 0]
+    if len(worth) == 0:
+        raise DataError(f"value tiers need value above zero: nobody in training brought any in {window:g} days")
+    rules, above = [], None
+    for share in training.settings.top_shares:
+        threshold = top_threshold(worth, share)
+        bounds = {"at_least": threshold} | ({} if above is None else {"less_than": above})
+        rules.append(Rule(name=f"Top {percent(share)}", when={"sum": "value", "within_days": window, **bounds}))
+        above = threshold
+    lower = {"sum": "value", "within_days": window, "more_than": 0.0, "less_than": above}
+    share = training.settings.top_shares[-1]
+    rules.append(Rule(name="Lower half" if share == 0.5 else f"Below the top {percent(share)}", when=lower, id="lower"))
+    return Learnt(tuple(rules), "No value", f"no value above zero in the last {days_words(window)}", disjoint=True)
+
+
+def engagement(training: Training) -> Learnt:
+    """Recency against the customer's own rhythm."""
+    activity = training.touchpoints("activity")
+    gaps = training.figure(gap=activity)
+    known = gaps[~np.isnan(gaps)]
+    usual = tidy(float(np.median(known))) if len(known) else USUAL_DAYS
+    notes = () if len(known) else (f"nobody in training was active on two days: {USUAL_DAYS:g} days count as usual",)
+    late: dict[str, Any] = {"overdue": activity, "usual_days": usual}
+    active, warm, cooling = training.settings.gaps
+    rules = (
+        Rule(name="Active", when={**late, "at_most": active}),
+        Rule(name="Warm", when={**late, "more_than": active, "at_most": warm}),
+        Rule(name="Cooling", when={**late, "more_than": warm, "at_most": cooling}),
+        Rule(name="Dormant", when={**late, "more_than": cooling}),
+    )
+    return Learnt(rules, "Never active", "no activity before the cutoff", disjoint=True, notes=notes)
+
+
+def habits(training: Training) -> Learnt:
+    """How customers buy: once, by offers, in a season, often or seldom, much or little at a time.
+
+    Raises:
+        DataError: nobody bought in the window.
+    """
+    bought, window = _purchases(training, "habits"), training.settings.window_days
+    days: dict[str, Any] = {"days_with": bought, "within_days": window}
+    buys = training.figure(**days)
+    if not (buys > 0).any():
+        raise DataError(f"habits need purchases: nobody in training bought in the last {window:g} days")
+    offers, offer_notes = _by_offers(training, days, buys)
+    seasons, season_notes = _by_season(training, bought, days, buys)
+    rules = (
+        Rule(name="One purchase", when={**days, "exactly": 1}),
+        *offers,
+        *seasons,
+        *_baskets(training, bought, buys),
+    )
+    return Learnt(
+        rules, "No purchase", f"no purchase in the last {days_words(window)}", notes=offer_notes + season_notes
+    )
+
+
+def _by_offers(training: Training, days: dict[str, Any], buys: Floats) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+    offers = training.touchpoints("offers")
+    if not offers:
+        return (), (f"habits say nothing of offers: no touchpoint looks like one; {named('offers')}",)
+    ratio: list[dict[str, Any]] = [{"events": offers, "within_days": days["within_days"]}, days]
+    per_buy = training.figure(ratio=ratio)[buys > 1]
+    per_buy = per_buy[per_buy > 0]
+    if len(per_buy) == 0:
+        return (), ("habits say nothing of offers: nobody with two purchases took one",)
+    return (Rule(name="By offers", when={"ratio": ratio, "at_least": top_threshold(per_buy, 0.25)}),), ()
+
+
+def _by_season(
+    training: Training, bought: tuple[str, ...], days: dict[str, Any], buys: Floats
+) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+    """Most purchase days in one quarter of the year, of who is known for most of a year."""
+    known = training.figure(first=bought)
+    if not ((known >= SEASON_DAYS) & (buys >= SEASON_BUYS)).any():
+        return (), (f"habits say nothing of seasons: nobody has bought for {SEASON_DAYS:g} days",)
+    rules = []
+    for name, months in QUARTERS.items():
+        ratio = [{**days, "months": months}, days]
+        enough = [{**days, "at_least": SEASON_BUYS}, {"first": bought, "at_least_days": SEASON_DAYS}]
+        when = {"all": [{"ratio": ratio, "at_least": SEASON_SHARE}, *enough]}
+        rules.append(Rule(name=f"In {name}", id=f"in-{name.split()[0]}", when=when))
+    return tuple(rules), ()
+
+
+def _baskets(training: Training, bought: tuple[str, ...], buys: Floats) -> tuple[Rule, ...]:
+    if not (buys > 1).any():
+        return ()
+    window = training.settings.window_days
+    gap: dict[str, Any] = {"gap": bought, "within_days": window}
+    gaps = training.figure(**gap)
+    usual = tidy(float(np.median(gaps[buys > 1])))
+    often, seldom = {**gap, "at_most": usual}, {**gap, "more_than": usual}
+    if not training.has("value"):
+        return Rule(name="Often", when=often), Rule(name="Seldom", when=seldom)
+    basket: dict[str, Any] = {"per_day": "value", "events": bought, "within_days": window}
+    worth = training.figure(**basket)
+    median = tidy(float(np.nanmedian(worth))) if not np.isnan(worth).all() else 0.0
+    large, small = {**basket, "at_least": median}, {"not": {**basket, "at_least": median}}
+    return tuple(
+        Rule(name=f"{pace}, {size} baskets", when={"all": [rhythm, amount]})
+        for pace, rhythm in (("Often", often), ("Seldom", seldom))
+        for size, amount in (("large", large), ("small", small))
+    )
+
+
+def _purchases(training: Training, scheme: str) -> tuple[str, ...]:
+    bought = training.touchpoints("purchases")
+    if not bought:
+        raise DataError(f"{scheme} needs purchases: no touchpoint in training carries value; {named('purchases')}")
+    return bought

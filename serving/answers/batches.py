@@ -1,0 +1,313 @@
+"""Many customers in one call: events in as JSON, Arrow or Parquet, answers out as JSON, NDJSON or Arrow, in blocks.
+
+| body (`Content-Type`) | what it holds |
+|---|---|
+| `application/json` | `{"customers": [{"customer_id": …, "events": […], "as_of": …}, …], "as_of": …}` |
+| `application/vnd.apache.arrow.stream`, `application/vnd.apache.parquet` | canonical event rows; `?as_of=` for all |
+
+Out come a row a customer, in order of first appearance, with `customer_id`, `as_of`, and for each champion its answers
+and a `reason` where it has none. Rows that cannot be used are set aside and counted, as in a log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from features.errors import JourneyLabError
+from features.journeys.journeys import Journeys
+from serving.champions.champions import Champions
+from serving.requests.batch_tables import ROWS, read_parquet, read_stream
+from serving.requests.schemas import (
+    ARROW,
+    EVENTS,
+    JSON,
+    NDJSON,
+    CustomerId,
+    Refused,
+    Time,
+    as_of_moment,
+    as_text,
+    columns_of,
+    refusal,
+    refuse_doubled,
+)
+
+if TYPE_CHECKING:
+    from models.scoring.scorer import Scorer
+    from serving.monitor.monitoring import Watch
+
+CUSTOMERS = 100_000
+CUSTOMERS_A_BLOCK = 2_000
+SHAPE = '{"customers": [{"customer_id": …, "events": […]}, …]}'
+FIELDS = ("customers", "as_of", "and for a customer customer_id, events, as_of")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A decoded call.
+
+    Attributes:
+        journeys: how a champion packs events (`models.scoring.scorer.Scorer.reads`) → the log.
+        customer_ids: (n,) whom to answer for, in order.
+        as_of: (n,) µs since 1970 UTC.
+        set_aside: reason → rows that cannot be used.
+    """
+
+    journeys: Mapping[str, Journeys]
+    customer_ids: npt.NDArray[np.object_]
+    as_of: npt.NDArray[np.int64]
+    set_aside: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Answers to some of a call's customers.
+
+    Attributes:
+        customer_ids: (k,) text.
+        as_of: (k,) µs since 1970 UTC.
+        columns: `NAME.ANSWER` and `NAME.reason` of each champion → (k,), NaN or None where there is nothing.
+    """
+
+    customer_ids: npt.NDArray[np.object_]
+    as_of: npt.NDArray[np.int64]
+    columns: dict[str, npt.NDArray[Any]]
+
+
+class Batches:
+    """Bodies → answers, for these champions.
+
+    Args:
+        champions: the packaged models.
+        watch: takes note of some answers, where that is wanted.
+    """
+
+    def __init__(self, champions: Champions, watch: Watch | None = None) -> None:
+        self.champions, self.watch = champions, watch
+        self.adapter: TypeAdapter[Any] = TypeAdapter(_call_type(champions.decoder.event_type))
+
+    def decode(self, body: bytes, media: str, as_of: str | None = None, now: datetime | None = None) -> Batch:
+        """Parse, check and pack a call.
+
+        Args:
+            body: as its `media` says.
+            media: one of `MEDIA_IN`.
+            as_of: ISO 8601, for all customers of a table.
+            now: what `as_of` defaults to.
+
+        Raises:
+            Refused: with the one thing that is wrong first.
+        """
+        now = now or datetime.now(UTC)
+        for_all = as_of_moment(as_of, now)
+        if media == JSON:
+            return self._of_json(body, as_of, now)
+        table = read_stream(body) if media == ARROW else read_parquet(body)
+        return self._of_table(table, for_all)
+
+    def answer(self, batch: Batch, media: str, request_id: str) -> Iterator[bytes]:
+        """The answers, encoded block by block.
+
+        Args:
+            batch: as `decode` made it.
+            media: one of `MEDIA_OUT`.
+            request_id: echoed.
+        """
+        about = self._about(batch, request_id)
+        blocks = self._blocks(batch)
+        if media == ARROW:
+            return _as_arrow(blocks, about)
+        return _as_lines(blocks, about) if media == NDJSON else _as_json(blocks, about)
+
+    def _of_json(self, body: bytes, as_of: str | None, now: datetime) -> Batch:
+        try:
+            call = self.adapter.validate_json(body)
+        except ValidationError as error:
+            raise refusal(error, SHAPE, FIELDS) from None
+        shared = as_of_moment(call.get("as_of") or as_of, now)
+        customers: list[dict[str, Any]] = call["customers"]
+        ids = [customer["customer_id"] for customer in customers]
+        if len(set(ids)) < len(ids):
+            raise Refused(422, "Two customers have the same customer_id: send each once, with all its events.")
+        events = [event for customer in customers for event in customer["events"]]
+        refuse_doubled(body, len(call) + sum(map(len, customers)) + sum(map(len, events)))
+        if len(events) > ROWS:
+            raise Refused(413, f"The call holds {len(events):,} events: send up to {ROWS:,}.")
+        sizes = [len(customer["events"]) for customer in customers]
+        t, categories, numbers = columns_of(events, self.champions.columns)
+        owners = np.repeat(np.array(ids, dtype=object), sizes).tolist()
+        packed = {
+            scorer.reads: scorer.pack_request(owners, t, categories, numbers)[0]
+            for scorer in self._scorers_by_reading()
+        }
+        moments = [as_of_moment(one, now) if (one := customer.get("as_of")) else shared for customer in customers]
+        return Batch(packed, np.array(ids, dtype=object), np.array(moments, dtype=np.int64), {})
+
+    def _of_table(self, table: pa.Table, as_of: int) -> Batch:
+        packed: dict[str, Journeys] = {}
+        set_aside: dict[str, int] = {}
+        try:
+            for scorer in self._scorers_by_reading():
+                packed[scorer.reads], checked = scorer.read(table)
+                set_aside = set_aside or dict(checked.counts)
+        except JourneyLabError as error:
+            raise Refused(422, str(error).splitlines()[0]) from None
+        ids = (
+            np.asarray(next(iter(packed.values())).customer_ids.to_pylist(), dtype=object)
+            if packed
+            else np.zeros(0, object)
+        )
+        if len(ids) > CUSTOMERS:
+            raise Refused(413, f"The table holds {len(ids):,} customers: send up to {CUSTOMERS:,} a call.")
+        return Batch(packed, ids, np.full(len(ids), as_of, dtype=np.int64), set_aside)
+
+    def _scorers_by_reading(self) -> list[Scorer]:
+        """One champion for each way to read events."""
+        return list({scorer.reads: scorer for scorer in self.champions.scorers.values()}.values())
+
+    def _blocks(self, batch: Batch) -> Iterator[Block]:
+        """The answers to some customers after the other."""
+        places = {reads: _places(journeys, batch.customer_ids) for reads, journeys in batch.journeys.items()}
+        n = len(batch.customer_ids)
+        for at in range(0, max(n, 1), CUSTOMERS_A_BLOCK):
+            rows = slice(at, at + CUSTOMERS_A_BLOCK)
+            ids, as_of = batch.customer_ids[rows], batch.as_of[rows]
+            columns: dict[str, npt.NDArray[Any]] = {}
+            for name, scorer in self.champions.scorers.items():
+                snapshots = batch.journeys[scorer.reads].at(as_of, places[scorer.reads][rows])
+                given, why_not = scorer.answers_where_any(snapshots, ids)
+                if self.watch is not None:
+                    first = next(iter(given.values()))
+                    self.watch.saw_many(self.champions, name, snapshots, first, ids, why_not == None)  # noqa: E711
+                columns |= {f"{name}.{answer}": values for answer, values in given.items()}
+                columns[f"{name}.reason"] = why_not
+            yield Block(ids, as_of, columns)
+
+    def _about(self, batch: Batch, request_id: str) -> dict[str, Any]:
+        from models.scoring.scorer import unknown_touchpoints
+
+        origins, scorers = self.champions.origins, self.champions.scorers
+        return {
+            "request_id": request_id,
+            "models": {name: _named(asdict(origins[name])) for name in scorers},
+            "answers": {name: scorer.answer_columns for name, scorer in scorers.items()},
+            "unknown": {
+                name: unknown_touchpoints(batch.journeys[scorer.reads], scorer.touchpoints)
+                for name, scorer in scorers.items()
+            },
+            "set_aside": dict(batch.set_aside),
+        }
+
+
+def _call_type(event: Any) -> Any:
+    fields: dict[str, Any] = {
+        "customer_id": CustomerId,
+        "events": Annotated[list[event], Field(min_length=1, max_length=EVENTS)],
+        "as_of": NotRequired[Time | None],
+    }
+    customer = cast(Any, TypedDict("Customer", fields))  # type: ignore[operator]
+    customer.__pydantic_config__ = ConfigDict(extra="forbid")
+    whole: dict[str, Any] = {
+        "customers": Annotated[list[customer], Field(min_length=1, max_length=CUSTOMERS)],  # type: ignore[valid-type]
+        "as_of": NotRequired[Time | None],
+    }
+    call = cast(Any, TypedDict("Call", whole))  # type: ignore[operator]
+    call.__pydantic_config__ = ConfigDict(extra="forbid")
+    return call
+
+
+def _named(origin: Mapping[str, str]) -> dict[str, str]:
+    return {"name": origin["name"], "version": origin["version"]}
+
+
+def _places(journeys: Journeys, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
+    """(n,) where the log has each customer, -1 where it does not."""
+    if len(ids) == journeys.n_customers and journeys.customer_ids.equals(pa.array(ids, pa.string())):
+        return np.arange(len(ids))
+    return journeys.index_of(ids)
+
+
+def _as_arrow(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
+    chunks = _Chunks()
+    with pa.ipc.new_stream(pa.PythonFile(chunks, "w"), schema := _schema(about)) as writer:
+        for block in blocks:
+            writer.write_batch(_record_batch(block, schema))
+            yield chunks.take()
+    yield chunks.take()
+
+
+def _record_batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
+    columns = {"customer_id": block.customer_ids, "as_of": block.as_of, **block.columns}
+    return pa.RecordBatch.from_arrays(
+        [pa.array(columns[field.name], field.type, from_pandas=True) for field in schema], schema=schema
+    )
+
+
+class _Chunks:
+    """A file to write to whose contents are taken away piece by piece."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, part: Any) -> int:
+        self._parts.append(bytes(part))
+        return len(part)
+
+    def flush(self) -> None:
+        pass
+
+    def take(self) -> bytes:
+        taken, self._parts = b"".join(self._parts), []
+        return taken
+
+
+def _schema(about: Mapping[str, Any]) -> pa.Schema:
+    types = {"double": pa.float64(), "string": pa.string()}
+    fields = [("customer_id", pa.string()), ("as_of", pa.timestamp("us"))]
+    for name, answers in about["answers"].items():
+        fields += [(f"{name}.{answer}", types[kind]) for answer, kind in answers.items()]
+        fields.append((f"{name}.reason", pa.string()))
+    return pa.schema(fields, {"journeylab": json.dumps(about, ensure_ascii=False)})
+
+
+def _records(block: Block, answers: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """A row a customer as JSON text; what is missing is left out."""
+    moments = block.as_of.tolist()
+    columns = {name: values.tolist() for name, values in block.columns.items()}
+    for row, customer in enumerate(block.customer_ids):
+        given: dict[str, dict[str, Any]] = {name: {} for name in answers}
+        for name, wanted in answers.items():
+            for answer in (*wanted, "reason"):
+                value = columns[f"{name}.{answer}"][row]
+                if value is not None and value == value:
+                    given[name][answer] = value
+        told = {"customer_id": customer, "as_of": as_text(moments[row]), "answers": given}
+        yield json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def _as_lines(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
+    yield (json.dumps(about, ensure_ascii=False) + "\n").encode()
+    for block in blocks:
+        yield "".join(f"{record}\n" for record in _records(block, about["answers"])).encode()
+
+
+def _as_json(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
+    yield json.dumps(about, ensure_ascii=False)[:-1].encode() + b',"customers":['
+    between = ""
+    for block in blocks:
+        if text := ",".join(_records(block, about["answers"])):
+            yield (between + text).encode()
+            between = ","
+    yield b"]}"

@@ -1,0 +1,126 @@
+"""Look-alikes in the service: the customers nearest to a list, or to a journey, under keyed hashes.
+
+    {"customers": ["3f…", …], "top": 100}            # hashes, as the answer gives them, or as the key makes them
+    {"events": […], "as_of": …, "top": 100}          # a journey that may be new
+
+There only where the bento was packaged with `--lookalikes`: the vectors are an artefact of their own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
+
+from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from serving.requests.schemas import EVENTS, Refused, Time, as_of_moment, as_text, columns_of, refusal, refuse_doubled
+
+if TYPE_CHECKING:
+    from models.segments.lookalikes import Lookalikes
+    from models.sequence.embedder import Embedder
+    from serving.champions.champions import Champions
+
+FOLDER, ENCODER = "lookalikes", "encoder"
+MOST, USUAL = 1_000, 100
+SHAPE = '{"customers": ["3f…"], "top": 100} or {"events": […], "top": 100}'
+FIELDS = ("customers", "events", "as_of", "top", "form")
+Hash = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
+
+
+class Nearest:
+    """Answers of `/lookalikes`.
+
+    Args:
+        champions: the packaged models, one of which has look-alikes.
+        name: which.
+    """
+
+    def __init__(self, champions: Champions, name: str) -> None:
+        self.champions, self.name = champions, name
+        self.folder: Path = champions.folders[name] / FOLDER
+        self.adapter: TypeAdapter[Any] = TypeAdapter(_request_type(champions.decoder.event_type))
+
+    @cached_property
+    def vectors(self) -> Lookalikes:
+        """Loaded with the encoder whose vectors they are."""
+        from models.segments.lookalikes import Lookalikes
+
+        return Lookalikes.load(self.folder, self.embedder.version)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The encoder."""
+        from models.sequence.embedder import Embedder
+
+        return Embedder.load(self.folder / ENCODER)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Hash → place of its vector."""
+        hashes = self.vectors.hashes_
+        return {} if hashes is None else {row.tobytes().hex(): place for place, row in enumerate(hashes)}
+
+    def answer(self, body: bytes, request_id: str, now: datetime | None = None) -> dict[str, Any]:
+        """The nearest customers, nearest first.
+
+        Args:
+            body: the request, JSON.
+            request_id: echoed.
+            now: what `as_of` defaults to.
+
+        Raises:
+            Refused: when the request cannot be answered.
+        """
+        try:
+            asked = self.adapter.validate_json(body)
+        except ValidationError as error:
+            raise refusal(error, SHAPE, FIELDS) from None
+        refuse_doubled(body, len(asked) + sum(map(len, asked.get("events") or ())))
+        if ("customers" in asked) == ("events" in asked):
+            raise Refused(422, f"Send either customers or events: {SHAPE}.")
+        top, form = asked.get("top") or USUAL, asked.get("form")
+        told: dict[str, Any] = {"version": self.vectors.version, "request_id": request_id}
+        if "customers" in asked:
+            found = self.vectors.nearest(self._seeds(asked["customers"]), top, form)
+        else:
+            as_of = as_of_moment(asked.get("as_of"), now or datetime.now(UTC))
+            found = self.vectors.nearest_to(self._embedded(asked["events"], as_of), self.embedder.version, top, form)
+            told["as_of"] = as_text(as_of)
+        measure = "similarity" if "similarity" in found else "distance"
+        rows = zip(found["hash"], found[measure], strict=True)
+        return told | {"nearest": [{"customer": customer, measure: float(value)} for customer, value in rows]}
+
+    def _seeds(self, hashes: list[str]) -> list[int]:
+        places = [self._places.get(one) for one in hashes]
+        if missing := sum(1 for place in places if place is None):
+            raise Refused(422, f"{missing} of {len(hashes)} customers have no vector here: leave them out.")
+        return [place for place in places if place is not None]
+
+    def _embedded(self, events: list[dict[str, Any]], as_of: int) -> Any:
+        scorer = self.champions.scorers[self.name]
+        t, categories, numbers = columns_of(events, self.champions.columns)
+        journey, _ = scorer.pack_request([""] * len(t), t, categories, numbers)
+        snapshot = journey.at(as_of)
+        if snapshot.stop[0] == 0:
+            raise Refused(422, f"No event lies before as_of, {as_text(as_of)}: nothing to compare.")
+        return self.embedder.embed(snapshot)
+
+    def json_schema(self) -> dict[str, Any]:
+        """The request's JSON schema, for the OpenAPI document."""
+        return self.adapter.json_schema(ref_template="#/components/schemas/{model}")
+
+
+def _request_type(event: Any) -> Any:
+    fields: dict[str, Any] = {
+        "customers": NotRequired[Annotated[list[Hash], Field(min_length=1, max_length=MOST)]],
+        "events": NotRequired[Annotated[list[event], Field(min_length=1, max_length=EVENTS)]],
+        "as_of": NotRequired[Time | None],
+        "top": NotRequired[Annotated[int, Strict(), Field(ge=1, le=MOST)] | None],
+        "form": NotRequired[Literal["mean", "max"] | None],
+    }
+    request = cast(Any, TypedDict("LookalikesRequest", fields))  # type: ignore[operator]
+    request.__pydantic_config__ = ConfigDict(extra="forbid")
+    return request

@@ -1,0 +1,86 @@
+"""The house in order: the README says what is there, the names are ours, nothing unpickles."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.docs import ROOMS, first_line, modules
+from training.config.experiment import load_experiment
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_each_folder_lists_its_files() -> None:
+    """The docstring of a folder's `__init__` has a line for each file and folder in it."""
+    missing = []
+    for folder in {path.parent for path in modules() if "benchmarks" not in path.parts}:
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        files = [f"{path.stem}:" for path in folder.glob("*.py") if path.stem != "__init__"]
+        folders = [f"{path.name}/:" for path in folder.iterdir() if (path / "__init__.py").exists()]
+        missing += [f"{folder.name}: {name}" for name in (*files, *folders) if f"\n    {name}" not in f"\n{text}"]
+    assert missing == []
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_readme_python_runs() -> None:
+    rows = {
+        "customer_id": ["a", "a", "b"] * 20,
+        "timestamp": pd.date_range("2024-01-01", periods=60, freq="D"),
+        "touchpoint": ["visit", "order", "visit"] * 20,
+    }
+    names: dict[str, object] = {"events": pd.DataFrame(rows)}
+    exec(compile("\n".join(snippets("python")), "README.md", "exec"), names)
+    assert len(names["x"]) == 2  # type: ignore[arg-type]
+
+
+def test_the_readme_experiment_is_one(tmp_path: Path) -> None:
+    """The whole file, and every part that the README shows by itself, together."""
+    parts = sorted(snippets("toml"), key=lambda text: not text.startswith("name ="))
+    (tmp_path / "my_churn.toml").write_text("\n".join(parts), encoding="utf-8")
+    experiment = load_experiment(tmp_path / "my_churn.toml")
+    assert experiment.name == "my_churn"
+    assert experiment.segmentation.rules[0].name == "Complained and silent"
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "experiments" / "configs").glob("*.toml")))
+def test_the_shipped_experiments_load(file: str) -> None:
+    assert load_experiment(ROOT / "experiments" / "configs" / file).name
+
+
+def test_no_other_distribution_owns_our_names() -> None:
+    owners = packages_distributions()
+    assert {room: set(owners[room]) for room in ROOMS} == {room: {"journeylab"} for room in ROOMS}
+
+
+def test_nothing_unpickles() -> None:
+    bad = re.compile(r"import pickle|import joblib|import cloudpickle|import dill|allow_pickle=True|torch\.load")
+    assert [path for path in modules() if bad.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert [path for path in modules() if not first_line(path).strip()] == []
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == set(ROOMS)
+    assert {Path(name).suffix for name in names} == {".py", ".toml", ".css", ".js"}
+    assert "features/tabular/features.py" in names
+    assert "experiments/configs/demo.toml" in names

@@ -1,0 +1,62 @@
+"""docs/team.md says nothing that is not so: commands parse, settings load, names exist, files are there."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from experiments.benchmarks.kill_search import EXPERIMENT
+from experiments.cli import app
+from training.config.experiment import load_experiment
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "team.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = [
+    line.partition("  #")[0].rstrip(" &")
+    for language, block in BLOCKS
+    for line in block.splitlines()
+    if language == "" and line.startswith("journeylab ")
+] + re.findall(r"`(journeylab [a-z]+ [^`]+)`", PAGE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_is_one(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNEYLAB_STORAGE", "postgresql+psycopg://journeylab@127.0.0.1/search")
+    _, name, *arguments = shlex.split(line)
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command.make_context(name, list(arguments))
+
+
+def test_there_are_commands() -> None:
+    assert {line.split()[1] for line in COMMANDS} >= {"train", "work", "promote", "score", "serve", "swap"}
+
+
+def test_the_settings_are_settings(tmp_path: Path) -> None:
+    parts = [block for language, block in BLOCKS if language == "toml"]
+    (tmp_path / "team.toml").write_text("\n".join([EXPERIMENT, *parts]), encoding="utf-8")
+    experiment = load_experiment(tmp_path / "team.toml")
+    assert experiment.models.settings["gru"]["devices"] == 2
+
+
+def test_what_the_python_imports_is_there() -> None:
+    [block] = [block for _, block in BLOCKS if "import" in block]
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            if node.module.startswith("mlflow.pyspark") and importlib.util.find_spec("pyspark") is None:
+                continue
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, name.name) for name in node.names)
+
+
+def test_every_file_it_names_is_there() -> None:
+    for name in re.findall(r"docs/deploy/[a-z.]+[a-z]", PAGE):
+        assert (ROOT / name).is_file()

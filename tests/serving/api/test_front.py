@@ -1,0 +1,124 @@
+"""The way to the routes: the same answers as by BentoML's router, figures that cannot be flooded, and a limit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from serving.api import front
+from serving.api.front import BUSY, BYTES_AT_ONCE, FIRST_BYTES, Direct, Measured, declared
+from serving.api.routes import application
+from serving.champions.champions import Champions
+from serving.live.live import Live
+from serving.requests.schemas import BATCH_BYTES
+
+GOOD = {"as_of": "2024-06-01T00:00:00Z", "events": [{"timestamp": "2024-05-01T10:00:00Z", "touchpoint": "visit"}]}
+BENTOML = PlainTextResponse("BentoML")
+
+
+@pytest.fixture(scope="module")
+def live(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Live:
+    folder = tmp_path_factory.mktemp("champions")
+    shutil.copytree(scoring_folder, folder / "demo_churn")
+    return Live(Champions(folder))
+
+
+def test_the_short_way_answers_as_the_long_one(live: Live, client_of: Any) -> None:
+    own = application(live)
+    direct, long = client_of(Direct(BENTOML, own, live)), client_of(own)
+    for method, path in (
+        ("POST", "/churn"), ("POST", "/demo_churn"), ("POST", "/score"), ("POST", "/nothing"), ("POST", "/a/b"),
+        ("GET", "/churn"), ("GET", "/model"), ("GET", "/"), ("GET", "/openapi.json"), ("POST", "/score_batch"),
+    ):  # fmt: skip
+        how = {"content": json.dumps(GOOD), "headers": {"X-Request-ID": "same"}}
+        one, two = direct.ask(method, path, **how), long.ask(method, path, **how)
+        assert (path, one.status_code, one.text, dict(one.headers)) == (
+            path,
+            two.status_code,
+            two.text,
+            dict(two.headers),
+        )
+    for path in ("/livez", "/readyz", "/healthz", "/schema.json", "/static_content/swagger-ui.css"):
+        assert direct.get(path).text == "BentoML"
+
+
+def test_paths_of_several_parts_get_a_sentence(live: Live, client_of: Any) -> None:
+    answer = client_of(application(live)).post("/a/b")
+    assert (answer.status_code, answer.json()["error"][:24]) == (404, "There is no /a/b here: s")
+
+
+def test_what_is_to_be_read_is_not_written_to(live: Live, client_of: Any) -> None:
+    direct = client_of(Direct(BENTOML, application(live), live))
+    for path in ("/metrics", "/livez", "/readyz", "/healthz", "/model", "/openapi.json", "/docs.json"):
+        answer = direct.post(path)
+        assert (path, answer.status_code, answer.headers["allow"]) == (path, 405, "GET, HEAD")
+        assert answer.json() == {"error": f"{path} is there to be read: ask with GET."}
+
+
+def test_more_than_there_is_memory_for_is_put_off(live: Live, client_of: Any) -> None:
+    direct = Direct(BENTOML, application(live), live)
+    client, body = client_of(direct), json.dumps(GOOD) + " " * FIRST_BYTES
+    assert client.post("/churn", content=body).status_code == 200
+    assert direct._bytes == 0
+    direct._bytes = BYTES_AT_ONCE
+    refused = client.post("/churn", content=body)
+    assert (refused.status_code, refused.json(), refused.headers["retry-after"]) == (503, {"error": BUSY}, "1")
+    assert client.post("/churn", json=GOOD).status_code == 200, "what is small is answered all the same"
+
+
+@pytest.mark.parametrize(
+    ("headers", "size"),
+    [
+        ([], 0),
+        ([(b"content-length", b"12")], 12),
+        ([(b"content-length", b"9" * 40)], BATCH_BYTES),
+        ([(b"content-length", b"-1")], BATCH_BYTES),
+        ([(b"transfer-encoding", b"chunked")], BATCH_BYTES),
+    ],
+)
+def test_what_a_body_says_of_its_size(headers: Any, size: int) -> None:
+    assert declared({"headers": headers}) == size
+
+
+def test_paths_are_no_labels(live: Live, client_of: Any) -> None:
+    client = client_of(Measured(Direct(BENTOML, application(live), live), live, lambda: ("journeylab", "bento", "v1")))
+    before = _figures()
+    for number in range(30):
+        client.post(f"/jane-{number}@example.org")
+    client.post("/churn", json=GOOD)
+    client.post("/churn", content=b"{")
+    client.get("/static_content/jane")
+    after = _figures()
+    assert not [line for line in after if "jane" in line or "example.org" in line]
+
+    def counted(endpoint: str, status: int) -> float:
+        label = f'endpoint="{endpoint}",http_response_code="{status}",runner_name="journeylab",service_name="bento"'
+        key = f'bentoml_service_request_total{{{label},service_version="v1"}}'
+        return after.get(key, 0.0) - before.get(key, 0.0)
+
+    assert [counted("other", 404), counted("/churn", 200), counted("/churn", 400)] == [30, 1, 1]
+    assert counted("/static_content/", 200) == 1
+
+
+def test_what_fails_is_counted_and_passed_on(live: Live, client_of: Any) -> None:
+    async def failing(*_: Any) -> None:
+        raise RuntimeError("no")
+
+    before = _figures()
+    client = client_of(Measured(failing, live, lambda: ("journeylab", "bento", "v1")))
+    assert client.post("/churn", json=GOOD).status_code == 500
+    new = [line for line, value in _figures().items() if value != before.get(line) and "request_total" in line]
+    assert len(new) == 1
+    assert 'http_response_code="500"' in new[0]
+
+
+def _figures() -> dict[str, float]:
+    text, media = front.exposition()
+    assert media.startswith("text/plain")
+    rows = [line.rpartition(" ") for line in text.decode().splitlines() if line.startswith("bentoml_service_request_")]
+    return {name: float(value) for name, _, value in rows}

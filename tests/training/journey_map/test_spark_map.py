@@ -1,0 +1,57 @@
+"""The journey map on Spark is that of one machine: every table, the page, the groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from training.journey_map.mapping import Choice, draw, plan_of
+from training.journey_map.spark_mapping import draw_on_spark
+
+
+@pytest.fixture(scope="module")
+def events(simulated_events: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("map") / "events.parquet"
+    simulated_events.to_parquet(path, index=False)
+    return path
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    return {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
+
+
+def same(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) -> None:
+    assert mine.keys() == theirs.keys()
+    for name, table in mine.items():
+        pd.testing.assert_frame_equal(theirs[name], table, check_exact=False, rtol=1e-6, atol=1e-9, obj=name)
+
+
+def test_every_table_and_the_page(spark: Any, events: Path, tmp_path: Path) -> None:
+    choice = Choice(goals=("purchase",), start="2024-01-20", end="2024-05-01")
+    here = draw(plan_of(events), tmp_path / "here.html", choice, tables=tmp_path / "here")
+    there = draw_on_spark(
+        plan_of(events), tmp_path / "there.html", choice, master="local[2]", partitions=3, tables=tmp_path / "there"
+    )
+    assert len(tables(tmp_path / "here")) >= 8
+    same(tables(tmp_path / "here"), tables(tmp_path / "there"))
+    np.testing.assert_equal(there.summary, here.summary)
+    assert there.notes == here.notes
+    assert (tmp_path / "there.html").stat().st_size > 50_000
+
+
+def test_the_command_line(spark: Any, events: Path, tmp_path: Path) -> None:
+    page = tmp_path / "map.html"
+    arguments = ["map", str(events), "--out", str(page), "--no-log", "--engine", "spark", "--master", "local[2]"]
+    done = CliRunner().invoke(app, [*arguments, "--partitions", "2"])
+    assert done.exit_code == 0, done.output
+    assert page.stat().st_size > 50_000
+    wrong = CliRunner().invoke(app, ["map", str(events), "--engine", "flink"])
+    assert "There is no engine 'flink'" in str(wrong.exception)
+    wrong = CliRunner().invoke(app, ["map", str(events), "--engine", "local", "--master", "local[2]"])
+    assert "--master and --conf are for --engine spark" in str(wrong.exception)

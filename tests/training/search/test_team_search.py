@@ -1,0 +1,395 @@
+"""A search that several processes share on a real PostgreSQL: each trial once, whoever dies, and the server too."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from experiments.benchmarks.kill_search import EXPERIMENT
+from experiments.benchmarks.postgres import Cluster, cluster, programs
+from features.errors import ConfigError
+from features.simulation.simulator import simulate
+from training.search import storage as search_storage
+from training.search.folder import Job, prepare
+from training.search.report import parameter_importance
+from training.search.search import SearchResult, job_of
+from training.search.shared_trials import SharedBook, announce, owner_of, study_name
+from training.search.storage import SearchStorage, address
+from training.search.team_search import Wanted, _desk, _help, _wait, leading
+
+pytestmark = pytest.mark.skipif(programs() is None, reason="PostgreSQL is not installed")
+
+# A model of one number, so that a trial takes milliseconds. Workers import it by name.
+CATALOGUE = """
+import time
+from pathlib import Path
+import numpy as np
+
+STARTS = {}
+
+class Fake:
+    def __init__(self, settings):
+        self.settings = settings
+    def fit(self, snapshots, labels):
+        time.sleep(self.settings.get("sleep_s", 0.0))
+        if self.settings.get("hang") and not Path(self.settings["hang"]).exists():
+            Path(self.settings["hang"]).touch()
+            time.sleep(600)
+        self.rate = float(np.mean(labels))
+        return self
+    def predict(self, snapshots):
+        odd = snapshots.customer % 2
+        return np.clip(self.rate + (odd - 0.5) * 0.5 * (1 - abs(self.settings["x"] - 0.3)), 0.01, 0.99)
+
+def make(kind, settings):
+    return Fake(settings)
+
+def search_space(kind, trial):
+    return {"x": trial.suggest_float("x", 0.0, 1.0), "n": trial.suggest_int("n", 1, 5)}
+"""
+# What another machine would run: the same rows, a folder of its own.
+ELSEWHERE = """
+import json, sys, time
+from pathlib import Path
+import tests_of_team as team
+from training import search_storage
+search_storage.LEASE_S, search_storage.BEAT_S = 3.0, 0.3
+url, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+ended = []
+from training.search.search import Search
+inner = Search._judge
+def judged(self, worker, trial, answer, advance):
+    before = self.ended
+    inner(self, worker, trial, answer, advance)
+    ended.extend([trial.number] * (self.ended - before))
+Search._judge = judged
+folder.with_suffix(".ready").touch()
+while not folder.with_name("go").exists():
+    time.sleep(0.02)
+found = team.run(url, folder, **options)
+print(json.dumps({"ended": ended, "trials": found.trials["log_loss"].fillna(-1).tolist()}))
+"""
+WORLD = """
+import numpy as np, pandas as pd
+from features.journeys.packing import pack
+from training.search.search import search
+from training.data.splits import Fold, OverlapReport
+APART = OverlapReport(0, 40, 0, 0.0, 0.0, 40)
+FOLDS = [Fold(f"fold_{k}", np.arange(40), np.arange(40 + 20 * k, 60 + 20 * k), APART) for k in range(3)]
+
+def rows():
+    who = [f"c{i}" for i in range(100)]
+    log = pd.DataFrame({"customer_id": who, "timestamp": pd.Timestamp("2024-01-01"), "touchpoint": "visit"})
+    snapshots = pack(log).at("2024-02-01")
+    noise = np.random.default_rng(0).random(100) < 0.2
+    return snapshots, (snapshots.customer % 2 ^ noise).astype(np.int8)
+
+def run(url, folder, **options):
+    options = {"trials": 8, "seed": 1, "catalogue": "fake_of_team"} | options
+    return search("fake", *rows(), FOLDS, folder=folder, storage=url, **options)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Cluster]:
+    with cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def url(server: Cluster) -> str:
+    return server.database(f"search_{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same rows for every process, `run(url, folder, **options)`, and leases that end soon."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "fake_of_team.py").write_text(CATALOGUE)
+    (tmp_path / "path" / "tests_of_team.py").write_text(WORLD)
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    monkeypatch.setattr(search_storage, "LEASE_S", 3.0)
+    monkeypatch.setattr(search_storage, "BEAT_S", 0.3)
+    monkeypatch.delitem(sys.modules, "tests_of_team", raising=False)
+    import tests_of_team
+
+    return tests_of_team
+
+
+def elsewhere(tmp_path: Path, url: str, folder: str, **options: Any) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(tmp_path / "path"), *(each for each in sys.path if each)])
+    return subprocess.Popen(
+        [sys.executable, "-c", ELSEWHERE, url, str(tmp_path / folder), json.dumps(options)],
+        env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def together(tmp_path: Path, *folders: str) -> None:
+    """Let them go once all have loaded what they need, however busy the machine is."""
+    until = time.monotonic() + 120
+    while not all((tmp_path / f"{folder}.ready").exists() for folder in folders):
+        assert time.monotonic() < until, "a process did not start"
+        time.sleep(0.02)
+    (tmp_path / "go").touch()
+
+
+def job(world: Any, **options: Any) -> Job:
+    return job_of("fake", *world.rows(), world.FOLDS, **({"seed": 1, "catalogue": "fake_of_team"} | options))
+
+
+def comparable(found: SearchResult) -> pd.DataFrame:
+    return found.trials.drop(columns="seconds")
+
+
+def test_one_process_on_a_storage_does_what_it_does_in_a_folder(world: Any, url: str, tmp_path: Path) -> None:
+    told: list[int] = []
+    here = world.run(None, tmp_path / "here", trials=12)
+    world.run(url, tmp_path / "shared", trials=5)
+    shared = world.run(url, tmp_path / "shared", trials=12, on_trial=lambda trial: told.append(trial.number))
+    pd.testing.assert_frame_equal(comparable(shared), comparable(here))
+    np.testing.assert_array_equal(np.concatenate(shared.scores), np.concatenate(here.scores))
+    assert told == list(range(12))
+    assert len(parameter_importance(shared.folder)) == len(parameter_importance(here.folder))
+    # A machine that has done nothing gets all of it from the storage.
+    other = world.run(url, tmp_path / "other", trials=12)
+    pd.testing.assert_frame_equal(comparable(other), comparable(here))
+    np.testing.assert_array_equal(np.concatenate(other.scores), np.concatenate(here.scores))
+
+
+def test_two_processes_share_the_trials_and_each_is_done_once(world: Any, url: str, tmp_path: Path) -> None:
+    options = {"trials": 14, "fixed": {"sleep_s": 0.1}}
+    both = [elsewhere(tmp_path, url, name, **options) for name in ("a", "b")]
+    together(tmp_path, "a", "b")
+    found = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(found[0]["ended"] + found[1]["ended"]) == list(range(14))
+    assert min(len(each["ended"]) for each in found) >= 3
+    assert found[0]["trials"] == found[1]["trials"]
+
+
+def test_a_killed_process_leaves_its_trial_to_another(world: Any, url: str, tmp_path: Path) -> None:
+    hang = tmp_path / "hangs"
+    options: dict[str, Any] = {"trials": 3, "fixed": {"hang": str(hang)}}
+    killed = elsewhere(tmp_path, url, "killed", **options)
+    together(tmp_path, "killed")
+    until = time.monotonic() + 60
+    while not hang.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    found = world.run(url, tmp_path / "other", **options)
+    assert list(found.trials["number"]) == [0, 1, 2]
+    assert set(found.trials["state"]) <= {"complete", "pruned"}
+    expected = world.run(None, tmp_path / "whole", **options)
+    assert found.trials["param_x"][0] == expected.trials["param_x"][0]
+
+
+def test_a_trial_is_given_up_when_processes_die_over_it(world: Any, url: str, tmp_path: Path, server: Cluster) -> None:
+    prepare(job(world), tmp_path / "s")
+    book = SharedBook(tmp_path / "s", job(world), url)
+    database = url.rsplit("/", 1)[1]
+    try:
+        first = book.ask()
+        assert first is not None
+        for deaths in range(1, 6):
+            book._given.clear()
+            server.sql(f"update journeylab_leases set owner = 'dead {deaths}', until = '2000-01-01'", database)
+            time.sleep(3.1 if deaths == 1 else 0)  # no lease runs out just after the server's start
+            taken = book.take_up()
+            assert (taken is not None) == (deaths < 5)
+        assert book.trials()[0].error == "5 processes died over it"
+    finally:
+        book.close()
+
+
+def test_who_was_silent_for_too_long_leaves_the_trial(
+    world: Any, url: str, tmp_path: Path, server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = url.rsplit("/", 1)[1]
+    shown = io.StringIO()
+    taken = threading.Timer(
+        1.5, lambda: server.sql("update journeylab_leases set owner = 'another', until = now()", database)
+    )
+    taken.start()
+    found = world.run(url, tmp_path / "s", trials=2, fixed={"sleep_s": 0.8}, progress=Console(file=shown, width=200))
+    taken.join()
+    assert "was taken up by another process; this one leaves it." in shown.getvalue()
+    assert set(found.trials["state"]) <= {"complete", "pruned"}  # and takes it up when the other is silent, too
+    assert len(found.trials) == 2
+
+
+def test_no_finished_trial_is_lost_when_the_server_restarts(world: Any, tmp_path: Path) -> None:
+    with cluster() as own:
+        url = own.database("search")
+        before: list[Any] = []
+
+        def restart(trial: Any) -> None:
+            before.append((trial.number, trial.state, trial.log_loss))
+            if trial.number == 3:
+                own.stop()
+                threading.Timer(1.5, own.start).start()
+
+        shown = io.StringIO()
+        other = elsewhere(tmp_path, url, "other", trials=12, fixed={"sleep_s": 0.1})
+        together(tmp_path, "other")
+        found = world.run(
+            url, tmp_path / "s", trials=12, fixed={"sleep_s": 0.1}, on_trial=restart,
+            progress=Console(file=shown, width=200),
+        )  # fmt: skip
+        ended = json.loads(other.communicate(timeout=120)[0])["ended"]
+        assert "does not answer" in shown.getvalue()
+        assert own.password not in shown.getvalue()
+        finished = found.trials[found.trials["state"] != "failed"]  # begun twice while the server restarted
+        after = [(trial.number, trial.state, trial.log_loss) for trial in finished.itertuples()]
+        assert len(after) == 12
+        assert set(finished["state"]) <= {"complete", "pruned"}
+        assert [(n, s) for n, s, _ in sorted(before)] == [(n, s) for n, s, _ in after]
+        assert len(set(finished["param_x"])) == 12
+        assert len(ended) == len(set(ended)) > 0
+
+
+def test_a_helper_does_trials_of_what_was_announced_and_waits_for_it(world: Any, url: str, tmp_path: Path) -> None:
+    with _desk(tmp_path / "home") as desk, _desk(tmp_path / "home") as second:
+        assert (desk.name, second.name) == ("work-1", "work-2")
+        with pytest.raises(ConfigError, match="Start `journeylab train` with that storage first"):
+            _wait(url, job(world), desk, 0.0, None)
+        with leading(url, [Wanted(job(world), 5)], tmp_path / "lead"):
+            _wait(url, job(world), desk, 0.0, None)
+            with pytest.raises(ConfigError, match="its seed differ"):
+                _wait(url, job(world, seed=2), desk, 0.0, None)
+            with (
+                pytest.raises(ConfigError, match="Another `journeylab train` leads"),
+                leading(url, [Wanted(job(world), 5)], tmp_path / "other"),
+            ):
+                pass
+            assert _help(job(world), desk / "search_fake", url, 1, None) == 5
+            assert _help(job(world, seed=2), desk / "search_fake", url, 1, None) == 0  # nothing is wanted of it
+        found = world.run(url, tmp_path / "s", trials=5)
+        assert list(found.trials["number"]) == [0, 1, 2, 3, 4]
+
+
+def test_folders_of_shared_and_own_searches_are_not_mixed_up(world: Any, url: str, tmp_path: Path) -> None:
+    world.run(None, tmp_path / "own", trials=1)
+    with pytest.raises(ConfigError, match="is not shared"):
+        world.run(url, tmp_path / "own", trials=1)
+    world.run(url, tmp_path / "shared", trials=1)
+    with pytest.raises(ConfigError, match="a share of a search on a storage"):
+        world.run(None, tmp_path / "shared", trials=1)
+
+
+def test_scores_of_a_study_that_was_deleted_are_not_taken_for_those_of_the_next(
+    world: Any, url: str, tmp_path: Path
+) -> None:
+    world.run(url, tmp_path / "s", trials=2)
+    scores = tmp_path / "s" / "scores" / "trial_0000_fold_0.npy"
+    np.save(scores, np.full(20, 0.5))
+    with closing(SearchStorage(url, "me")) as storage:
+        optuna.delete_study(study_name=study_name(job(world)), storage=storage.optuna)
+    world.run(url, tmp_path / "s", trials=2)
+    assert not np.array_equal(np.load(scores), np.full(20, 0.5))
+
+
+def test_a_storage_that_cannot_be_one_is_a_sentence_without_the_password(
+    server: Cluster, url: str, tmp_path: Path
+) -> None:
+    for wrong in ("sqlite:///search.db", "mysql://me@host/db", "nonsense"):
+        with pytest.raises(ConfigError, match="A search is shared on PostgreSQL"):
+            SearchStorage(wrong, "me")
+    with pytest.raises(ConfigError, match="password authentication failed") as caught:
+        SearchStorage(url.replace(server.password, "not-the-password"), "me")
+    assert "not-the-password" not in str(caught.value)
+    with pytest.raises(ConfigError, match="does not exist"):
+        SearchStorage(server.url("nowhere"), "me")
+    server.sql("create table registered_models (name text)", url.rsplit("/", 1)[1])
+    with pytest.raises(ConfigError, match="holds MLflow's tables"):
+        SearchStorage(url, "me")
+
+
+def test_a_lease_is_one_owners_until_it_ends(world: Any, url: str, tmp_path: Path) -> None:
+    ours, theirs = SearchStorage(url, owner_of(tmp_path / "a")), SearchStorage(url, owner_of(tmp_path / "b"))
+    try:
+        assert owner_of(tmp_path / "a") == ours.owner != theirs.owner
+        assert ours.take("it")
+        assert not theirs.take("it")
+        assert ours.take("it")
+        ours.release("it")
+        assert theirs.take("it")
+        announce(job(world), ours, 3)
+        announce(job(world), theirs, 4)
+    finally:
+        ours.close()
+        theirs.close()
+    with closing(SearchStorage(url, "later")) as later:
+        assert later.take("it")  # who ends in order leaves nothing behind
+
+
+def test_addresses_take_the_driver_that_is_installed() -> None:
+    assert address("postgres://me:secret@db/search").drivername == "postgresql+psycopg"
+    assert "secret" not in str(address("postgresql://me:secret@db/search"))
+
+
+# The command line
+
+
+def command(*arguments: str, folder: Path, url: str, log: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment |= {"JOURNEYLAB_STORAGE": url, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with (folder / log).open("ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.cli", *arguments, "--json"],
+            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True,
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_command_line_shares_a_search_and_records_no_password(server: Cluster, url: str, tmp_path: Path) -> None:
+    """`train` is killed with -9 while `work` helps, and run again: everything is there once."""
+    database = url.rsplit("/", 1)[1]
+    simulate(n_customers=600, days=320, seed=1).save(tmp_path)
+    (tmp_path / "experiment.toml").write_text(EXPERIMENT)
+    here: dict[str, Any] = {"folder": tmp_path, "url": url}
+    train = ("train", "experiment.toml", "--trials", "9")
+    helper = command("work", "experiment.toml", "--wait", "120", **here, log="work.txt")
+    killed = command(*train, **here, log="train.txt")
+    until = time.monotonic() + 240
+    finished = "select count(*) from trials where state in ('COMPLETE', 'PRUNED')"
+    while time.monotonic() < until and killed.poll() is None:
+        tables = server.sql("select count(*) from pg_tables where tablename = 'trials'", database)
+        if tables[0][0] and int(str(server.sql(finished, database)[0][0])) >= 2:
+            break
+        time.sleep(0.2)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    time.sleep(1.0)
+    again = command(*train, **here, log="train.txt")
+    told = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in (again, helper)]
+    assert (again.returncode, helper.returncode) == (0, 0), (tmp_path / "train.txt").read_text()
+    assert told[1]["total"] >= 1
+
+    states = server.sql("select state, count(*) from trials group by state", database)
+    assert sum(int(str(count)) for state, count in states if state in ("COMPLETE", "PRUNED")) == 9
+    assert {state for state, _ in states} <= {"COMPLETE", "PRUNED"}
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+        trials = store.execute("select value from tags where key = 'trial'").fetchall()
+    assert sorted(int(number) for (number,) in trials) == list(range(9))
+    secret = server.password.encode()
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
+    assert server.password not in json.dumps(told)

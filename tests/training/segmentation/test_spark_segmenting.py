@@ -1,0 +1,186 @@
+"""Segments of a log on Spark: those of one machine, though what one machine holds is a sample."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from features.errors import ConfigError
+from features.journeys.event_log import LocalParts, LogFacts, facts_of, part_of, slices
+from features.journeys.journeys import Snapshots
+from features.journeys.loading import load_log
+from features.simulation.simulator import simulate
+from features.spark.log import read_log
+from features.timestamps import microseconds
+from models.segments.clustering import clusters
+from models.segments.clustering.clusters import FoundSegments, with_events
+from models.segments.clustering.refinement import refined
+from models.segments.collection import SegmentBook
+from models.segments.rules.rule_segments import RuleSegments
+from training.config.experiment import Experiment, load_experiment
+from training.review.reproduce import reproduce
+from training.scoring.scoring import load_scorer
+from training.segmentation.segmenting import Segmenting, SegmentResult
+from training.segmentation.spark_segmenting import SparkCustomers, everyone_at, rows_of, segment_on_spark
+from training.tracking.registry import resolve
+from training.tracking.tracking import connect
+
+FILE = """
+name = "spread"
+allow_small = true
+[events]
+path = "events.parquet"
+[task]
+kind = "churn"
+activity = ["purchase"]
+active_days = 60
+horizon_days = 28
+[segments]
+which = ["found", "value"]
+[segments.found]
+segments = 4
+methods = ["kmeans"]
+rounds = 2
+restarts = 3
+dimensions = [3]
+fit_rows = 150
+groups = ["behaviour"]
+[[segments.rules]]
+name = "Listed in spring"
+when = { events = ["purchase"], at_least = 2 }
+frozen_at = 2024-05-01
+"""
+
+TASKS = {
+    "churn": '[task]\nkind = "churn"\nactivity = ["purchase"]\nactive_days = 60\nhorizon_days = 28\n',
+    "conversion": '[task]\nkind = "conversion"\ngoal = ["purchase"]\nhorizon_days = 20\n'
+    "cutoffs = { ages_days = [3, 9], test_share = 0.3 }\n",
+    "labels": '[task]\nkind = "labels"\npath = "labels.csv"\nhorizon_days = 28\n',
+}
+LATE = int(microseconds("2024-07-20")[()])
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    folder = tmp_path_factory.mktemp("spread")
+    simulate(n_customers=400, days=240, seed=3).save(folder)
+    (folder / "experiment.toml").write_text(FILE)
+    return load_experiment(folder / "experiment.toml")
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return tmp_path
+
+
+def book_of(result: SegmentResult) -> SegmentBook:
+    book = load_scorer(result.model_uri).model
+    assert isinstance(book, SegmentBook)
+    return book
+
+
+@pytest.mark.parametrize("representation", ["tabular", "embedding"])
+def test_everyone_is_where_one_machine_puts_them(
+    spark: Any, experiment: Experiment, representation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "refined", partial(refined, most_steps=4))  # each step is a job
+    encoder = {"hidden": 8, "pretraining_epochs": 1}
+    asked = {"representation": representation, "encoder": encoder, "methods": ("mixture",)}
+    settings = experiment.segmentation.found.model_copy(update=asked)
+    rows = everyone_at(part_of(load_log(experiment.events).journeys), at=LATE)
+    mine = FoundSegments(settings).fit(rows)
+    log = read_log(spark, experiment.events, partitions=3).named()
+    customers = SparkCustomers(log, partial(everyone_at, at=LATE), None)
+    theirs = FoundSegments(settings).fit(rows, everyone=customers.points)
+    log.close()
+    for name, values in mine.clustering_.arrays.items():
+        assert np.allclose(values, theirs.clustering_.arrays[name], rtol=1e-6, atol=1e-6), name
+    assert np.allclose(mine.shares_, theirs.shares_, atol=1e-12)
+    assert (mine.assign(rows) == theirs.assign(rows)).all()
+    assert mine.segments == theirs.segments
+
+
+def test_a_sample_chooses_and_everyone_says_where_the_centres_are(
+    spark: Any, experiment: Experiment, store: Path
+) -> None:
+    result = segment_on_spark(experiment, master="local[2]", share=0.4, runs=store)
+    assert any("are of a sample" in note and "of 400 customers;" in note for note in result.notes)
+    book, log = book_of(result), load_log(experiment.events).journeys
+    found, rules = book.partitions["found"], book.partitions["rules"]
+    assert isinstance(found, FoundSegments)
+    assert isinstance(rules, RuleSegments)
+    at = max(resolve_cutoffs(experiment))
+    rows = log.at(np.int64(at))
+    rows = rows.take(np.flatnonzero(rows.stop > rows.start))
+    place, points = found.assign(rows), found.space(rows).astype(float)
+    assert np.allclose(found.shares_, np.bincount(place, minlength=4) / len(place))
+    wanted = np.stack([points[place == cluster].mean(axis=0) for cluster in range(4)])
+    assert np.abs(wanted - found.clustering_.arrays["centres"]).max() < 1e-3
+    then = log.at("2024-05-01")
+    bought = [
+        int((log.categories["touchpoint"].codes[a:b] == log.categories["touchpoint"].names.index("purchase")).sum())
+        for a, b in zip(then.start, then.stop, strict=True)
+    ]
+    listed = rules.assign(log.at(log.end_us)) == 0
+    assert listed.tolist() == [n >= 2 for n in bought]
+    assert listed.sum() > 20
+    run = connect().get_run(resolve(result.model_uri).run_id)
+    assert run.data.metrics["largest_share"] == pytest.approx(found.shares_.max())
+    with pytest.raises(ConfigError, match=r"made on Spark.*journeylab segment … --engine spark"):
+        reproduce(result.model_uri)
+
+
+def resolve_cutoffs(experiment: Experiment) -> list[int]:
+    table = experiment.labels(load_log(experiment.events).journeys).table
+    cutoffs = pd.to_datetime(table.loc[table["split"] == "train", "cutoff"])
+    return [int(one) for one in cutoffs.astype("datetime64[us]").astype("int64").unique()]
+
+
+class Whole(LocalParts):
+    """A log in parts that knows its facts, as one on Spark does."""
+
+    @property
+    def facts(self) -> LogFacts:
+        return facts_of(self)
+
+
+@pytest.mark.parametrize("kind", ["churn", "conversion", "labels"])
+def test_candidates_of_parts_are_those_of_the_whole(experiment: Experiment, tmp_path: Path, kind: str) -> None:
+    """Rows on which segments are fitted, part by part, where they are not everyone at one moment."""
+    text = FILE.replace('path = "events.parquet"', f'path = "{experiment.events.path}"')
+    i, j = text.index("[task]"), text.index("[segments]")
+    (tmp_path / "other.toml").write_text(text[:i] + TASKS[kind] + text[j:])
+    own_labels = experiment.labels(load_log(experiment.events).journeys).table.drop(columns="split")
+    own_labels.sample(frac=0.7, random_state=1).to_csv(tmp_path / "labels.csv", index=False)
+    other = load_experiment(tmp_path / "other.toml", ["segments.who=candidates"])
+    log = load_log(other.events)
+    segmenting = Segmenting.of(other, log, tmp_path, None)
+    whole = Whole(slices(log.journeys, 5))
+    rows = rows_of(other, segmenting, whole)  # type: ignore[arg-type]
+    found = [row for part in whole.parts for row in zip(*keys_of(rows(part)), strict=True)]
+    now = with_events(segmenting.rows.now)
+    assert segmenting.rows.at is None
+    assert sorted(found) == sorted(zip(*keys_of(now), strict=True))
+    assert len(found) > 50
+
+
+def keys_of(rows: Snapshots) -> tuple[list[str], list[int]]:
+    return [str(one) for one in rows.customer_ids], rows.cutoff.tolist()
+
+
+def test_bad_input_gets_a_sentence(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="share of customers is 0: give one above 0"):
+        segment_on_spark(experiment, share=0, runs=tmp_path)
+    done = CliRunner().invoke(app, ["segment", str(experiment.file), "--sample", "0.5"])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == "--sample is for --engine spark."

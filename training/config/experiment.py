@@ -1,0 +1,298 @@
+"""An experiment: one TOML file that says where the events are, what to predict, and how long to search.
+
+    experiment = load_experiment("experiments/configs/online_retail_churn.toml", ["search.trials=5"])
+    journeys = load_journeys(experiment.events)
+    table = experiment.build_labels(journeys)     # customer_id, cutoff, label, split
+
+The shipped files beside the command line explain every key. A misspelt one is an error that names the right one.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import pandas as pd
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from features.errors import ConfigError, no_such, not_there
+from features.events.source import EventSource
+from features.journey_map.settings import MapSettings
+from features.journeys.journeys import Journeys
+from features.settings import Section, explain, unknown_key
+from training.config.report_settings import Report
+from training.config.tasks import ChurnTask, ConversionTask, LabelsTask, Task
+from training.data.label_build import LabelBuild, build_labels
+
+if TYPE_CHECKING:
+    from training.config.segment_settings import Segments
+
+__all__ = ["ChurnTask", "ConversionTask", "Experiment", "LabelsTask", "Models", "Search", "load_experiment"]
+
+SLUG = re.compile(r"[a-z][a-z0-9_]{0,62}")
+URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path that only Spark can look into
+PATHS = ("events.path", "events.profile_table.path", "task.path")
+
+
+class Search(Section):
+    """How the settings are searched.
+
+    Attributes:
+        trials: how many finished trials each search has in the end, those of earlier runs included.
+        trials_of: kind → its own number of trials, where it differs.
+        seed: of the search; the experiment's seed where not given.
+        jobs: processes at a time.
+        timeout_s: stop after this long, whatever is finished.
+    """
+
+    trials: int = Field(default=30, ge=1)
+    trials_of: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    seed: int | None = None
+    jobs: int = Field(default=1, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0)
+
+    def of(self, kind: str) -> int:
+        """How many trials the search of a kind has in the end."""
+        return self.trials_of.get(kind, self.trials)
+
+
+class Models(Section):
+    """Which models are searched; the baselines run in every experiment.
+
+    Attributes:
+        which: kinds that a search may turn, such as "gbdt"; what else runs beside them, the catalogue says.
+        settings: kind → settings that stay fixed instead of being searched.
+    """
+
+    which: tuple[str, ...] = ("gbdt",)
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("which")
+    @classmethod
+    def _known_models(cls, which: tuple[str, ...]) -> tuple[str, ...]:
+        from models.catalogue import BASELINES, SPACES  # not before a file is read: it takes LightGBM along
+
+        for kind in which:
+            if kind in BASELINES:
+                raise ValueError(f"'{kind}' is a baseline and runs in every experiment: leave it out")
+            if kind not in SPACES:
+                raise ValueError(no_such("model to search", kind, SPACES))
+        if not which or len(set(which)) < len(which):
+            raise ValueError("name at least one model, and each once")
+        return which
+
+    @model_validator(mode="after")
+    def _settings_of_models(self) -> Self:
+        from models.catalogue import check_settings
+
+        for kind in self.settings:
+            if kind not in self.which:
+                raise ValueError(f"settings for '{kind}', which is not among the models: {', '.join(self.which)}")
+            try:
+                check_settings(kind, self.settings[kind])
+            except (ConfigError, ValidationError) as error:
+                said = explain(error).strip() if isinstance(error, ValidationError) else str(error)
+                raise ValueError(f"settings.{kind}: {said}") from error
+        return self
+
+
+class Experiment(Section):
+    """The whole file.
+
+    Attributes:
+        name: of the MLflow experiment and of the registered model: lower case, digits, underscores.
+        events: where the events are (`features.events.source.EventSource`).
+        task: what to predict, for whom and when (`training.config.tasks`).
+        features: settings of the tabular features that differ from their defaults.
+        models: which models.
+        search: how long to search.
+        map: of the journey map (`features.journey_map.settings`).
+        segments: of the segments (`training.config.segment_settings`).
+        report: what the reviewer is shown (`training.config.report_settings`).
+        seed: of everything random.
+        min_class_count: the fewest positives and negatives in training that are modelled without `allow_small`.
+        allow_small: train although there is too little data to trust the result.
+    """
+
+    name: str
+    events: EventSource
+    task: Task
+    features: dict[str, Any] = Field(default_factory=dict)
+    models: Models = Models()
+    search: Search = Search()
+    map: MapSettings = MapSettings()
+    segments: dict[str, Any] = Field(default_factory=dict)
+    report: Report = Report()
+    seed: int = Field(default=7, ge=0)
+    min_class_count: int = Field(default=100, ge=1)
+    allow_small: bool = False
+    _file: Path | None = PrivateAttr(None)
+    _overrides: tuple[str, ...] = PrivateAttr(())
+
+    @field_validator("name")
+    @classmethod
+    def _slug(cls, name: str) -> str:
+        if not SLUG.fullmatch(name):
+            raise ValueError("a name is lower case letters, digits and underscores, at most 63, a letter first")
+        return name
+
+    @field_validator("features")
+    @classmethod
+    def _valid_settings(cls, features: dict[str, Any]) -> dict[str, Any]:
+        from features.tabular.features import (
+            TabularSettings,  # not before a file is read: it takes the compiled kernels along
+        )
+
+        for key in features:
+            if key not in TabularSettings.model_fields:
+                raise ValueError(unknown_key(key, TabularSettings.model_fields))
+        try:
+            TabularSettings(**features)
+        except ValidationError as error:
+            raise ValueError(f"settings of the tabular features:\n{explain(error)}") from error
+        return features
+
+    @field_validator("segments")
+    @classmethod
+    def _valid_segments(cls, segments: dict[str, Any]) -> dict[str, Any]:
+        if segments:
+            _segments_of(segments)
+        return segments
+
+    @model_validator(mode="after")
+    def _trials_of_models(self) -> Self:
+        for kind in self.search.trials_of:
+            if kind not in self.models.which:
+                raise ValueError(f"trials_of '{kind}', which is not among the models: {', '.join(self.models.which)}")
+        return self
+
+    @model_validator(mode="after")
+    def _fairness_columns(self) -> Self:
+        schema = self.events.schema()
+        known = [*schema.category_columns, *schema.number_columns]
+        for name in self.report.fairness:
+            if name not in known:
+                told = unknown_key(name, known).replace("unknown key", "no column").replace("Known keys", "There are")
+                raise ValueError(f"report.fairness: {told}")
+        return self
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it was read from, if any."""
+        return self._file
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What `--set` changed, as written."""
+        return self._overrides
+
+    @property
+    def search_seed(self) -> int:
+        """The seed of the search."""
+        return self.seed if self.search.seed is None else self.search.seed
+
+    @property
+    def segmentation(self) -> Segments:
+        """`[segments]` with its defaults."""
+        return _segments_of(self.segments)
+
+    def build_labels(self, journeys: Journeys) -> pd.DataFrame:
+        """The label table: `customer_id, cutoff, label, split` (and `age_days` where ages were given).
+
+        Raises:
+            DataError: cutoffs that the log does not cover, test cutoffs before a training label has closed, too
+                little data.
+        """
+        return self.labels(journeys).table
+
+    def labels(self, journeys: Journeys) -> LabelBuild:
+        """As `build_labels`, with what was set aside and what is to be said about it."""
+        return build_labels(self.task, journeys, min_class_count=self.min_class_count, allow_small=self.allow_small)
+
+
+def _segments_of(data: dict[str, Any]) -> Segments:
+    from training.config.segment_settings import Segments  # not before a file is read: it takes the models along
+
+    try:
+        return Segments.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(f"settings of the segments:\n{explain(error)}") from error
+
+
+def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment file.
+
+    Args:
+        path: a TOML file; paths in it are relative to its folder.
+        overrides: `key=value` with a dotted key, as `--set` takes them. The value is TOML where it can be, text
+            otherwise; paths are relative to the working directory.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key, a value that does not fit.
+    """
+    file = Path(path)
+    data = _absolute(_read(file), file.resolve().parent)
+    for override in overrides:
+        put(data, override)
+    try:
+        experiment = Experiment.model_validate(data)
+    except ValidationError as error:
+        told = f" with --set {' --set '.join(overrides)}" if overrides else ""
+        raise ConfigError(f"{file}{told}:\n{explain(error)}") from error
+    experiment._file, experiment._overrides = file, tuple(overrides)
+    return experiment
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"No experiment file. {not_there(file)}") from error
+    except IsADirectoryError as error:
+        files = sorted(one.name for one in file.glob("*.toml"))
+        said = f"name a file of it: {', '.join(files)}" if files else "it holds no experiment file"
+        raise ConfigError(f"{file} is a folder: {said}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file} cannot be read as TOML: {error}") from error
+
+
+def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Every path in the data made absolute, from `folder` on."""
+    for dotted in PATHS:
+        *parents, key = dotted.split(".")
+        table: Any = data
+        for parent in parents:
+            table = table.get(parent) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(table.get(key), str) and not URI.match(table[key]):
+            table[key] = str((folder / Path(table[key]).expanduser()).resolve())
+    return data
+
+
+def put(data: dict[str, Any], override: str) -> None:
+    """Put one `key=value` in place; a table as the value replaces the table that was there.
+
+    Raises:
+        ConfigError: no `key=value`, or a key below one that is a value.
+    """
+    dotted, equals, text = override.partition("=")
+    keys = [key.strip() for key in dotted.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: write KEY=VALUE with a dotted key, such as --set search.trials=5.")
+    table = data
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: '{key}' is a value, not a table.")
+    table[keys[-1]] = _value(text.strip())
+    if ".".join(keys) in PATHS or isinstance(table[keys[-1]], dict):
+        _absolute(data, Path.cwd())  # what the file gave is absolute already
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,358 @@
+"""Labelled snapshots with their features as Parquet, for models that stream from disk: `journeylab features`.
+
+    land(load_experiment("experiments/configs/demo.toml"), Path("features"), engine="spark", master="local[2]")
+
+    OUT/part-….parquet     customer_id, cutoff, label, split (train, test), weight, then the features (float32)
+    OUT/_journeys/         what these customers did, a row a customer (`features.journeys.landed`)
+    OUT/_features.json     the fitted features (`TabularFeatures.from_dict`) and what there is to say; written last
+
+Readers of Parquet folders pass over names that begin with `_`. One machine and Spark write the same rows. Where not
+all customers are needed, a share of them is kept, by a hash of the identifier: every row has then the weight 1 / share.
+With `keep_positives` all rows labelled 1 stay, with the weight 1, and the share concerns the others: weighted means,
+and so the probabilities of a model that is fitted with the weights, are those of all rows. The journeys are those of
+the share, whoever is labelled what: `[events] path = OUT` trains and segments on them, and needs no weights.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from features.errors import ConfigError
+from features.journeys.event_log import LocalParts, LogFacts, Part, facts_of, part_of
+from features.journeys.journeys import Snapshots
+from features.journeys.landed import JOURNEYS, STATE, about_journeys, is_landed, journey_batches, journey_schema
+from features.journeys.loading import load_log
+from features.journeys.partitions import MOST_PARTITIONS, sampled
+from features.spark.destinations import Away, begin, require_here, write, write_aside, write_text
+from features.spark.log import SparkLog, our_errors, read_log, session
+from features.spark.session import quiet
+from features.spark.tasks import write_parquet
+from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.fitting import batches_of, feature_schema, fit_features
+from training.config.experiment import Experiment
+from training.data.label_parts import LOOKED_AT, LabelPlan, plan_labels, train_rows
+from training.progress import say, stage
+from training.scoring.bulk_plan import BEING_WRITTEN, write_whole
+
+BESIDE = pa.schema([("label", pa.int8()), ("split", pa.string()), ("weight", pa.float32()), ("age_days", pa.float64())])
+ONLY = "part-00000.parquet"
+KEYS = pa.schema([("customer_id", pa.string()), ("cutoff", pa.int64()), ("order", pa.float64())])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which rows are kept.
+
+    Attributes:
+        share: of the customers.
+        keep_positives: whether rows labelled 1 stay, whoever's they are.
+    """
+
+    share: float = 1.0
+    keep_positives: bool = False
+
+    def weights(self, rows: Snapshots, positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """(n,) of each row; 0 for one that is left out."""
+        if self.share >= 1:
+            return np.ones(len(rows), np.float32)
+        chosen = sampled(rows.journeys.customer_ids, self.share)
+        weight = np.where(chosen[rows.customer], MOST_PARTITIONS / round(self.share * MOST_PARTITIONS), 0.0)
+        return np.where(positive, 1.0, weight).astype(np.float32) if self.keep_positives else weight.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What came of it.
+
+    Attributes:
+        out: the folder, or what stands for it.
+        rows: how many.
+        features: how many.
+        notes: what there is to say.
+    """
+
+    out: Path | Away
+    rows: int
+    features: int
+    notes: tuple[str, ...]
+
+
+def land(
+    experiment: Experiment,
+    out: Path | Away,
+    *,
+    engine: str = "local",
+    master: str | None = None,
+    settings: dict[str, str] | None = None,
+    partitions: int | None = None,
+    sample: Sample = Sample(),
+    progress: Console | None = None,
+) -> Landed:
+    """Label, learn the features on the training rows, and write rows and features.
+
+    Args:
+        experiment: events, task and settings of the features.
+        out: a folder, new or of an earlier run; on Spark also a place that only Spark reaches.
+        engine: "local" or "spark".
+        master: of Spark.
+        settings: of Spark.
+        partitions: of customers, on Spark.
+        sample: which rows are kept.
+        progress: where to show what is going on.
+
+    Raises:
+        ConfigError: a folder with other files, a share that is none; Spark or Java is missing.
+        DataError: events or labels that cannot be used.
+    """
+    require_share(sample.share)
+    if isinstance(out, Path):
+        _require_free(out)
+    if is_landed(experiment.events.path):
+        raise ConfigError(f"{experiment.events.path} was landed already: give the log itself.")
+    if engine == "local":
+        return _here(experiment, require_here(out), sample, progress)
+    spark = session(master, settings)
+    if isinstance(out, Away):
+        begin(spark, out)
+    log = read_log(spark, experiment.events, partitions=partitions)
+    try:
+        with stage(progress, f"Packing {experiment.events.path} on Spark"):
+            log.named()
+        return _there(experiment, log, out, sample, progress)
+    finally:
+        log.close()
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / STATE).exists())):
+        raise ConfigError(f"{out} holds other files: name a new folder for the features.")
+
+
+def require_share(share: float) -> None:
+    """Raise a `ConfigError` where a share of customers is none."""
+    if not 0 < share <= 1 or round(share * MOST_PARTITIONS) < 1:
+        raise ConfigError(f"The share of customers is {share:g}: give one above 0, up to 1.")
+
+
+def land_journeys(experiment: Experiment, log: SparkLog, out: Path, sample: Sample) -> None:
+    """Journeys alone: those of a share of a log's customers, without labels and features.
+
+    Args:
+        experiment: how the log is read.
+        log: with the names of the whole.
+        out: a folder, which is written over.
+        sample: whose.
+    """
+    _begin(out)
+    log.write(*_journeys(log.facts, sample), out / JOURNEYS)
+    write_whole(out / STATE, json.dumps({"journeys": _about(experiment, log.facts, sample)}, ensure_ascii=False))
+
+
+def _journeys(facts: LogFacts, sample: Sample) -> tuple[Callable[[Part], Iterator[pa.RecordBatch]], pa.Schema]:
+    """What is done to each part, and the schema of what comes of it."""
+    schema = journey_schema(facts)
+    return partial(journey_batches, share=sample.share, schema=schema), schema
+
+
+def _here(experiment: Experiment, out: Path, sample: Sample, progress: Console | None) -> Landed:
+    """The whole log as its only part."""
+    with stage(progress, f"Reading {experiment.events.path}"):
+        read = load_log(experiment.events, quarantine_path=out.with_name(f"{out.name}_quarantine.csv"))
+    part = part_of(read.journeys)
+    parts = LocalParts([part])
+    facts = facts_of(parts)
+    plan, state, notes = _fitted(experiment, parts, facts, None, progress)
+    _begin(out)
+    schema = _schema(state, plan)
+    with stage(progress, "Writing features and journeys"):
+        write_parquet(out / ONLY, schema, landed_batches(part, state, plan, sample, schema))
+        (out / JOURNEYS).mkdir()
+        make, schema = _journeys(facts, sample)
+        write_parquet(out / JOURNEYS / ONLY, schema, make(part))
+    return _told(out, state, _about(experiment, facts, sample), (*read.notes, *notes), progress)
+
+
+def _there(experiment: Experiment, log: SparkLog, out: Path | Away, sample: Sample, progress: Console | None) -> Landed:
+    plan, state, notes = _fitted(experiment, log, log.facts, log, progress)
+    schema = _schema(state, plan)
+    make = partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema)
+    about, notes = _about(experiment, log.facts, sample), (*log.told[1], *notes)
+    if isinstance(out, Path):
+        _begin(out)
+        with stage(progress, "Writing features and journeys"):
+            log.write(make, schema, out)
+            log.write(*_journeys(log.facts, sample), out / JOURNEYS)
+        log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
+        return _told(out, state, about, notes, progress)
+    write_text(log.spark, "{}", out.within(STATE))  # not whole
+    with stage(progress, f"Writing features and journeys into {out}"), our_errors():
+        rows = write(log.rows(make, schema), out)
+        write(log.rows(*_journeys(log.facts, sample)), out.within(JOURNEYS))
+    write_aside(log.spark, log.set_aside(), out)
+    text, landed = _saying(out, rows, state, about, notes, progress)
+    write_text(log.spark, text, out.within(STATE))
+    return landed
+
+
+def _begin(out: Path) -> None:
+    """An empty folder that says of itself that it is not whole, and may be written over."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / STATE).write_text("{}", encoding="utf-8")
+
+
+def _about(experiment: Experiment, facts: LogFacts, sample: Sample) -> dict[str, Any]:
+    source = experiment.events.model_dump(mode="json", exclude={"path"})
+    return about_journeys(facts, source, round(sample.share * MOST_PARTITIONS) / MOST_PARTITIONS)
+
+
+def _fitted(
+    experiment: Experiment, parts: Any, facts: Any, log: SparkLog | None, progress: Console | None
+) -> tuple[LabelPlan, str, tuple[str, ...]]:
+    """Labels planned and features learned; the latter as JSON."""
+    with stage(progress, f"Labelling for {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days"):
+        plan, _ = plan_labels(
+            experiment.task, parts, facts, min_class_count=experiment.min_class_count,
+            allow_small=experiment.allow_small,
+        )  # fmt: skip
+    with stage(progress, "Learning features"):
+        settings = TabularSettings(**experiment.features)
+        pick = partial(_pick, log, plan)
+        features = fit_features(parts, facts, settings, partial(train_rows, plan=plan), pick)
+    return plan, json.dumps(features.to_dict(), ensure_ascii=False), plan.notes
+
+
+def _told(out: Path, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None) -> Landed:
+    files = sorted(out.glob("part-*.parquet"))
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    text, landed = _saying(out, rows, state, journeys, notes, progress)
+    write_whole(out / STATE, text)
+    (out / (STATE + BEING_WRITTEN)).unlink(missing_ok=True)
+    return landed
+
+
+def _saying(
+    out: Path | Away, rows: int, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None
+) -> tuple[str, Landed]:
+    """What `STATE` says, and what came of it all."""
+    data = json.loads(state)
+    whole = {"features": data, "journeys": journeys, "notes": notes, "rows": rows}
+    for note in notes:
+        say(progress, f"  {note}")
+    return json.dumps(whole, indent=1, ensure_ascii=False), Landed(out, rows, len(data["names"]), tuple(notes))
+
+
+def _schema(state: str, plan: LabelPlan) -> pa.Schema:
+    beside = [field for field in BESIDE if field.name != "age_days" or plan.by_age]
+    return feature_schema(_features(state), pa.schema(beside))
+
+
+@cache
+def _features(state: str) -> TabularFeatures:
+    return TabularFeatures.from_dict(json.loads(state))
+
+
+def landed_batches(
+    part: Part, state: str, plan: LabelPlan, sample: Sample, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a part that are kept, with labels and features.
+
+    Args:
+        part: some customers.
+        state: fitted features as JSON.
+        plan: how they are labelled.
+        sample: which are kept.
+        schema: of the batches.
+    """
+    found, is_test = plan.labelled(part)
+    weights = sample.weights(found.rows, found.positive)
+    kept = np.flatnonzero(weights)
+    beside: dict[str, Any] = {
+        "label": found.positive[kept].astype(np.int8),
+        "split": np.where(is_test[kept], "test", "train").astype(object),
+        "weight": weights[kept],
+    }
+    if found.age_days is not None:
+        beside["age_days"] = found.age_days[kept]
+    yield from batches_of(found.rows.take(kept), _features(state), beside, schema)
+
+
+def _pick(log: SparkLog | None, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Any:
+    """What gives the training rows at some places of the order that one machine has: by cutoff or age, then name."""
+    if log is None:
+        return partial(_at_places, plan=plan, places=places)
+    if len(places) == places[-1] + 1:
+        return partial(train_rows, plan=plan)
+    with quiet(), our_errors():
+        keys = log.rows(partial(train_keys, plan=plan), KEYS, LOOKED_AT).sort("order", "customer_id").persist()
+        try:
+            chosen = _numbered(keys, places)
+        finally:
+            keys.unpersist()
+    return partial(_chosen, plan=plan, chosen=chosen)
+
+
+def _at_places(part: Part, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Snapshots:
+    return train_rows(part, plan).take(places)
+
+
+def train_keys(part: Part, plan: LabelPlan) -> Iterator[pa.RecordBatch]:
+    """The training rows of a part by customer, cutoff and what they are sorted by."""
+    found, is_test = plan.labelled(part)
+    rows = found.rows.take(np.flatnonzero(~is_test))
+    order = rows.cutoff if found.age_days is None else found.age_days[~is_test]
+    ids = rows.journeys.customer_ids.take(pa.array(rows.customer))
+    yield pa.record_batch([ids, pa.array(rows.cutoff), pa.array(order, pa.float64())], schema=KEYS)
+
+
+def _numbered(keys: Any, places: npt.NDArray[np.int64]) -> pa.Table:
+    """The rows at some places of a sorted frame."""
+    from pyspark.sql import functions as F
+
+    from features.spark.log import spark_schema
+
+    sizes = keys.groupBy(F.spark_partition_id().alias("id")).count().collect()
+    count = {row["id"]: row["count"] for row in sizes}
+    firsts, at = {}, 0
+    for number in sorted(count):
+        firsts[number] = at
+        at += count[number]
+    found = keys.mapInArrow(partial(_among, firsts=firsts, places=places), spark_schema(KEYS))
+    return found.toArrow()
+
+
+def _among(
+    batches: Iterator[pa.RecordBatch], firsts: dict[int, int], places: npt.NDArray[np.int64]
+) -> Iterator[pa.RecordBatch]:
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    assert context is not None
+    at = firsts.get(context.partitionId(), 0)
+    for batch in batches:
+        low, high = np.searchsorted(places, [at, at + batch.num_rows])
+        yield batch.take(pa.array(places[low:high] - at))
+        at += batch.num_rows
+
+
+def _chosen(part: Part, plan: LabelPlan, chosen: pa.Table) -> Snapshots:
+    """The training rows of a part that are among some rows."""
+    rows = train_rows(part, plan)
+    who = part.journeys.index_of(chosen["customer_id"].combine_chunks())
+    cutoffs = np.asarray(chosen["cutoff"])
+    known = who >= 0
+    wanted = set(zip(who[known].tolist(), cutoffs[known].tolist(), strict=True))
+    mine = zip(rows.customer.tolist(), rows.cutoff.tolist(), strict=True)
+    return rows.take(np.array([pair in wanted for pair in mine], bool))

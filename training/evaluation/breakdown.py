@@ -1,0 +1,181 @@
+"""Metrics apart by kind of customer and by time, and whether the base rate moved between train and test.
+
+>>> shift = base_rate_shift([1, 0] * 50, range(100), [1, 1, 1, 0] * 50, range(200, 400))
+>>> shift.moved, round(shift.difference, 2)
+(True, 0.25)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.errors import DataError
+from training.evaluation.metrics import METRICS, check_labels, customer_codes, draw_weights, evaluate, interval
+
+MOST_PERIODS = 14
+DAY_US = 86_400_000_000
+SPANS_DAYS = (1, 7, 14, 28, 91, 365)
+
+
+def by_slice(
+    y: npt.ArrayLike,
+    p: npt.ArrayLike,
+    customers: npt.ArrayLike,
+    slices: npt.ArrayLike,
+    *,
+    n_boot: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every metric for each value of a category, such as a tenure bucket or "one purchase".
+
+    Args:
+        y: (n,) labels.
+        p: (n,) probabilities.
+        customers: (n,) who each row belongs to.
+        slices: (n,) the category of each row; missing is a category of its own.
+        n_boot: replicates for the intervals.
+        seed: of the resampling.
+
+    Returns:
+        A row for each value that occurs, sorted: `slice`, `n_rows`, `n_positives`, `n_customers`, `base_rate`,
+        `mean_prediction`, the metrics and their intervals; NaN where the slice does not define one.
+
+    Raises:
+        DataError: arrays of different lengths.
+    """
+    labels, scores, who = np.asarray(y), np.asarray(p), np.asarray(customers)
+    codes, names = pd.factorize(pd.Series(np.asarray(slices).reshape(-1)), sort=True)
+    if len(codes) != len(labels):
+        raise DataError(f"{len(labels)} labels and {len(codes)} slices: give one of each for every row")
+    found = []
+    for code in range(-1 if (codes < 0).any() else 0, len(names)):
+        rows = codes == code
+        figures = evaluate(labels[rows], scores[rows], who[rows], n_boot=n_boot, seed=seed)
+        found.append({"slice": names[code] if code >= 0 else "missing", **figures})
+    table = pd.DataFrame(found)
+    counts = ["n_rows", "n_positives", "n_customers"]
+    front = ["slice", *counts, "base_rate", "mean_prediction"]
+    rest = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high") if name in table]
+    return table[front + rest].astype(dict.fromkeys(counts, np.int64))
+
+
+def by_cutoff(
+    y: npt.ArrayLike,
+    p: npt.ArrayLike,
+    customers: npt.ArrayLike,
+    cutoffs: npt.ArrayLike,
+    *,
+    n_boot: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every metric over time: by cutoff where they are few, else by spans of equal length.
+
+    Args:
+        y: (n,) labels.
+        p: (n,) probabilities.
+        customers: (n,) who each row belongs to.
+        cutoffs: (n,) µs since 1970 UTC.
+        n_boot: replicates for the intervals.
+        seed: of the resampling.
+
+    Returns:
+        As `by_slice`, with `start` (UTC, naive) in place of `slice` and `days`, the length of the span (0: one cutoff).
+    """
+    when = np.asarray(cutoffs, dtype=np.int64).reshape(-1)
+    days = span_days(when)
+    midnight = when.min() - when.min() % DAY_US
+    start = when if days == 0 else when - (when - midnight) % (days * DAY_US)
+    table = by_slice(y, p, customers, start, n_boot=n_boot, seed=seed).rename(columns={"slice": "start"})
+    table["start"] = table["start"].to_numpy(np.int64).view("datetime64[us]")
+    table.insert(1, "days", days)
+    return table
+
+
+def span_days(cutoffs: npt.NDArray[np.int64]) -> int:
+    """How long a period should be so that there are at most 14; 0 where there are so few cutoffs anyway."""
+    if len(np.unique(cutoffs)) <= MOST_PERIODS:
+        return 0
+    spanned = float(cutoffs.max() - cutoffs.min()) / DAY_US
+    fitting = [
+        days for days in SPANS_DAYS if spanned / days < MOST_PERIODS - 1
+    ]  # the first may start at midnight before
+    return fitting[0] if fitting else int(np.ceil(spanned / (MOST_PERIODS - 2)))
+
+
+@dataclass(frozen=True)
+class BaseRateShift:
+    """The share of positives in train and in test, and whether it surely moved.
+
+    Attributes:
+        train: share of positives.
+        test: share of positives.
+        difference: test − train.
+        low: of the 95 % interval of the difference.
+        high: likewise.
+        moved: the interval leaves out 0.
+        sentence: for the reviewer.
+    """
+
+    train: float
+    test: float
+    difference: float
+    low: float
+    high: float
+    moved: bool
+    sentence: str
+
+
+def base_rate_shift(
+    y_train: npt.ArrayLike,
+    customers_train: npt.ArrayLike,
+    y_test: npt.ArrayLike,
+    customers_test: npt.ArrayLike,
+    *,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> BaseRateShift:
+    """Did the base rate move? Customers are resampled over both sides at once: many have rows in train and in test.
+
+    Args:
+        y_train: (n,) labels.
+        customers_train: (n,) who each row belongs to.
+        y_test: (m,) labels.
+        customers_test: (m,) the same identifiers as in train where the customer is the same.
+        n_boot: replicates.
+        seed: of the resampling.
+
+    Raises:
+        DataError: arrays of different lengths.
+    """
+    train, test = check_labels(y_train), check_labels(y_test)
+    both = np.concatenate([np.asarray(customers_train, dtype=object), np.asarray(customers_test, dtype=object)])
+    codes, n_customers = customer_codes(both)
+    if len(codes) != len(train) + len(test):
+        raise DataError(f"{len(train) + len(test)} labels and {len(codes)} customers: give one of each for every row")
+    sides = (codes[: len(train)], train), (codes[len(train) :], test)
+    # (n_customers, 4): rows and positives in train, rows and positives in test
+    sums = np.column_stack([np.bincount(who, w, n_customers) for who, y in sides for w in (np.ones(len(y)), y)])
+    drawn = np.concatenate([weights @ sums for weights in draw_weights(n_customers, n_customers, n_boot, seed)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = interval(drawn[:, 3] / drawn[:, 2] - drawn[:, 1] / drawn[:, 0])
+    rates = float(train.mean()), float(test.mean())
+    moved = bool(low > 0 or high < 0)
+    return BaseRateShift(*rates, rates[1] - rates[0], low, high, moved, _shift_sentence(*rates, low, high, moved))
+
+
+def _shift_sentence(train: float, test: float, low: float, high: float, moved: bool) -> str:
+    figures = (
+        f"{train:.1%} of rows are positive in train, {test:.1%} in test "
+        f"(difference {test - train:+.1%}, 95% {low:+.1%} to {high:+.1%})"
+    ).replace("-", "−")
+    if not moved:
+        return f"The base rate did not surely move: {figures}."
+    too = "low" if test > train else "high"
+    return (
+        f"The base rate moved: {figures}. Probabilities calibrated on train will be too {too} on average, "
+        f"unless the features explain the change: compare mean_prediction with base_rate."
+    )

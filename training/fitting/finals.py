@@ -1,0 +1,228 @@
+"""Final models: fitted on all training rows, kept on disk with what they predicted, so that a killed training goes on.
+
+final/NAME/final.json           what the model is: kind, settings, role, what to say of it; written last
+final/NAME/scoring/             the scoring folder
+final/NAME/validation.npy       (k,) predictions of models of the folds for their check rows, fold by fold
+final/NAME/test.npy             (m,) predictions of the final model for the held-out rows
+final/NAME/history.csv          how it learnt, where the model remembers
+parts/NAME/fold_0.npy           validation predictions as they come, for models that no search has scored
+parts/NAME/fold_0/ final/       where a long fit keeps its state until it is done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rich.console import Console
+
+from features.journeys.journeys import Snapshots
+from models.catalogue import Combined, Companion
+from models.contract import Embeds, Learns, Model, Resumes, Settings
+from models.scoring.golden_sample import record_sample
+from models.scoring.scorer import Scorer, requirements, touchpoints_seen
+from models.scoring.training_reference import Reference
+from training.config.experiment import Experiment
+from training.data.records import TaskData, fresh
+from training.evaluation.metrics import evaluate
+from training.progress import stage
+from training.search.folder import read_scores, write_scores
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Final:
+    """A model fitted on all training rows, and what it predicted.
+
+    Attributes:
+        name: in this training, and of its run.
+        kind: of model.
+        settings: what it was made with, or what was learnt when it was combined.
+        role: "model", "twin", "probe" or "baseline".
+        said: a sentence for the reviewer.
+        of: the models that it is held against.
+        encoder_version: of the embedding, "" where it has none.
+        folder: `scoring/` inside is the scoring folder.
+        validation: (k,) predictions of models of the folds for all check rows, fold by fold.
+        test: (m,) predictions for the held-out rows.
+        cost: `fit_seconds` (on all training rows, where that was done in one go; of what is combined, together),
+            `rows_per_second` scored.
+    """
+
+    name: str
+    kind: str
+    settings: Settings
+    role: str
+    said: str
+    of: tuple[str, ...]
+    encoder_version: str
+    folder: Path
+    validation: Floats
+    test: Floats
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> Final:
+        """Read what `Finals` wrote."""
+        about = json.loads((folder / "final.json").read_text(encoding="utf-8"))
+        validation, test = (read_scores(folder / f"{split}.npy") for split in ("validation", "test"))
+        return cls(**about | {"of": tuple(about["of"])}, folder=folder, validation=validation, test=test)
+
+    @cached_property
+    def model(self) -> Model:
+        """The fitted model."""
+        return cast(Model, Scorer.load(self.folder / "scoring").model)
+
+    @property
+    def history(self) -> pd.DataFrame | None:
+        """How it learnt: `part, epoch, name, value`."""
+        path = self.folder / "history.csv"
+        return pd.read_csv(path) if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class Finals:
+    """Makes final models, or finds them where an earlier call has made them.
+
+    Attributes:
+        experiment: of the training.
+        data: its rows.
+        folder: of the training.
+        make: kind and settings → an unfitted model.
+        tags: for the scoring folder: where the model comes from.
+        progress: where to show what is going on.
+    """
+
+    experiment: Experiment
+    data: TaskData
+    folder: Path
+    make: Callable[[str, Settings], Model]
+    tags: Mapping[str, str]
+    progress: Console | None
+
+    def fitted(self, wanted: Companion, validation: Floats | None = None) -> Final:
+        """The final model, fitted on all training rows.
+
+        Args:
+            wanted: what to fit.
+            validation: (k,) what models of the folds predicted, where a search knows it already.
+        """
+        about = _about(wanted.name, wanted.kind, wanted.settings, wanted.role, wanted.said, wanted.of)
+        if (there := self._there(about)) is not None:
+            return there
+        parts = self._parts(about)
+        if validation is None:
+            validation = np.concatenate([self._checked(wanted, parts, fold) for fold in range(len(self.data.folds))])
+        with stage(self.progress, f"Fitting {wanted.name} on all {len(self.data.train):,} training rows"):
+            began, anew = time.perf_counter(), not (parts / "final").exists()
+            model = self._fit(wanted, self.data.train, self.data.y_train, parts / "final")
+            seconds = time.perf_counter() - began
+            final = self._keep(about, model, validation, {"fit_seconds": seconds} if anew else {})
+        shutil.rmtree(parts)
+        return final
+
+    def combined(self, combined: Combined) -> Final:
+        """The final model that a combination of fitted ones is."""
+        about = _about(combined.name, combined.model.kind, combined.settings, "model", combined.said, combined.of)
+        if (there := self._there(about)) is not None:
+            return there
+        with stage(self.progress, f"Combining {', '.join(combined.of)} as {combined.name}"):
+            return self._keep(about, combined.model, combined.validation, self._spent_on(combined.of))
+
+    def _spent_on(self, names: Iterable[str]) -> dict[str, float]:
+        """What fitting these took together; nothing where it is not known of one of them."""
+        costs = [Final.load(self.folder / "final" / name).cost for name in names]
+        known = [cost["fit_seconds"] for cost in costs if "fit_seconds" in cost]
+        return {"fit_seconds": sum(known)} if len(known) == len(costs) else {}
+
+    def _there(self, about: dict[str, Any]) -> Final | None:
+        """The one kept before, unless its settings have changed: a search that went on may have found better ones."""
+        folder = self.folder / "final" / about["name"]
+        if not (folder / "final.json").is_file():
+            return None
+        found = json.loads((folder / "final.json").read_text(encoding="utf-8"))
+        return Final.load(folder) if all(found[key] == about[key] for key in ("kind", "settings")) else None
+
+    def _parts(self, about: dict[str, Any]) -> Path:
+        """Where the parts of this model wait for each other; those of other settings are thrown away."""
+        folder = self.folder / "parts" / str(about["name"])
+        of_what = json.dumps({key: about[key] for key in ("kind", "settings")})
+        if not (folder / "parts.json").is_file() or (folder / "parts.json").read_text(encoding="utf-8") != of_what:
+            (fresh(folder) / "parts.json").write_text(of_what, encoding="utf-8")
+        return folder
+
+    def _checked(self, wanted: Companion, parts: Path, number: int) -> Floats:
+        """(b,) predictions of a model of one fold for its check rows."""
+        path, fold = parts / f"fold_{number}.npy", self.data.folds[number]
+        if not path.is_file():
+            with stage(self.progress, f"Fitting {wanted.name} on fold {number + 1} of {len(self.data.folds)}"):
+                rows, y = self.data.train.take(fold.train), self.data.y_train[fold.train]
+                model = self._fit(wanted, rows, y, path.with_suffix(""))
+                write_scores(path, model.predict(self.data.train.take(fold.check)))
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        return read_scores(path)
+
+    def _fit(self, wanted: Companion, rows: Snapshots, y: npt.NDArray[np.int8], state: Path) -> Model:
+        model = self.make(wanted.kind, wanted.settings)
+        if isinstance(model, Resumes):
+            model.resume_in(state)
+        return model.fit(rows, y)
+
+    def _keep(
+        self, about: dict[str, Any], model: Model, validation: Floats, cost: Mapping[str, float] | None = None
+    ) -> Final:
+        """Write all of a final model so that its folder is whole or not there."""
+        folder = self.folder / "final" / about["name"]
+        temporary = fresh(folder.with_name(f"{about['name']}.tmp"))
+        scorer = self._scorer(model)
+        scorer.save(temporary / "scoring")
+        record_sample(scorer, self.data.test, temporary / "scoring")
+        np.save(temporary / "validation.npy", validation)
+        began = time.perf_counter()
+        test = scorer.probabilities(self.data.test)
+        spent = dict(cost or {}) | {"rows_per_second": len(test) / (time.perf_counter() - began)}
+        np.save(temporary / "test.npy", test)
+        self._reference(scorer, test).save(temporary / "scoring")
+        if isinstance(model, Learns):
+            model.history().to_csv(temporary / "history.csv", index=False)
+        version = model.version if isinstance(model, Embeds) else ""
+        text = json.dumps(about | {"encoder_version": version, "cost": spent}, indent=1)
+        (temporary / "final.json").write_text(text, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+        return Final.load(folder)
+
+    def _reference(self, scorer: Scorer, test: Floats) -> Reference:
+        """What a monitor compares the served rows with."""
+        data = self.data
+        figures = evaluate(data.y_test, test, data.test.customer, n_boot=0)
+        return Reference.of(scorer, data.train, {"probability": test}, data.test, figures)
+
+    def _scorer(self, model: Model) -> Scorer:
+        task = self.experiment.task.model_dump(mode="json") | {"name": self.experiment.name}
+        return Scorer(
+            model=model,
+            task=task,
+            schema=self.experiment.events.schema(),
+            source=self.experiment.events.model_dump(mode="json"),
+            touchpoints=touchpoints_seen(self.data.train),
+            about={**self.tags, "kind": model.kind, "packages": list(requirements(model))},
+        )
+
+
+def _about(name: str, kind: str, settings: Settings, role: str, said: str, of: tuple[str, ...]) -> dict[str, Any]:
+    """What `final.json` holds, as JSON gives it back."""
+    about = {"name": name, "kind": kind, "settings": settings, "role": role, "said": said, "of": of}
+    read: dict[str, Any] = json.loads(json.dumps(about))
+    return read

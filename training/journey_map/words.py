@@ -1,0 +1,177 @@
+"""The words of the journey map's page: columns, how to read each section, what terms mean, two groups compared."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from features.journey_map.comparison import MapComparison
+from training.reports.html import Column, escape, table
+
+STAGES = (
+    Column("stage", "Stage", "name"),
+    Column("customers", "Customers"),
+    Column("share_of_first", "Of the first stage", "share"),
+    Column("conversion", "Went on", "share"),
+    Column("dropped", "Did not go on"),
+    Column("days_to_next_p25", "A quarter go on within", "days"),
+    Column("days_to_next_median", "Half go on within", "days"),
+    Column("days_to_next_p75", "Three quarters go on within", "days"),
+)
+TOUCHPOINTS = (
+    Column("touchpoint", "Touchpoint", "name"),
+    Column("channel", "Channel", "text"),
+    Column("stage", "Stage", "text"),
+    Column("customers", "Customers"),
+    Column("customer_share", "Of all customers", "share"),
+    Column("visits", "Visits"),
+    Column("visits_per_customer", "Visits a customer", "number"),
+    Column("dwell_s_median", "Median dwell time", "seconds"),
+    Column("bounce_share", "Bounces", "share"),
+    Column("impressions", "Impressions"),
+    Column("clicks", "Clicks"),
+    Column("click_through", "Click-through", "share"),
+    Column("converted_after", "Converted after", "share"),
+    Column("csat", "Satisfied", "share"),
+    Column("nps", "NPS", "points"),
+    Column("n_scores", "Scores"),
+)
+MOVES = (
+    Column("source", "From", "name"),
+    Column("target", "To", "text"),
+    Column("count", "Times"),
+    Column("customers", "Customers"),
+    Column("probability", "Of what follows", "share"),
+    Column("gap_s_median", "Median wait", "seconds"),
+)
+PATHS = (
+    Column("text", "Path", "path"),
+    Column("customers", "Customers"),
+    Column("share", "Of all customers", "share"),
+    Column("converted_share", "Reached the goal", "share"),
+    Column("days_median", "Median length", "days"),
+)
+PAINS = (
+    Column("touchpoint", "Touchpoint", "name"),
+    Column("kind", "Kind", "text"),
+    Column("sentence", "What was found", "said"),
+    Column("customers", "Customers"),
+    Column("rate", "Here", "share"),
+    Column("rest_rate", "Elsewhere", "share"),
+    Column("difference", "Difference", "gap"),
+    Column("q_value", "How sure (q)", "chance"),
+)
+INFLUENCE = (
+    Column("name", "Name", "name"),
+    Column("customers", "Customers"),
+    Column("first_touch", "First touch", "share"),
+    Column("last_touch", "Last touch", "share"),
+    Column("linear", "Linear", "share"),
+    Column("markov_share", "By removal effect", "share"),
+    Column("removal_effect", "Removal effect", "share"),
+)
+FLOWS = (
+    Column("step", "Step"),
+    Column("source", "From", "text"),
+    Column("target", "To", "text"),
+    Column("customers", "Customers"),
+)
+HOW = {
+    "funnel": (
+        "Customers who came into the first stage, and how many of them went on to each further one, in this order. "
+        "Under a rate stands the range it lies in with 95% confidence."
+    ),
+    "flows": (
+        "From left to right the steps of a journey, its first events. A bar is a touchpoint at that step, a stream "
+        "the customers who moved on to the next; the thicker, the more. Streams into “end” are journeys that were "
+        "over."
+    ),
+    "moves": (
+        "Every dot is a touchpoint, larger where more customers came; an arrow is a move to the next one, thicker "
+        "where it was made more often. Grey arrows lead on, dashed orange ones lead back to where customers tend to"
+        " be earlier. The most frequent way on from each touchpoint is always shown. "
+        "Rest on a dot or an arrow, or tap it, for its figures."
+    ),
+    "steps": (
+        "Where customers are at their first, second, third … event. Every column adds up to all customers; “end” "
+        "holds those whose journey was over by then. Nobody is at the empty places."
+    ),
+    "paths": "How journeys begin, immediate repeats counted once, and how they turned out.",
+    "touchpoints": (
+        "Click on a heading to sort. Small print under a rate: the range it lies in with 95% confidence. The words "
+        'are explained <a href="#words">below</a>.'
+    ),
+    "pain-points": (
+        "Where customers leave, go round in circles, wait or complain more than elsewhere. “How sure” is the share "
+        "of false alarms to expect if all findings at least as sure are believed (q-value): below 0.05 is usually "
+        "taken seriously."
+    ),
+    "influence": (
+        "Who deserves credit for a conversion? First touch gives it to where a customer began, last touch to where "
+        "they were just before the goal, linear divides it evenly, and the removal effect asks what would be lost "
+        "if customers who come to that place were gone. Where the four agree the answer is safe; none of them "
+        "proves a cause."
+    ),
+    "cohorts": (
+        "Each row holds the customers first seen in one {period} (how many, in brackets), each cell the share of "
+        "them who were active again so many {period}s later."
+    ),
+}
+WORDS = {
+    "Touchpoint": (
+        "What happened: a page view, an e-mail opened, a purchase, a call. Rare ones are pooled to “other” in wide "
+        "tables."
+    ),
+    "Journey": "All events of one customer in the order of their times.",
+    "Converted after": "Of the customers who came to a touchpoint, the share who reached the goal afterwards.",
+    "Bounces": "Of the sessions that began at a touchpoint, the share that ended there.",
+    "Satisfied (CSAT)": "The share of scores among the top two of the scale.",
+    "NPS": "Net promoter score: the share of scores 9 and 10 less the share of scores 0 to 6, from −100 to 100.",
+    "Removal effect": (
+        "The share of conversions that a Markov chain of the journeys loses when nobody can pass through a channel or "
+        "touchpoint any more."
+    ),
+    "95% range": (
+        "If the same were measured again and again, so computed ranges would hold the true rate 95 times out of "
+        "100. Rates of few customers have wide ranges."
+    ),
+    "q-value": (
+        "A p-value corrected for many comparisons (Benjamini and Hochberg): the share of false alarms to expect "
+        "among all findings at least as sure."
+    ),
+}
+
+
+def comparison_head(comparison: MapComparison) -> tuple[str, str]:
+    """Title and how to read it, HTML."""
+    first, second = comparison.names
+    how = (
+        f"{escape(first)} ({comparison.customers[0]:,} customers) beside {escape(second)} "
+        f"({comparison.customers[1]:,}). A difference is the first less the second, in percentage points; under it "
+        f"the range it lies in with 95% confidence. “How sure” is corrected for the number of comparisons: below "
+        f"0.05 is usually taken seriously."
+    )
+    return f"Compared: {first} and {second}", how
+
+
+def compared_tables(comparison: MapComparison) -> list[tuple[str, pd.DataFrame, tuple[str, ...]]]:
+    """The tables of a comparison that have rows: what the rates are, the rows, the columns that name a row."""
+    tables = [
+        ("Who goes on to the next stage", comparison.funnel[comparison.funnel["rate_a"].notna()], ("stage",)),
+        ("Who meets a touchpoint", comparison.touchpoints, ("touchpoint",)),
+        ("Who moves from one touchpoint to another", comparison.transitions, ("source", "target")),
+    ]
+    return [one for one in tables if len(one[1])]
+
+
+def compared_table(frame: pd.DataFrame, heads: tuple[str, ...], names: tuple[str, str], title: str) -> str:
+    """One table of a comparison, the surest differences first; stages stay in their order."""
+    titles = {"stage": "Stage", "touchpoint": "Touchpoint", "source": "From", "target": "To"}
+    columns = [Column(one, titles[one], "name" if place == 0 else "text") for place, one in enumerate(heads)]
+    columns += [
+        Column("rate_a", names[0], "share"),
+        Column("rate_b", names[1], "share"),
+        Column("difference", "Difference", "gap"),
+        Column("q_value", "How sure (q)", "chance"),
+    ]
+    by_size = frame.assign(size=-frame["difference"].abs()).sort_values(["q_value", "size"], kind="stable")
+    return table(frame if heads == ("stage",) else by_size, columns, f"{title}, in both groups.", most=60)

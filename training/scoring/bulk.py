@@ -1,0 +1,243 @@
+"""Scores of a log larger than memory, partition by partition of customers: `journeylab score … --partitions N`.
+
+    score_in_partitions(Path("runs/churn/scoring"), Path("events.parquet"), Path("scores"), partitions=64)
+
+First the log is split (`training.scoring.bulk_split`), then each partition is packed and scored by itself
+(`training.scoring.bulk_parts`), with one cutoff for all. Memory is bounded by what the workers hold: one batch of the
+log or one partition each. The numbers are those of the whole log at once, whatever the partitions and workers: a score
+depends on its own customer's events and on nothing else. Killed at any moment, the same command goes on from the parts
+that are there (`training.scoring.bulk_plan` says how it knows that they fit).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from features.errors import ConfigError, DataError, JourneyLabError
+from features.events.files import read_table, size_of
+from features.events.source import EventSource
+from features.journeys.landed import is_landed
+from features.journeys.loading import stream_log
+from features.journeys.partitions import MOST_PARTITIONS
+from features.journeys.stream import Stream
+from features.spark.destinations import Away
+from models.scoring.scorer import Scorer, as_of_moment, require_asked
+from training.progress import say
+from training.scoring.bulk_parts import ROW, Work, abouts_of, ask, score_parts
+from training.scoring.bulk_plan import Desk, Plan, at_desk, model_digest, stamp, stamps, write_whole
+from training.scoring.bulk_quarantine import write_quarantine
+from training.scoring.bulk_split import Split, split_log
+
+EVENTS_A_PARTITION = 1_000_000
+WORKERS = min(4, os.cpu_count() or 1)
+SINGLE = (".csv", ".parquet")  # what a file of scores ends in
+PARTS = ".parts"  # beside a single file: the folder it is put together from
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of scoring a log.
+
+    Attributes:
+        out: the file or folder of scores.
+        rows: how many.
+        without_answer: rows with a `reason` instead.
+        events: that were scored on.
+        quarantined: reason → events set aside.
+        unknown: touchpoint never seen in training → events of it.
+        partitions: how many.
+        quarantine: where the events set aside lie; None where there are none.
+        notes: what was assumed about the log.
+    """
+
+    out: Path | Away
+    rows: int
+    without_answer: int
+    events: int
+    quarantined: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
+    partitions: int = 1
+    quarantine: Path | Away | None = None
+    notes: tuple[str, ...] = ()
+
+
+def score_in_partitions(
+    folder: Path,
+    events: Path,
+    out: Path,
+    *,
+    partitions: int | None = None,
+    snapshots: Path | None = None,
+    as_of: Any = None,
+    workers: int = WORKERS,
+    progress: Console | None = None,
+) -> Outcome:
+    """Score a log in partitions; what an earlier attempt at the same left is gone on with.
+
+    Args:
+        folder: the scoring folder.
+        events: a file or folder, as the model's source has them, or canonical.
+        out: a folder for `part-….parquet` and `_SUCCESS`, or a `.csv` or `.parquet` file put together at the end.
+        partitions: how many; by default one for each million events.
+        snapshots: a table of `customer_id, cutoff`; by default every customer.
+        as_of: the cutoff of every customer; by default just after the last event of the whole log.
+        workers: threads that split and score, each with a partition in memory.
+        progress: where to show what is going on.
+
+    Raises:
+        ConfigError: a folder that holds other files, or that another run writes to; too many partitions.
+        DataError: events or snapshots that cannot be used.
+    """
+    scorer = Scorer.load(folder)
+    stream, drop_repeats = _stream(scorer, events)
+    plan = Plan(
+        model_digest(folder),
+        stamps(events),
+        scorer.source,
+        None if as_of is None else as_of_moment(as_of),
+        None if snapshots is None else stamp(snapshots),
+        _partitions(partitions, events),
+    )
+    single = out.suffix in SINGLE
+    with at_desk(out.with_name(out.name + PARTS) if single else out, plan) as desk:
+        if desk.done.exists():
+            say(progress, f"{desk.folder} is complete already, of the same model, log and settings")
+        else:
+            _score(desk, scorer, stream, drop_repeats, snapshots, workers, progress)
+        outcome = _read(desk, out)
+        if single:
+            put_together(map(desk.part, range(desk.plan.partitions)), out, in_order=snapshots is not None)
+    if single:
+        shutil.rmtree(desk.folder)
+    return outcome
+
+
+def _stream(scorer: Scorer, events: Path) -> tuple[Stream, bool]:
+    if is_landed(events):
+        raise ConfigError(
+            f"{events} holds journeys that were landed: leave --partitions out and name a .csv or .parquet file, or "
+            "give the log itself."
+        )
+    found = stream_log(EventSource.model_validate(scorer.source).with_path(events))
+    if found is None:
+        raise ConfigError(
+            f"{events} is read by the adapter '{scorer.source.get('adapter')}', which needs all of it at once: "
+            "leave --partitions out and name a .csv or .parquet file, or give canonical events."
+        )
+    return found
+
+
+def _partitions(partitions: int | None, events: Path) -> int:
+    if partitions is None:
+        return min(MOST_PARTITIONS, max(1, -(-size_of(events).rows // EVENTS_A_PARTITION)))
+    if not 1 <= partitions <= MOST_PARTITIONS:
+        raise ConfigError(f"{partitions} partitions: give 1 to {MOST_PARTITIONS:,}.")
+    return partitions
+
+
+def _score(
+    desk: Desk, scorer: Scorer, stream: Stream, drop_repeats: bool, snapshots: Path | None, workers: int,
+    progress: Console | None,
+) -> None:  # fmt: skip
+    if desk.resumed:
+        say(progress, f"Going on with what an earlier attempt left in {desk.folder}")
+    asked = None if snapshots is None else read_asked(snapshots)
+    split = split_log(desk, stream, drop_repeats, workers, progress)
+    names = tuple(stream.file_names)
+    work = Work(desk, split, scorer, stream.options.schema, file_names=names, drop_repeats=drop_repeats)
+    work = work if asked is None else ask(work, asked)
+    score_parts(work, workers, progress)
+    _finish(desk, split)
+
+
+def _finish(desk: Desk, split: Split) -> None:
+    """Count, write the quarantine and the mark of success, and remove what is not needed any more."""
+    abouts = list(abouts_of(desk))
+    strange = [about["part"] for about in abouts if about["plan"] != desk.plan.key]
+    events = sum(about["events"] for about in abouts)
+    if strange or events != split.events:
+        raise JourneyLabError(
+            f"{desk.folder} does not add up ({events:,} of {split.events:,} events in the parts; strange: {strange}): "
+            "delete the folder and start again."
+        )
+    unknown: dict[str, int] = {}
+    for about in abouts:
+        for name, n in about["unknown"].items():
+            unknown[name] = unknown.get(name, 0) + n
+    repeated = sum(about["repeated"] for about in abouts)
+    counts, quarantine = write_quarantine(desk, split, repeated)
+    done = {
+        "key": desk.plan.key,
+        "rows": sum(about["rows"] for about in abouts),
+        "without_answer": sum(about["without_answer"] for about in abouts),
+        "events": events - repeated,
+        "quarantined": counts,
+        "unknown": unknown,
+        "partitions": len(abouts),
+        "quarantine": None if quarantine is None else quarantine.name,
+        "notes": list(split.notes),
+        "parts": {desk.part(about["part"]).name: about["rows"] for about in abouts},
+        "plan": asdict(desk.plan),
+    }
+    write_whole(desk.done, json.dumps(done, indent=1, ensure_ascii=False, default=str))
+    shutil.rmtree(desk.work)
+
+
+def _read(desk: Desk, out: Path) -> Outcome:
+    """What the mark of success says."""
+    done = json.loads(desk.done.read_text(encoding="utf-8"))
+    beside = None if done["quarantine"] is None else out.with_name(done["quarantine"])
+    names = ("rows", "without_answer", "events", "quarantined", "unknown", "partitions")
+    return Outcome(out, **{name: done[name] for name in names}, quarantine=beside, notes=tuple(done["notes"]))
+
+
+def read_asked(path: Path) -> pd.DataFrame:
+    """A table of rows asked for.
+
+    Raises:
+        DataError: it has none, or no `customer_id` or `cutoff`.
+    """
+    frame: pd.DataFrame = read_table(path).to_pandas()
+    require_asked(frame)
+    if frame.empty:
+        raise DataError(f"{path} has no rows: give a table of customer_id, cutoff with one row a wanted score.")
+    return frame
+
+
+def put_together(parts: Iterable[Path], out: Path, in_order: bool) -> None:
+    """One file of all parts.
+
+    Args:
+        parts: Parquet files of one schema.
+        out: a `.csv` or `.parquet` file.
+        in_order: of the rows asked for, where rows were (they are in memory anyway).
+    """
+    tables: Iterator[pa.Table] = (pq.read_table(part) for part in parts)
+    if in_order:
+        tables = iter([pa.concat_tables(tables).sort_by(ROW).drop_columns(ROW)])
+    write_whole(out, lambda path: write_tables(tables, path, is_csv=out.suffix == ".csv"))
+
+
+def write_tables(tables: Any, path: Path, is_csv: bool) -> None:
+    """Write tables of one schema, one after the other, into one file."""
+    first = next(tables).replace_schema_metadata(None)
+    if is_csv:
+        first.to_pandas().to_csv(path, index=False)
+        for table in tables:
+            table.to_pandas().to_csv(path, index=False, header=False, mode="a")
+        return
+    with pq.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(None))

@@ -1,0 +1,144 @@
+"""The second pass of scoring in partitions: a partition's events packed, its customers scored, its part written.
+
+A part that is there is complete and says in its metadata what went into it; so every customer is scored exactly once,
+however often the run was killed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from features.events.schema import EventSchema
+from features.journeys.journeys import Journeys, id_texts
+from features.journeys.packing import Packer, prepare
+from features.journeys.partitions import partition_of
+from features.journeys.stream import set_repeats_aside
+from models.scoring.scorer import Scorer
+from training.progress import bar
+from training.scoring.bulk_plan import Desk, write_whole
+from training.scoring.bulk_split import ABOUT, Split, events_of
+
+ROW = "row"  # of the snapshots table, 1-based: where rows are asked for, parts say which they answer
+KINDS = {"double": pa.float64(), "string": pa.string()}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to each partition.
+
+    Attributes:
+        desk: where.
+        split: the events.
+        scorer: the model.
+        schema: the columns that events have.
+        asked: `customer_id, cutoff` rows asked for; None for everyone.
+        parts_asked: (rows,) the partition of each.
+        file_names: the log's files, where the quarantine names them.
+        drop_repeats: set the second and later of equal events aside.
+    """
+
+    desk: Desk
+    split: Split
+    scorer: Scorer
+    schema: EventSchema
+    asked: pd.DataFrame | None = None
+    parts_asked: npt.NDArray[np.uint16] | None = None
+    file_names: tuple[str, ...] = ()
+    drop_repeats: bool = False
+
+    def columns(self) -> pa.Schema:
+        """The columns of every part."""
+        answers = [(name, KINDS[kind]) for name, kind in self.scorer.answer_columns.items()]
+        fields = [("customer_id", pa.string()), ("cutoff", pa.timestamp("us")), *answers, ("reason", pa.string())]
+        return pa.schema(fields if self.asked is None else [(ROW, pa.int64()), *fields])
+
+    def missing(self) -> list[int]:
+        """The partitions that no part is there for."""
+        return [part for part in range(self.desk.plan.partitions) if not self.desk.part(part).exists()]
+
+    def do(self, part: int) -> dict[str, Any]:
+        """Score a partition, write its part, and say how many of what."""
+        journeys, repeated = self._journeys(part)
+        asked = self._asked(part)
+        cutoff = self.desk.plan.as_of if self.desk.plan.as_of is not None else (self.split.last or 0) + 1
+        scored = self.scorer.score_journeys(journeys, asked, as_of=None if asked is not None else _moment(cutoff))
+        frame = scored.frame if asked is None else scored.frame.assign(**{ROW: asked.index.to_numpy() + 1})
+        without = int(scored.frame["reason"].notna().sum())
+        about = {
+            "plan": self.desk.plan.key, "part": part, "rows": len(frame), "without_answer": without,
+            "events": journeys.n_events + repeated, "repeated": repeated, "unknown": scored.unknown,
+        }  # fmt: skip
+        table = pa.Table.from_pandas(frame, self.columns(), preserve_index=False)
+        write_whole(self.desk.part(part), partial(_write, table, about))
+        return about
+
+    def _journeys(self, part: int) -> tuple[Journeys, int]:
+        """A partition's log, and how many of its events were set aside as repeated."""
+        packer = Packer()
+        for events in events_of(self.desk, self.split, part):
+            packer.add(prepare(events, self.schema))
+        journeys, rows = packer.finish(threads=1)
+        if not self.drop_repeats:
+            return journeys, 0
+        assert rows is not None
+        again = set_repeats_aside(journeys, rows, self.file_names)
+        if again is None:
+            return journeys, 0
+        write_whole(self.desk.bad(f"part-{part:05d}"), partial(pq.write_table, again[1]))
+        return again[0], again[1].num_rows
+
+    def _asked(self, part: int) -> pd.DataFrame | None:
+        return None if self.asked is None else self.asked.iloc[np.flatnonzero(self.parts_asked == part)]
+
+
+def ask(work: Work, asked: pd.DataFrame) -> Work:
+    """The same work for the rows of a table of `customer_id, cutoff`."""
+    asked = asked[["customer_id", "cutoff"]].reset_index(drop=True)
+    parts = partition_of(id_texts(asked["customer_id"]).fill_null(""), work.desk.plan.partitions)
+    return replace(work, asked=asked, parts_asked=parts)
+
+
+def score_parts(work: Work, workers: int, progress: Console | None) -> None:
+    """Score the partitions that are missing, `workers` at a time; each holds one partition in memory."""
+    missing, total = work.missing(), work.desk.plan.partitions
+    if not missing:
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with bar(progress, "Scoring partitions", total, total - len(missing)) as advance:
+            for done in as_completed([pool.submit(work.do, part) for part in missing]):
+                advance(f"{done.result()['rows']:,} rows")
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def abouts_of(desk: Desk) -> Iterator[dict[str, Any]]:
+    """What each part says of itself, in order."""
+    for part in range(desk.plan.partitions):
+        about: dict[str, Any] = json.loads(pq.read_metadata(desk.part(part)).metadata[ABOUT])
+        yield about
+
+
+def _write(table: pa.Table, about: dict[str, Any], path: Path) -> None:
+    own = {ABOUT: json.dumps(about, ensure_ascii=False)}
+    repeating = [name for name in table.column_names if name in ("cutoff", "reason") or table[name].type == pa.string()]
+    pq.write_table(
+        table.replace_schema_metadata(own), path, use_dictionary=[one for one in repeating if one != "customer_id"]
+    )
+
+
+def _moment(microseconds: int) -> pd.Timestamp:
+    return pd.Timestamp(microseconds, unit="us")

@@ -1,0 +1,186 @@
+"""What a scoring run in partitions is, and the folder it lives in: what lies there goes on only where all of it fits.
+
+    OUT/part-00017.parquet     the scores of a partition, complete as soon as it is there
+    OUT/_SUCCESS               how many of what, as JSON, once all parts are there
+    OUT/_work/                 the plan, the events by partition, rows set aside; gone at the end
+
+Every file is written beside its name and then moved there, so that a run that is killed leaves only whole ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from features.errors import ConfigError
+from features.events.files import event_files
+
+FORMAT = 1  # of what lies in the folder: another one is begun anew
+WORK, DONE, PLAN = "_work", "_SUCCESS", "plan.json"
+BEING_WRITTEN = ".writing"
+HASHED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the scores depend on, and how they are cut.
+
+    Attributes:
+        model: its files, see `model_digest`.
+        events: (path, bytes, time of change in ns) of each file.
+        reading: how they are read, as `features.events.source.EventSource` dumps it.
+        as_of: the cutoff asked for, in µs; None for just after the last event.
+        snapshots: path, bytes, time of change of the table of rows asked for; None for everyone.
+        partitions: how many.
+    """
+
+    model: str
+    events: list[list[Any]]
+    reading: dict[str, Any]
+    as_of: int | None
+    snapshots: list[Any] | None
+    partitions: int
+
+    @property
+    def key(self) -> str:
+        """The same for the same plan."""
+        text = json.dumps([FORMAT, asdict(self)], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def stamps(path: Path) -> list[list[Any]]:
+    """(path, bytes, time of change) of the event files behind a path: what tells a log from another one."""
+    return [stamp(file) for file in event_files(path)]
+
+
+def stamp(file: Path) -> list[Any]:
+    """Of one file."""
+    about = file.stat()
+    return [str(file.resolve()), about.st_size, about.st_mtime_ns]
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 over a scoring folder's files, the recorded sample apart."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if "sample" in file.relative_to(folder).parts:
+            continue
+        digest.update(str(file.relative_to(folder)).encode())
+        with file.open("rb") as opened:
+            while block := opened.read(HASHED_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The folder of a run, held by one process at a time.
+
+    Attributes:
+        folder: where the parts go.
+        plan: what is being done there.
+        resumed: whether it had been begun before.
+    """
+
+    folder: Path
+    plan: Plan
+    resumed: bool
+
+    @property
+    def work(self) -> Path:
+        """What is gone at the end."""
+        return self.folder / WORK
+
+    @property
+    def done(self) -> Path:
+        """What says that all parts are there."""
+        return self.folder / DONE
+
+    def part(self, number: int) -> Path:
+        """The scores of a partition."""
+        return self.folder / f"part-{number:05d}.parquet"
+
+    def run(self, number: int) -> Path:
+        """A batch of the log by partition."""
+        return self.work / "split" / f"run-{number:06d}.arrow"
+
+    def bad(self, name: str) -> Path:
+        """Rows set aside: of a run, of a part."""
+        return self.work / "bad" / f"{name}.parquet"
+
+
+@contextmanager
+def at_desk(folder: Path, plan: Plan) -> Iterator[Desk]:
+    """Take hold of a folder for a plan; what another plan left there goes.
+
+    Raises:
+        ConfigError: somebody is at work there, or it holds files that are not ours.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process holds nothing
+        except BlockingIOError:
+            raise ConfigError(f"Another run is writing to {folder}: let it end, or choose another folder.") from None
+        resumed = plan_key(folder) == plan.key
+        if not resumed:
+            _clear(folder)
+        desk = Desk(folder, plan, resumed)
+        if desk.done.exists():
+            shutil.rmtree(desk.work, ignore_errors=True)  # killed while that was being removed
+        else:
+            desk.run(0).parent.mkdir(parents=True, exist_ok=True)
+            desk.bad("").parent.mkdir(parents=True, exist_ok=True)
+            write_whole(desk.work / PLAN, json.dumps({"key": plan.key} | asdict(plan), indent=1, default=str))
+        yield desk
+    finally:
+        os.close(held)
+
+
+def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Args:
+        path: its name in the end.
+        content: its text, or what writes it to the path that it is given.
+    """
+    beside = path.with_name(path.name + BEING_WRITTEN)
+    if isinstance(content, str):
+        beside.write_text(content, encoding="utf-8")
+    else:
+        content(beside)
+    beside.replace(path)
+
+
+def plan_key(folder: Path) -> str | None:
+    """The key of the plan that a folder was begun, or ended, with; None where the files are not ours."""
+    for path in (folder / DONE, folder / WORK / PLAN):
+        if path.is_file():
+            try:
+                return str(json.loads(path.read_text(encoding="utf-8"))["key"])
+            except (ValueError, TypeError, KeyError):
+                return None
+    return None
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier plan left."""
+    there = sorted(path.name for path in folder.iterdir())
+    ours = [name for name in there if name in (WORK, DONE) or name.startswith("part-")]
+    if ours != there or (there and plan_key(folder) is None and there != [WORK]):
+        other = next((name for name in there if name not in ours), there[0])
+        raise ConfigError(f"{folder} holds other files ({other}): name a new folder for the scores.")
+    (folder / DONE).unlink(missing_ok=True)  # first of all: without it nobody takes the rest for complete
+    for name in ours:
+        if name.startswith("part-"):
+            (folder / name).unlink()
+    shutil.rmtree(folder / WORK, ignore_errors=True)

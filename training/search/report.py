@@ -1,0 +1,93 @@
+"""What happened in a search: which settings mattered, and a picture of how it went.
+
+    importance = parameter_importance(found.folder)     # `parameter, importance`, the largest first
+    draw_search("gbdt", found.trials, importance, folder / "search.png")
+
+The importance of a parameter is how much of the difference between the better trials and all of them its values explain
+(S. Watanabe, A. Bansal, F. Hutter: "PED-ANOVA", IJCAI 2023, as Optuna computes it). With few trials it is a rough hint.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
+
+from training.reports.picture_style import COLOURS, FAINT, INK, papers, percent, save
+
+FEWEST_TRIALS = 10  # complete ones, below which an importance would be noise
+MOST_PARAMETERS = 15
+STUDY = "search"
+
+
+def parameter_importance(folder: Path) -> pd.DataFrame:
+    """`parameter, importance` (shares that sum to 1), the largest first; no rows where there are too few trials.
+
+    Args:
+        folder: of the search, with its `optuna.db`.
+    """
+    empty = pd.DataFrame({"parameter": pd.Series(dtype=str), "importance": pd.Series(dtype=float)})
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
+    try:
+        study = optuna.load_study(study_name=STUDY, storage=storage)
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(complete) < FEWEST_TRIALS or not any(len(set(map(str, v))) > 1 for v in _values(complete)):
+            return empty
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna's remarks about itself
+            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    finally:
+        storage.engine.dispose()
+    table = pd.DataFrame({"parameter": list(found), "importance": list(found.values())})
+    return table.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _values(trials: list[optuna.trial.FrozenTrial]) -> list[list[object]]:
+    names = {name for trial in trials for name in trial.params}
+    return [[trial.params.get(name) for trial in trials] for name in sorted(names)]
+
+
+def draw_search(kind: str, trials: pd.DataFrame, importance: pd.DataFrame, path: Path) -> Path:
+    """Every complete trial with the best so far, and below it what mattered, where that is known.
+
+    Args:
+        kind: of model.
+        trials: `number, state, log_loss`.
+        importance: by `parameter_importance`.
+        path: of the PNG.
+    """
+    counts = trials["state"].value_counts().to_dict()
+    said = ", ".join(f"{count} {state}" for state, count in counts.items()) + "; log loss on validation rows"
+    figure, axes = papers(f"The search for the settings of {kind}", said, 1 if importance.empty else 2)
+    complete = trials[trials["log_loss"].notna()].sort_values("number")
+    number, loss = complete["number"].to_numpy(), complete["log_loss"].to_numpy(np.float64)
+    best = int(loss.argmin())
+    axes[0].plot(number, loss, "o", color=FAINT, markersize=5, linestyle="none")
+    axes[0].step(number, np.minimum.accumulate(loss), where="post", color=COLOURS[0], linewidth=2.4)
+    axes[0].plot(number[best], loss[best], "o", color=COLOURS[0], markersize=8, zorder=5)
+    axes[0].annotate(
+        f"best: trial {number[best]}, {loss[best]:.4f}", (0.99, 0.95), xycoords="axes fraction", ha="right", va="top",
+        color=INK, fontsize=10,
+    )  # fmt: skip
+    axes[0].set(xlabel="Trial", ylabel="Log loss")
+    if not importance.empty:
+        _bars(axes[1], importance.head(MOST_PARAMETERS))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(figure, path)
+
+
+def _bars(axes: Axes, shown: pd.DataFrame) -> None:
+    places = list(range(len(shown)))
+    axes.barh(places, shown["importance"].to_numpy(), color=COLOURS[0], height=0.7)
+    axes.set_yticks(places, shown["parameter"].tolist(), fontsize=9)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(percent))
+    axes.set_xlabel("Importance of the parameter (PED-ANOVA, shares)")

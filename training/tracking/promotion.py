@@ -1,0 +1,259 @@
+"""Who may be champion: the rules, pure statistics. `training.tracking.registry` carries them out.
+
+Models are compared on rows that none has seen. A challenger takes over from a champion only if, on the same rows, the
+95 % interval of the AUROC difference (challenger − champion) stays above −0.005 and the Brier score is not surely
+worse. The first champion must surely beat each straw man. Segments are judged by stability: clusters of resampled
+customers must agree, and those who have a segment must keep it. Everything else stays a challenger, with the reason in
+a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.errors import ConfigError, DataError
+from training.evaluation.metrics import check_labels, paired_bootstrap
+
+AUROC_MARGIN = 0.005
+FEWEST_EACH = 50  # positives and negatives: below, the interval of an AUROC difference is wider than any gain
+FEWEST_CUSTOMERS = 50
+STABLE, LESS_STABLE = 0.8, 0.05  # adjusted Rand index of bootstrap samples: at least, and how much below the champion's
+KEPT = 0.8  # share of the customers who keep the segment that they had
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where the version goes, and why.
+
+    Attributes:
+        alias: "champion" if it may take over, else "challenger".
+        reason: a sentence with the figures that decided.
+        figures: by opponent ("champion" or the straw man's name), what `paired_bootstrap` found.
+    """
+
+    alias: Literal["champion", "challenger"]
+    reason: str
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def decide(
+    y: npt.ArrayLike,
+    p_challenger: npt.ArrayLike,
+    p_champion: npt.ArrayLike | None,
+    straw_men: Mapping[str, npt.ArrayLike],
+    customers: npt.ArrayLike,
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+    fewest_each: int = FEWEST_EACH,
+    fewest_customers: int = FEWEST_CUSTOMERS,
+) -> Decision:
+    """Apply the rule to predictions on the rows that `comparison_rows` chose.
+
+    Args:
+        y: (n,) labels.
+        p_challenger: (n,) probabilities of the version to promote.
+        p_champion: (n,) probabilities of the present champion, None if there is none.
+        straw_men: (n,) probabilities by name; they decide only where there is no champion.
+        customers: (n,) who each row belongs to.
+        n_boot: replicates.
+        seed: of the resampling.
+        fewest_each: positives and negatives that a decision needs.
+        fewest_customers: customers that a decision needs.
+
+    Raises:
+        DataError: predictions that are no probabilities, labels other than 0 and 1, unequal lengths.
+    """
+    labels = check_labels(y)
+    positives, n_customers = int(labels.sum()), len(pd.unique(np.asarray(customers).reshape(-1)))
+    negatives = len(labels) - positives
+    if min(positives, negatives) < fewest_each or n_customers < fewest_customers:
+        return Decision(
+            "challenger",
+            f"Too few closed rows to decide: {positives:,} positives and {negatives:,} negatives of {n_customers:,} "
+            f"customers, at least {fewest_each:,} of each class and {fewest_customers:,} customers are needed. "
+            f"Wait for more label windows to close.",
+        )
+    if p_champion is not None:
+        found = paired_bootstrap(labels, p_challenger, p_champion, customers, n_boot=n_boot, seed=seed)
+        return _against_champion(found)
+    if not straw_men:
+        return Decision("challenger", "No champion yet and no straw men to beat: train the baselines beside the model.")
+    beaten = {
+        name: paired_bootstrap(labels, p_challenger, p, customers, n_boot=n_boot, seed=seed)
+        for name, p in straw_men.items()
+    }
+    return _against_straw_men(beaten)
+
+
+def decide_by_stability(candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
+    """Whether new segments may take the place of those in use.
+
+    Args:
+        candidate: metrics of its run: `stability` where segments were found and not set by rules alone, `kept_share`
+            where they were matched with those in use.
+        champion: metrics of the run in use; None where there is none.
+    """
+    stability, kept = candidate.get("stability"), candidate.get("kept_share")
+    figures = {"stability": {name: value for name, value in candidate.items() if name in ("stability", "kept_share")}}
+    if stability is None:
+        return Decision("champion", "Its segments are set by rules, which are stable by what they are.", figures)
+    said = f"stability {stability:.2f} (adjusted Rand index of resampled fits)"
+    if stability < STABLE:
+        return Decision("challenger", f"Its segments would change with the sample: {said}, {STABLE} is asked.", figures)
+    if champion is None:
+        return Decision("champion", f"First champion: {said}.", figures)
+    before = champion.get("stability", 0.0)
+    said += f" against {before:.2f}"
+    if stability < before - LESS_STABLE:
+        return Decision("challenger", f"It is less stable than the champion: {said}.", figures)
+    if kept is None:
+        return Decision("challenger", "It was not matched with the segments in use: segment again.", figures)
+    if kept < KEPT:
+        reason = f"Only {kept:.0%} of the customers would keep their segment, {KEPT:.0%} are asked; {said}."
+        return Decision("challenger", reason, figures)
+    return Decision("champion", f"As stable as the champion: {said}; {kept:.0%} of the customers keep theirs.", figures)
+
+
+def change(p_new: npt.ArrayLike, p_old: npt.ArrayLike) -> dict[str, float]:
+    """What would be different for those who act on the scores: of (n,) probabilities, the new and the old.
+
+    Returns:
+        `mean_prediction`, `mean_prediction_before`; `same_top_tenth`, the share of the tenth with the highest new
+        predictions that was in the old tenth; `moved_over_ten_points`, the share of rows.
+
+    >>> change([0.9, 0.2, 0.1, 0.1], [0.9, 0.1, 0.1, 0.3])["moved_over_ten_points"]
+    0.25
+    """
+    new, old = np.asarray(p_new, np.float64), np.asarray(p_old, np.float64)
+    n_top = max(1, round(len(new) / 10))
+    tops = [set(np.argsort(-p, kind="stable")[:n_top].tolist()) for p in (new, old)]
+    return {
+        "mean_prediction": float(new.mean()),
+        "mean_prediction_before": float(old.mean()),
+        "same_top_tenth": len(tops[0] & tops[1]) / n_top,
+        "moved_over_ten_points": float((np.abs(new - old) > 0.1 + 1e-12).mean()),
+    }
+
+
+def change_sentence(figures: Mapping[str, float]) -> str:
+    """`change` for people."""
+    return (
+        f"What would change: of the tenth of rows with the highest predictions {figures['same_top_tenth']:.0%} are the "
+        f"same; {figures['moved_over_ten_points']:.0%} of all rows move by more than ten points; the mean prediction "
+        f"goes from {figures['mean_prediction_before']:.1%} to {figures['mean_prediction']:.1%}."
+    )
+
+
+def _against_champion(found: dict[str, float]) -> Decision:
+    figures = {"champion": found}
+    differences = f"AUROC {_difference(found, 'auroc')}, Brier {_difference(found, 'brier')}"
+    said = f"{differences} against the champion on {_rows(found)}"
+    if not found["auroc_difference_low"] > -AUROC_MARGIN:
+        return Decision(
+            "challenger",
+            f"It may be worse than the champion: {said}; the AUROC interval must stay above −{AUROC_MARGIN}.",
+            figures,
+        )
+    if not found["brier_difference_low"] <= 0:
+        return Decision(
+            "challenger",
+            f"Its probabilities are surely worse: {said}; the Brier interval lies wholly above 0.",
+            figures,
+        )
+    return Decision("champion", f"Not worse than the champion: {said}.", figures)
+
+
+def _against_straw_men(beaten: dict[str, dict[str, float]]) -> Decision:
+    said = "; ".join(f"AUROC {_difference(found, 'auroc')} against {name}" for name, found in beaten.items())
+    said = f"{said}, on {_rows(next(iter(beaten.values())))}"
+    if failed := [name for name, found in beaten.items() if not found["auroc_difference_low"] > 0]:
+        return Decision(
+            "challenger",
+            f"A first champion must surely beat every straw man, and it does not beat {' and '.join(failed)}: {said}.",
+            beaten,
+        )
+    return Decision("champion", f"First champion, surely better than every straw man: {said}.", beaten)
+
+
+def _difference(found: dict[str, float], name: str) -> str:
+    difference, low, high = (found[f"{name}_difference{end}"] for end in ("", "_low", "_high"))
+    return f"{difference:+.4f} (95% {low:+.4f} to {high:+.4f})".replace("-", "−")
+
+
+def _rows(found: dict[str, float]) -> str:
+    return f"{found['n_rows']:,.0f} rows of {found['n_customers']:,.0f} customers, {found['n_positives']:,.0f} positive"
+
+
+@dataclass(frozen=True)
+class ComparisonRows:
+    """Which rows two models may be compared on.
+
+    Attributes:
+        rows: (m,) row indices, most recent cutoff first.
+        since: µs since 1970 UTC, the last moment that either model's training labels looked at.
+        sentence: for the reviewer.
+    """
+
+    rows: npt.NDArray[np.int64]
+    since: int
+    sentence: str
+
+
+def comparison_rows(
+    cutoffs: npt.ArrayLike,
+    horizon_us: int,
+    *,
+    observed_until_us: int,
+    trained_until_us: Sequence[int],
+    most: int = 50_000,
+) -> ComparisonRows:
+    """The most recent closed rows that no model was fitted or tuned on.
+
+    A row is closed when its label window has been observed to its end. A model has not seen it when its cutoff is at or
+    after the last moment that the model's training labels looked at.
+
+    Args:
+        cutoffs: (n,) µs since 1970 UTC.
+        horizon_us: length of the label window.
+        observed_until_us: µs since 1970 UTC, the end of what the log has observed.
+        trained_until_us: of each model, the largest training or validation cutoff + horizon, µs since 1970 UTC.
+        most: rows at most; the oldest cutoffs are left out first, a cutoff never in part (but one is always kept).
+
+    Raises:
+        ConfigError: no model, or a horizon that is not positive.
+        DataError: no such row, with the dates and the remedy.
+    """
+    if not trained_until_us or horizon_us <= 0:
+        raise ConfigError("comparing needs the trained_until of each model and a positive horizon")
+    when = np.asarray(cutoffs, dtype=np.int64).reshape(-1)
+    since = max(int(moment) for moment in trained_until_us)
+    fresh, closed = when >= since, when + horizon_us <= observed_until_us
+    usable = np.flatnonzero(fresh & closed)
+    if not len(usable):
+        raise DataError(
+            f"no rows to compare on: of {len(when):,} rows {fresh.sum():,} have a cutoff from {_day(since)} on, when "
+            f"the last training label closed, and {closed.sum():,} have a label window that ends by "
+            f"{_day(observed_until_us)}, none both. Bring later events, or train with earlier cutoffs"
+        )
+    newest = usable[np.argsort(-when[usable], kind="stable")]
+    oldest = when[newest[min(most, len(newest)) - 1]]
+    if len(newest) > most and when[newest[most]] == oldest and oldest < when[newest[0]]:
+        oldest += 1  # that cutoff would be cut in two
+    kept = newest[when[newest] >= oldest]
+    return ComparisonRows(
+        kept,
+        since,
+        f"{len(kept):,} rows with cutoffs {_day(int(when[kept].min()))} to {_day(int(when[kept].max()))}, all closed "
+        f"and none before {_day(since)}, the last moment that a training label looked at.",
+    )
+
+
+def _day(moment_us: int) -> str:
+    return str(pd.Timestamp(moment_us, unit="us").strftime("%Y-%m-%d %H:%M UTC"))
