@@ -67,12 +67,12 @@ def shell(title: str, header: str, sections: Sequence[Part]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>'
-        f"<style>{_own('map_page.css')}{_theme_css()}</style></head><body>"
+        f"<style>{_own('page.css')}{_theme_css()}</style></head><body>"
         f'<a class="skip" href="#{sections[0].id}">Skip the contents</a>{header}'
         f'<nav aria-label="Contents"><ul>{links}</ul></nav><main>{"".join(_section(part) for part in sections)}</main>'
         f"<footer>{MADE_BY}</footer>{_data('figures', pictures)}{_data('themes', THEMES)}"
         f'<script type="text/plain" id="plotly">{packed_plotly() if pictures else ""}</script>'
-        f"<script>{_own('map_page.js')}</script></body></html>\n"
+        f"<script>{_own('page.js')}</script></body></html>\n"
     )
 
 

@@ -344,7 +344,7 @@ PREDICTS = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from features.journeys.journeys import pack
+from features.journeys import pack
 from models.saving import load_model
 UNWANTED = ("torch", "lightning", "optuna", "mlflow")
 for folder in sys.argv[2:]:

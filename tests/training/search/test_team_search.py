@@ -70,7 +70,7 @@ ELSEWHERE = """
 import json, sys, time
 from pathlib import Path
 import tests_of_team as team
-from training import search_storage
+from training.search import storage as search_storage
 search_storage.LEASE_S, search_storage.BEAT_S = 3.0, 0.3
 url, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 ended = []
