@@ -93,7 +93,7 @@ def journey_map(
     Raises:
         DataError: no chosen customer has an event between the dates.
 
-    >>> from features.journeys.journeys import pack
+    >>> from features.journeys import pack
     >>> days = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-01"])
     >>> rows = {"customer_id": ["a", "a", "b"], "timestamp": days, "touchpoint": ["view", "buy", "view"]}
     >>> drawn = journey_map(pack(pd.DataFrame(rows)), MapSettings(goals=("buy",)))

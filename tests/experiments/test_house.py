@@ -27,7 +27,7 @@ def test_each_folder_lists_its_files() -> None:
         text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
         files = [f"{path.stem}:" for path in folder.glob("*.py") if path.stem != "__init__"]
         folders = [f"{path.name}/:" for path in folder.iterdir() if (path / "__init__.py").exists()]
-        missing += [f"{folder.name}: {name}" for name in (*files, *folders) if f"\n    {name}" not in f"\n{text}"]
+        missing += [f"{folder.name}: {name}" for name in (*files, *folders) if f"\n{name}" not in text]
     assert missing == []
 
 
