@@ -43,7 +43,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: install  ## the README's tree and the pages that are made from docstrings
+docs: install  ## the pages that are made from docstrings
 	$(BIN)/python -m experiments.docs
 
 ui: install  ## the MLflow pages, on loopback

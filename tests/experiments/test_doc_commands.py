@@ -68,7 +68,7 @@ class Follower:
 
 def block(heading: str, page: str = README) -> list[str]:
     """The command lines of the first fence below a heading."""
-    below = page[page.index(f"\n## {heading}\n") :]
+    below = page[page.index(f"{heading}\n") :]
     found = re.search(r"```\n(.*?)```", below, re.DOTALL)
     assert found is not None
     lines = (line.split("  #")[0].strip() for line in found[1].splitlines())
@@ -100,17 +100,21 @@ def test_the_way_of_the_readme(
     world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     someone = Follower(capsys, monkeypatch)
-    for command in block("Your own events"):
+    for command in block("## Your own events"):
         someone.types(command)
     assert someone.done == ["draft", "train", "score", "segment", "map", "promote"]
     scores = pd.read_csv(world / "scores.csv")
     assert len(scores) > 400
     assert scores["probability"].between(0, 1).all()
     assert (world / "map.html").stat().st_size > 100_000
-    for command in (*block("The journey map"), *block("For reviewers")):
+    docs_of = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("journey_map.md", "reviewing.md")}
+    for command in (
+        *block("# The journey map", docs_of["journey_map.md"]),
+        *block("## Two models side by side", docs_of["reviewing.md"]),
+    ):
         someone.types(command)
     assert someone.done[6:] == ["map", "map", "compare", "reproduce"]
     assert (world / "compare.html").exists()
     assert (world / "bpi.html").exists()
-    for command in block("Make a run again", (ROOT / "docs" / "reviewing.md").read_text(encoding="utf-8")):
+    for command in block("## Make a run again", docs_of["reviewing.md"]):
         someone.types(command)
