@@ -2,6 +2,7 @@
 
 cli: The command line, `journeylab COMMAND`: from simulated journeys and training to serving and the
     reviewer's desk.
+code_lines: Count the lines of code of the product.
 demo: The whole way through the house on simulated journeys, by the commands that a user would type: `make
     demo`.
 docs: Write what of the documentation is made from the code: docs/experiment_file.md, docs/commands.md.
