@@ -8,30 +8,27 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from features.conditions import kernels as op
-from features.conditions.conditions import Bools, Compared
-from features.conditions.measures import Figure, Ratio, Tally, View, count
+from features.conditions.base import Bools, kind
+from features.conditions.comparison import MeasureCondition
+from features.conditions.measures import EventTally, Measure, MeasureRatio, SnapshotView, count
 from features.conditions.selections import ANY, Names, Selection, days_words, either, joined, percent
 
 S = TypeVar("S", bound=Selection)
-Numbers = ("sum", "mean", "lowest", "highest", "latest", "per_day")
-OPS = {
-    "sum": op.SUM,
-    "mean": op.MEAN,
-    "lowest": op.LOWEST,
-    "highest": op.HIGHEST,
-    "latest": op.LATEST,
+NUMBERS = {
+    "sum": op.SUM, "mean": op.MEAN, "lowest": op.LOWEST, "highest": op.HIGHEST, "latest": op.LATEST,
     "per_day": op.PER_DAY,
-}
+}  # fmt: skip
 
 
-class Counted(Compared, Selection):
+@kind("events")
+class CountCondition(MeasureCondition, Selection):
     """How many events; at least one where no number is given."""
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The count."""
         return count(self.selection())
 
-    def completed(self) -> Compared:
+    def completed(self) -> MeasureCondition:
         """At least one where no number is given."""
         return self if self.compares else self.changed(at_least=1.0)
 
@@ -42,32 +39,34 @@ class Counted(Compared, Selection):
     def words(self) -> str:
         """A count reads better the other way round: "at least 2 events 'complaint'"."""
         if self.exactly == 0 or self.at_most == 0 or self.less_than == 1:
-            return f"no {self.phrase(one=True)}"
+            return f"no {self.phrase(singular=True)}"
         if self.top_share is not None or self.bottom_share is not None:
-            return Compared.words(self)
+            return MeasureCondition.words(self)
         amounts = [bound for bound in self.bounds.values() if bound is not None]
-        return f"{joined(self.comparisons(), 'and')} {self.phrase(one=amounts[-1] == 1)}"
+        return f"{joined(self.comparisons(), 'and')} {self.phrase(singular=amounts[-1] == 1)}"
 
 
-class DaysWith(Compared, Selection):
+@kind("days_with")
+class DaysCondition(MeasureCondition, Selection):
     """On how many days there was such an event: lines of one invoice count once."""
 
     days_with: Names
 
     @model_validator(mode="after")
-    def _one_list(self) -> DaysWith:
+    def _one_list(self) -> DaysCondition:
         return _no_events_beside(self, "days_with")
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The days."""
-        return Tally(_named(self, self.days_with), op.DAYS)
+        return EventTally(_named(self, self.days_with), op.DAYS)
 
     def subject(self) -> str:
         """The days."""
-        return f"the number of days with an {_named(self, self.days_with).phrase(one=True)}"
+        return f"the number of days with an {_named(self, self.days_with).phrase(singular=True)}"
 
 
-class NumberOf(Compared, Selection):
+@kind(*NUMBERS)
+class NumberCondition(MeasureCondition, Selection):
     """The sum, mean … of a numeric column over the events."""
 
     sum: str | None = None
@@ -79,25 +78,26 @@ class NumberOf(Compared, Selection):
 
     @property
     def _which(self) -> str:
-        return next(name for name in Numbers if getattr(self, name) is not None)
+        return next(name for name in NUMBERS if getattr(self, name) is not None)
 
     @property
     def column(self) -> str:
         """The numeric column."""
         return str(getattr(self, self._which))
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The sum, mean …."""
-        return Tally(self.selection(), OPS[self._which], self.column)
+        return EventTally(self.selection(), NUMBERS[self._which], self.column)
 
     def subject(self) -> str:
         """The sum of what."""
         if self._which == "per_day":
-            return f"the sum of {self.column} per day with an {self.phrase(one=True)}"
+            return f"the sum of {self.column} per day with an {self.phrase(singular=True)}"
         return f"the {self._which} of {self.column}{self.about('of')}"
 
 
-class DaysSince(Compared, Selection):
+@kind("last", "first")
+class SinceCondition(MeasureCondition, Selection):
     """Days since the last or the first such event.
 
     Attributes:
@@ -123,7 +123,7 @@ class DaysSince(Compared, Selection):
     or_never: bool = False
 
     @model_validator(mode="after")
-    def _says_days(self) -> DaysSince:
+    def _says_days(self) -> SinceCondition:
         for name in ("at_least", "at_most", "more_than", "less_than", "exactly"):
             if getattr(self, name) is not None:
                 close = "at_least" if name == "exactly" else name
@@ -140,32 +140,34 @@ class DaysSince(Compared, Selection):
         """A recent event is a good sign."""
         return True
 
-    def completed(self) -> Compared:
+    def completed(self) -> MeasureCondition:
         """What follows an event is a comparison of its own."""
         return self if self.followed_by or self.not_followed_by else super().completed()
 
     def _meant(self) -> Selection:
         return _named(self, self.last if self.last is not None else self.first or ANY)
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The days."""
-        return Tally(self._meant(), op.LAST_DAYS if self.last is not None else op.FIRST_DAYS)
+        return EventTally(self._meant(), op.LAST_DAYS if self.last is not None else op.FIRST_DAYS)
 
-    def holds(self, view: View) -> Bools:
+    def holds(self, view: SnapshotView) -> Bools:
         """(n,) for whom the comparison holds, and what came or did not come after."""
         kept = super().holds(view)
         if self.or_never:
-            kept |= np.isnan(view.of(self._figure))
+            kept |= np.isnan(view.values(self._measure))
         for names, wanted in ((self.followed_by, True), (self.not_followed_by, False)):
             if names:
-                place = view.of(Tally(self._meant(), op.LAST_PLACE if self.last is not None else op.FIRST_PLACE))
-                after = view.of(Tally(Selection(events=names), op.LAST_PLACE)) > place
+                place = view.values(
+                    EventTally(self._meant(), op.LAST_PLACE if self.last is not None else op.FIRST_PLACE)
+                )
+                after = view.values(EventTally(Selection(events=names), op.LAST_PLACE)) > place
                 kept &= (after == wanted) | (np.isnan(place) & self.or_never)
         return kept
 
     def subject(self) -> str:
         """The last or first event."""
-        return f"the {'last' if self.last is not None else 'first'} {self._meant().phrase(one=True)}"
+        return f"the {'last' if self.last is not None else 'first'} {self._meant().phrase(singular=True)}"
 
     def amount(self, x: float) -> str:
         """Days."""
@@ -179,13 +181,14 @@ class DaysSince(Compared, Selection):
         return f"{self.subject()} was {joined(told, 'and')}{' or never happened' if self.or_never else ''}"
 
 
-class Gap(Compared, Selection):
+@kind("gap")
+class GapCondition(MeasureCondition, Selection):
     """The mean days between days with such an event; unknown before the second."""
 
     gap: Names
 
     @model_validator(mode="after")
-    def _one_list(self) -> Gap:
+    def _one_list(self) -> GapCondition:
         return _no_events_beside(self, "gap")
 
     @property
@@ -193,20 +196,21 @@ class Gap(Compared, Selection):
         """Who comes often has short gaps."""
         return True
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The gap."""
-        return Tally(_named(self, self.gap), op.GAP_DAYS)
+        return EventTally(_named(self, self.gap), op.GAP_DAYS)
 
     def subject(self) -> str:
         """The gap."""
-        return f"the mean time between days with an {_named(self, self.gap).phrase(one=True)}"
+        return f"the mean time between days with an {_named(self, self.gap).phrase(singular=True)}"
 
     def amount(self, x: float) -> str:
         """Days."""
         return days_words(x)
 
 
-class Overdue(Compared, Selection):
+@kind("overdue")
+class OverdueCondition(MeasureCondition, Selection):
     """Days since the last such event in units of the customer's own gap between days with one.
 
     Attributes:
@@ -218,7 +222,7 @@ class Overdue(Compared, Selection):
     usual_days: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
-    def _one_list(self) -> Overdue:
+    def _one_list(self) -> OverdueCondition:
         return _no_events_beside(self, "overdue")
 
     @property
@@ -226,33 +230,36 @@ class Overdue(Compared, Selection):
         """Who is on time has a low figure."""
         return True
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The current gap over the usual one."""
         meant = _named(self, self.overdue)
         return (
-            Tally(meant, op.OVERDUE, "") if self.usual_days is None else Tally(meant, op.OVERDUE, "", self.usual_days)
+            EventTally(meant, op.OVERDUE, "")
+            if self.usual_days is None
+            else EventTally(meant, op.OVERDUE, "", self.usual_days)
         )
 
     def subject(self) -> str:
         """The time in units of a gap."""
         mixed = "" if self.usual_days is None else f" (a gap of {days_words(self.usual_days)} mixed in)"
-        last = _named(self, self.overdue).phrase(one=True)
+        last = _named(self, self.overdue).phrase(singular=True)
         return f"the time since the last {last} in units of the customer's own gap{mixed}"
 
 
-class Share(Compared, Selection):
+@kind("share")
+class ShareCondition(MeasureCondition, Selection):
     """The share of some events in others, within the same window and filters."""
 
     share: Names
     of: Names = ANY
 
     @model_validator(mode="after")
-    def _one_list(self) -> Share:
+    def _one_list(self) -> ShareCondition:
         return _no_events_beside(self, "share")
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The share."""
-        return Ratio(
+        return MeasureRatio(
             count(_named(self, self.share)), count(self.selection().model_copy(update=_BARE | {"events": self.of}))
         )
 

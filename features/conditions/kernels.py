@@ -122,7 +122,7 @@ def tally(  # type: ignore[no-untyped-def]
             else:
                 out[row] = found if op in (LAST_PLACE, FIRST_PLACE) else (cutoff[row] - t[found]) / DAY_US
             continue
-        count = days = known = 0
+        count = days = valued = 0
         total, lowest, highest, latest = 0.0, np.inf, -np.inf, np.nan
         first = last = np.int64(0)
         next_day = np.int64(-1)
@@ -143,7 +143,7 @@ def tally(  # type: ignore[no-untyped-def]
             first = t[i] if count == 1 else first
             last = t[i]
             if len(number) and number[i] == number[i]:
-                known += 1
+                valued += 1
                 total += number[i]
                 lowest, highest, latest = min(lowest, number[i]), max(highest, number[i]), number[i]
         if op == COUNT:
@@ -153,18 +153,18 @@ def tally(  # type: ignore[no-untyped-def]
         elif op == SUM:
             out[row] = total
         elif op == PER_DAY:
-            out[row] = total / days if known else np.nan
+            out[row] = total / days if valued else np.nan
         elif op == GAP_DAYS:
             out[row] = (last - first) / DAY_US / (days - 1) if days > 1 else np.nan
         elif op == OVERDUE:
             own = usual_days != usual_days
             gaps, span_days = days - own, (last - first) / DAY_US + (0.0 if own else usual_days)
-            known_rhythm = count > 0 and gaps > 0 and span_days > 0.0
-            out[row] = (cutoff[row] - last) / DAY_US / (span_days / gaps) if known_rhythm else np.nan
-        elif known == 0:
+            has_rhythm = count > 0 and gaps > 0 and span_days > 0.0
+            out[row] = (cutoff[row] - last) / DAY_US / (span_days / gaps) if has_rhythm else np.nan
+        elif valued == 0:
             out[row] = np.nan
         elif op == MEAN:
-            out[row] = total / known
+            out[row] = total / valued
         elif op == LOWEST:
             out[row] = lowest
         elif op == HIGHEST:
@@ -191,25 +191,25 @@ def dominant(  # type: ignore[no-untyped-def]
             continue
         low, high = _borders(t, start[row], stop[row], cutoff[row], window)
         counts[:] = 0
-        known = 0
+        valued = 0
         for i in range(low, high):
             if column[i] >= 0 and _passes(
                 i, t, touch, place, stage, item, allowed, begin, rare, value, satisfaction, limits, calendar
             ):  # fmt: skip
-                known += 1
+                valued += 1
                 if group_of[column[i] + 1] >= 0:
                     counts[group_of[column[i] + 1]] += 1
         most = -np.inf
         for g in range(len(base)):
             if counts[g] >= at_least and counts[g] > 0:
-                share = counts[g] / known
+                share = counts[g] / valued
                 if share >= min_share and share >= min_lift * base[g] and share - base[g] > most:
                     most = share - base[g]
                     out[row] = g
 
 
 @entry_kernel
-def last_known_code(out, start, stop, codes):  # type: ignore[no-untyped-def]
+def last_code(out, start, stop, codes):  # type: ignore[no-untyped-def]
     """Write each snapshot's last known code into `out` (n,) int64, -1 where there is none."""
     for row in range(len(start)):
         out[row] = -1
@@ -220,7 +220,7 @@ def last_known_code(out, start, stop, codes):  # type: ignore[no-untyped-def]
 
 
 @entry_kernel
-def last_known_number(out, start, stop, numbers):  # type: ignore[no-untyped-def]
+def last_number(out, start, stop, numbers):  # type: ignore[no-untyped-def]
     """Write each snapshot's last known number into `out` (n,) float64, NaN where there is none."""
     for row in range(len(start)):
         out[row] = np.nan

@@ -8,41 +8,53 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
-from features.conditions.conditions import Bools, Compared, Condition, FigureTable
-from features.conditions.event_kinds import Counted, DaysSince, DaysWith, Gap, NumberOf, Numbers, Overdue, Share
-from features.conditions.measures import Dominant, FeatureValue, Figure, LastName, LastNumber, Ratio, Score, View, known
+from features.conditions.base import Bools, Condition, kind
+from features.conditions.comparison import MeasureCondition, MeasureTable
+from features.conditions.measures import (
+    DominantGroup,
+    FeatureValue,
+    LatestName,
+    LatestNumber,
+    MeanScore,
+    Measure,
+    MeasureRatio,
+    SnapshotView,
+    canonical,
+)
 from features.conditions.selections import Names, Selection, either, joined, many, number, percent
 from features.conditions.thresholds import quantile_cuts, rounded_down
 from features.errors import ConfigError
 from features.tabular.learning import visible_events
 
 
-class RatioOf(Compared):
+@kind("ratio")
+class RatioCondition(MeasureCondition):
     """One figure over another: what is spent lately against before."""
 
-    ratio: tuple[FigureTable, FigureTable]
+    ratio: tuple[MeasureTable, MeasureTable]
 
     def parts(self) -> Iterator[Condition]:
         """This condition and the figures in it."""
         yield self
         yield from self.ratio
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The ratio."""
         part, whole = self.ratio
-        assert isinstance(part, Compared)
-        assert isinstance(whole, Compared)
-        return Ratio(part._figure, whole._figure)
+        assert isinstance(part, MeasureCondition)
+        assert isinstance(whole, MeasureCondition)
+        return MeasureRatio(part._measure, whole._measure)
 
     def subject(self) -> str:
         """What over what."""
         part, whole = self.ratio
-        assert isinstance(part, Compared)
-        assert isinstance(whole, Compared)
+        assert isinstance(part, MeasureCondition)
+        assert isinstance(whole, MeasureCondition)
         return f"{part.subject()} over {whole.subject()}"
 
 
-class Scored(Compared):
+@kind("score")
+class ScoreCondition(MeasureCondition):
     """Quantile scores, 5 the best fifth of the customers at fit time who have the figures; of several, their mean.
 
     Attributes:
@@ -51,7 +63,7 @@ class Scored(Compared):
         learnt_cuts: what the quantiles came to; not to be written by hand.
     """
 
-    score: Annotated[tuple[FigureTable, ...], BeforeValidator(lambda v: (v,) if isinstance(v, dict) else v)]
+    score: Annotated[tuple[MeasureTable, ...], BeforeValidator(lambda v: (v,) if isinstance(v, dict) else v)]
     quantiles: int = Field(default=5, ge=2, le=100)
     learnt_cuts: tuple[tuple[float, ...], ...] = ()
 
@@ -61,10 +73,10 @@ class Scored(Compared):
         yield from self.score
 
     @property
-    def _figures(self) -> tuple[Compared, ...]:
-        return tuple(part for part in self.score if isinstance(part, Compared))
+    def _measures(self) -> tuple[MeasureCondition, ...]:
+        return tuple(part for part in self.score if isinstance(part, MeasureCondition))
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The score.
 
         Raises:
@@ -72,15 +84,15 @@ class Scored(Compared):
         """
         if not self.learnt_cuts:
             raise ConfigError(f"the quantiles of {self.subject()} are not learnt yet: fit the segments first")
-        parts = tuple(part._figure for part in self._figures)
-        return Score(parts, self.learnt_cuts, tuple(part.less_is_better for part in self._figures))
+        parts = tuple(part._measure for part in self._measures)
+        return MeanScore(parts, self.learnt_cuts, tuple(part.less_is_better for part in self._measures))
 
-    def learnt(self, view: View) -> Condition:
+    def fit(self, view: SnapshotView) -> Condition:
         """With the quantiles of those who have the figure (of counts and sums: above none)."""
         if self.learnt_cuts:
-            return Compared.learnt(self, view)
-        cuts = tuple(quantile_cuts(view.of(part._figure), self.quantiles) for part in self._figures)
-        return Compared.learnt(self.changed(learnt_cuts=cuts), view)
+            return MeasureCondition.fit(self, view)
+        cuts = tuple(quantile_cuts(view.values(part._measure), self.quantiles) for part in self._measures)
+        return MeasureCondition.fit(self.changed(learnt_cuts=cuts), view)
 
     def subject(self) -> str:
         """The scores of what, with the cuts."""
@@ -88,14 +100,15 @@ class Scored(Compared):
         return f"the {kind} 1 to {self.quantiles} by {joined([self._part(k) for k in range(len(self.score))], 'and')}"
 
     def _part(self, k: int) -> str:
-        part = self._figures[k]
+        part = self._measures[k]
         if not self.learnt_cuts:
             return part.subject()
         cuts = ", ".join(part.amount(cut) for cut in self.learnt_cuts[k])
         return f"{part.subject()} ({'falls' if part.less_is_better else 'rises'} above {cuts})"
 
 
-class FeatureIs(Compared):
+@kind("feature")
+class FeatureCondition(MeasureCondition):
     """A tabular feature compared with a number.
 
     Attributes:
@@ -106,14 +119,14 @@ class FeatureIs(Compared):
     feature: str
     meaning: str = ""
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The feature."""
         return FeatureValue(self.feature)
 
-    def learnt(self, view: View) -> Condition:
+    def fit(self, view: SnapshotView) -> Condition:
         """With the feature's meaning, and a threshold where one is to be learnt."""
         meaning = "" if view.features is None else view.features.meaning_of(self.feature)
-        return Compared.learnt(self.changed(meaning=meaning), view)
+        return MeasureCondition.fit(self.changed(meaning=meaning), view)
 
     def rounded(self, bound: float) -> float:
         """The bound as exact as features are."""
@@ -124,7 +137,8 @@ class FeatureIs(Compared):
         return f"feature '{self.feature}'" + (f" ({self.meaning})" if self.meaning else "")
 
 
-class ProfileIs(Compared):
+@kind("profile")
+class ProfileCondition(MeasureCondition):
     """The last known value of a column: a country, a plan, the latest stage, an age.
 
     Attributes:
@@ -143,7 +157,7 @@ class ProfileIs(Compared):
     def _names(self) -> tuple[str, ...]:
         return tuple(_text(x) for x in ((self.equals,) if self.equals is not None else self.one_of))
 
-    def completed(self) -> Compared:
+    def completed(self) -> MeasureCondition:
         """A name, a number or unknown must be given."""
         kinds = [bool(self._names), self.unknown is not None, self.compares]
         if sum(kinds) != 1 or (self.equals is not None and self.one_of):
@@ -152,17 +166,17 @@ class ProfileIs(Compared):
             )
         return self
 
-    def figure(self) -> Figure:
+    def measure(self) -> Measure:
         """The number."""
-        return LastNumber(self.profile)
+        return LatestNumber(self.profile)
 
-    def holds(self, view: View) -> Bools:
+    def holds(self, view: SnapshotView) -> Bools:
         """(n,) whose last known value is meant."""
         numeric = self.profile in view.journeys.numbers
         if self.compares:
             return super().holds(view)
-        codes = np.zeros(len(view)) if numeric else view.of(LastName(self.profile))
-        x = view.of(LastNumber(self.profile)) if numeric else codes
+        codes = np.zeros(len(view)) if numeric else view.values(LatestName(self.profile))
+        x = view.values(LatestNumber(self.profile)) if numeric else codes
         if self.unknown:
             return np.isnan(x) | (codes < 0)
         if numeric:
@@ -192,7 +206,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-class DominantIs(Condition, Selection):
+@kind("dominant")
+class DominantCondition(Condition, Selection):
     """Which value of a column stands out among a customer's events.
 
     Attributes:
@@ -214,7 +229,7 @@ class DominantIs(Condition, Selection):
     min_lift: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _one_of_the_groups(self) -> DominantIs:
+    def _one_of_the_groups(self) -> DominantCondition:
         if self.equals not in self._groups:
             raise ValueError(f"'{self.equals}' is none of the groups {', '.join(self._groups)}")
         if self.base and len(self.base) != len(self._groups):
@@ -225,15 +240,15 @@ class DominantIs(Condition, Selection):
     def _groups(self) -> dict[str, tuple[str, ...]]:
         return self.groups or {self.equals: (self.equals,)}
 
-    def figure(self) -> Dominant:
+    def measure(self) -> DominantGroup:
         """The place of the group that stands out."""
         base = self.base or (0.0,) * len(self._groups)
         asked = self.at_least_events, self.min_share, self.min_lift
-        return Dominant(self.selection(), self.dominant, tuple(self._groups.values()), base, *asked)
+        return DominantGroup(self.selection(), self.dominant, tuple(self._groups.values()), base, *asked)
 
-    def holds(self, view: View) -> Bools:
+    def holds(self, view: SnapshotView) -> Bools:
         """(n,) for whom this group stands out."""
-        return np.asarray(view.of(known(self.figure())) == list(self._groups).index(self.equals))
+        return np.asarray(view.values(canonical(self.measure())) == list(self._groups).index(self.equals))
 
     def words(self) -> str:
         """As in: item 'A' stands out: at least 2 events and at least 30 % of the customer's."""
@@ -244,32 +259,15 @@ class DominantIs(Condition, Selection):
             told.append(f"at least {number(self.min_lift)} times everybody's share of {share}")
         return f"{self.dominant} '{self.equals}' stands out{self.about('among')}: {joined(told, 'and')}"
 
-    def learnt(self, view: View) -> Condition:
+    def fit(self, view: SnapshotView) -> Condition:
         """With everybody's shares, where a lift is asked for and none are given."""
         if not self.min_lift or self.base or self.dominant not in view.journeys.categories:
             return self
         category, seen = view.journeys.categories[self.dominant], visible_events(view.snapshots)
         codes = category.codes if seen is None else category.codes[seen]
         counts = np.bincount(codes + 1, minlength=len(category.names) + 1)
-        known = max(int(counts[1:].sum()), 1)
+        n_valued = max(int(counts[1:].sum()), 1)
         fits = [view.allowed(self.dominant, names) > 0 for names in self._groups.values()]
-        return self.model_copy(update={"base": tuple(rounded_down(float(counts[fit].sum() / known)) for fit in fits)})
-
-
-KINDS: dict[str, type[Condition]] = {
-    "events": Counted,
-    "days_with": DaysWith,
-    **dict.fromkeys(Numbers, NumberOf),
-    "last": DaysSince,
-    "first": DaysSince,
-    "gap": Gap,
-    "overdue": Overdue,
-    "share": Share,
-    "ratio": RatioOf,
-    "score": Scored,
-    "feature": FeatureIs,
-    "profile": ProfileIs,
-    "dominant": DominantIs,
-}
-LEARNT = {"learnt_threshold", "learnt_cuts", "meaning", "base"}
-KNOWN_KEYS = tuple(dict.fromkeys(key for kind in KINDS.values() for key in kind.model_fields if key not in LEARNT))
+        return self.model_copy(
+            update={"base": tuple(rounded_down(float(counts[fit].sum() / n_valued)) for fit in fits)}
+        )

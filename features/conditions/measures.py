@@ -1,7 +1,7 @@
 """Figures of a snapshot, one number each: how many, how much, how long ago. Pure functions of snapshots.
 
     view = View(journeys.at("2024-06-01"))
-    view.of(Tally(selection, COUNT))           # (n,) float64, NaN where unknown
+    view.values(Tally(selection, COUNT))           # (n,) float64, NaN where unknown
 
 `features.conditions.conditions` compares them; equal figures are computed once a view, however many conditions ask.
 """
@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from features.conditions.kernels import COUNT, dominant, last_known_code, last_known_number, tally
+from features.conditions.kernels import COUNT, dominant, last_code, last_number, tally
 from features.conditions.selections import Selection, allowed
 from features.errors import ConfigError
 from features.journeys.journeys import Snapshots, as_readonly
@@ -29,18 +29,18 @@ COLUMNS = ("touchpoint", "channel", "stage", "item")
 NO_CODES, NO_NUMBERS = as_readonly([], np.int32), as_readonly([], np.float64)
 
 
-F = TypeVar("F", bound="Figure")
+F = TypeVar("F", bound="Measure")
 
 
-class Figure(Protocol):
+class Measure(Protocol):
     """One number a snapshot; hashable, so that a view computes it once."""
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64, NaN where unknown."""
         ...
 
 
-class View:
+class SnapshotView:
     """Snapshots as conditions look at them, with what has been computed so far.
 
     Args:
@@ -52,33 +52,33 @@ class View:
         self.snapshots = snapshots
         self.journeys = snapshots.journeys
         self.features = features
-        self._figures: dict[int, tuple[Figure, Floats]] = {}  # by identity: `known` makes equal ones one
+        self._measures: dict[int, tuple[Measure, Floats]] = {}  # by identity: `canonical` makes equal ones one
         self._allowed: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.uint8]] = {}
         self._matrix: npt.NDArray[np.float32] | None = None
         rows = (snapshots.start, snapshots.stop, snapshots.cutoff)
         self.rows = tuple(as_readonly(column, np.int64) for column in rows)
         self.t = self.journeys.readonly[""]
         self.codes = tuple(self.column(name) for name in COLUMNS)
-        self._ones: dict[int, float] = {}
+        self._single: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self.snapshots)
 
-    def of(self, figure: Figure) -> Floats:
+    def values(self, measure: Measure) -> Floats:
         """(n,) the figure of each snapshot, computed at the first asking."""
-        found = self._figures.get(id(figure))
+        found = self._measures.get(id(measure))
         if found is None:
-            figure = known(figure)
-            found = self._figures.get(id(figure))
+            measure = canonical(measure)
+            found = self._measures.get(id(measure))
         if found is None:
-            found = self._figures[id(figure)] = figure, figure.of(self)
+            found = self._measures[id(measure)] = measure, measure.values(self)
         return found[1]
 
-    def one(self, figure: Figure) -> float:
+    def value(self, measure: Measure) -> float:
         """The figure of a single snapshot."""
-        found = self._ones.get(id(figure))
+        found = self._single.get(id(measure))
         if found is None:
-            found = self._ones[id(figure)] = float(self.of(figure)[0])
+            found = self._single[id(measure)] = float(self.values(measure)[0])
         return found
 
     def column(self, name: str) -> npt.NDArray[np.int32]:
@@ -129,7 +129,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Tally:
+class EventTally:
     """One of the figures of `features.conditions.kernels.tally` over the selected events.
 
     Attributes:
@@ -143,7 +143,7 @@ class Tally:
     column: str = ""
     usual_days: float = float("nan")
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64."""
         out = np.empty(len(view))
         start, stop, cutoff, *chosen = view.chosen(self.selection)
@@ -153,15 +153,15 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Ratio:
+class MeasureRatio:
     """One figure over another; NaN where that is zero or below."""
 
-    part: Figure
-    whole: Figure
+    part: Measure
+    whole: Measure
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64."""
-        part, whole = view.of(self.part), view.of(self.whole)
+        part, whole = view.values(self.part), view.values(self.whole)
         out = np.full(len(view), np.nan)
         np.divide(part, whole, out=out, where=whole > 0)
         return out
@@ -173,41 +173,41 @@ class FeatureValue:
 
     name: str
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64."""
         return view.feature(self.name)
 
 
 @dataclass(frozen=True)
-class LastNumber:
+class LatestNumber:
     """The last known value of a numeric column."""
 
     column: str
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64."""
         out, numbers = np.full(len(view), np.nan), view.numbers(self.column)
         if len(numbers):
-            last_known_number(out, view.rows[0], view.rows[1], numbers)
+            last_number(out, view.rows[0], view.rows[1], numbers)
         return out
 
 
 @dataclass(frozen=True)
-class LastName:
+class LatestName:
     """The last known value of a categorical column, as the log's own code; -1 where there is none."""
 
     column: str
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64 codes."""
         out, codes = np.full(len(view), -1, np.int64), view.column(self.column)
         if len(codes):
-            last_known_code(out, view.rows[0], view.rows[1], codes)
+            last_code(out, view.rows[0], view.rows[1], codes)
         return out.astype(np.float64)
 
 
 @dataclass(frozen=True)
-class Dominant:
+class DominantGroup:
     """The group of a column's names that stands out among the selected events, by place; NaN where none does.
 
     Attributes:
@@ -226,7 +226,7 @@ class Dominant:
     min_share: float
     min_lift: float
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64 places in `groups`."""
         group_of = np.full(len(view.names(self.column)) + 1, -1, np.int64)
         for place in range(len(self.groups) - 1, -1, -1):
@@ -239,7 +239,7 @@ class Dominant:
 
 
 @dataclass(frozen=True)
-class Score:
+class MeanScore:
     """The mean of quantile scores of some figures, rounded half up; NaN where one of them is unknown.
 
     Attributes:
@@ -248,26 +248,26 @@ class Score:
         falling: for each, whether less is better: a figure above k of the m cuts scores m + 1 - k.
     """
 
-    parts: tuple[Figure, ...]
+    parts: tuple[Measure, ...]
     cuts: tuple[tuple[float, ...], ...]
     falling: tuple[bool, ...]
 
-    def of(self, view: View) -> Floats:
+    def values(self, view: SnapshotView) -> Floats:
         """(n,) float64 scores from 1."""
         if len(view) == 1:
-            return np.array([self._of_one(view)])
+            return np.array([self._value(view)])
         total = np.zeros(len(view))
         for part, cuts, falling in zip(self.parts, self.cuts, self.falling, strict=True):
-            x = view.of(part)
+            x = view.values(part)
             above = np.searchsorted(np.array(cuts), x, side="left")  # cuts below x
             total += np.where(np.isnan(x), np.nan, len(cuts) + 1 - above if falling else above + 1)
         return np.floor(total / len(self.parts) + 0.5)
 
-    def _of_one(self, view: View) -> float:
+    def _value(self, view: SnapshotView) -> float:
         """The same by plain numbers: a service has microseconds."""
         total = 0
         for part, cuts, falling in zip(self.parts, self.cuts, self.falling, strict=True):
-            x = view.one(part)
+            x = view.value(part)
             if x != x:
                 return x
             above = bisect_left(cuts, x)
@@ -275,14 +275,14 @@ class Score:
         return floor(total / len(self.parts) + 0.5)
 
 
-_KNOWN: WeakValueDictionary[Figure, Figure] = WeakValueDictionary()
+_CANONICAL: WeakValueDictionary[Measure, Measure] = WeakValueDictionary()
 
 
-def known(figure: F) -> F:
+def canonical(measure: F) -> F:
     """The one object that stands for all figures equal to this one."""
-    return _KNOWN.setdefault(figure, figure)  # type: ignore[return-value]
+    return _CANONICAL.setdefault(measure, measure)  # type: ignore[return-value]
 
 
-def count(selection: Selection) -> Tally:
+def count(selection: Selection) -> EventTally:
     """How many of the selected events."""
-    return Tally(selection, COUNT)
+    return EventTally(selection, COUNT)

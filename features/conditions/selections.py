@@ -134,9 +134,9 @@ class Selection(Section):
         weekdays = sum(1 << WEEKDAYS.index(day) for day in set(self.weekdays)) if self.weekdays else -1
         return np.array([months, weekdays], np.int64)
 
-    def phrase(self, *, one: bool = False) -> str:
+    def phrase(self, *, singular: bool = False) -> str:
         """What is meant, for a person: "events 'complaint' in the last 60 days"."""
-        what = "event" if one else "events"
+        what = "event" if singular else "events"
         if self.events != ANY:
             what += f" {either(self.events)}"
         for text, some in (("on channel", self.channels), ("in stage", self.stages), ("with item", self.items)):
@@ -174,14 +174,14 @@ class Selection(Section):
         return text + ("" if self.within_days is None else f" in the last {days_words(self.within_days)}")
 
 
-def _place(name: str | int, known: Sequence[str], first: int = 0) -> int:
+def _place(name: str | int, names: Sequence[str], first: int = 0) -> int:
     """Where a month or weekday is in the list, by name, its first three letters, or number."""
-    if isinstance(name, int) and first <= name < first + len(known):
+    if isinstance(name, int) and first <= name < first + len(names):
         return name - first
     low = str(name).lower()
-    found = [place for place, one in enumerate(known) if len(low) >= 3 and one.startswith(low)]
+    found = [place for place, item in enumerate(names) if len(low) >= 3 and item.startswith(low)]
     if len(found) != 1:
-        raise ValueError(unknown_key(low, known).replace("key", "name").replace("Known keys", "Known names"))
+        raise ValueError(unknown_key(low, names).replace("key", "name").replace("Known keys", "Known names"))
     return found[0]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.conditions.measures import View
+from features.conditions.measures import SnapshotView
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Snapshots
 from models.saving import SEGMENTS
@@ -62,7 +62,7 @@ class SegmentBook:
         places = self.main_partition.assign(snapshots)
         found = {SEGMENT: _looked_up(self.main_partition, places, "id")}
         found[NAME] = _looked_up(self.main_partition, places, "name")
-        view = View(snapshots)
+        view = SnapshotView(snapshots)
         for scheme in self._others:
             other = self.partitions[scheme]
             by_rules = getattr(other, "assign_seen", None)  # which share the figures that they ask for

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.conditions.measures import LastName, LastNumber, View
+from features.conditions.measures import LatestName, LatestNumber, SnapshotView
 from features.journeys.journeys import Snapshots
 from features.labels.labels import DAY_US
 from features.statistics import wilson
@@ -72,7 +72,7 @@ def profile_groups(snapshots: Snapshots, columns: Sequence[str]) -> dict[str, Na
     """
     journeys = snapshots.journeys
     known = [column for column in columns if column in journeys.categories or column in journeys.numbers]
-    return {column: _groups_of(View(snapshots), column) for column in known}
+    return {column: _groups_of(SnapshotView(snapshots), column) for column in known}
 
 
 def quarters(values: Floats, unit: str = "", learnt_from: Floats | None = None) -> Names:
@@ -213,10 +213,10 @@ def _tenure_days(snapshots: Snapshots) -> Floats:
     return np.where(some, (snapshots.cutoff - first) / DAY_US, np.nan)
 
 
-def _groups_of(view: View, column: str) -> Names:
+def _groups_of(view: SnapshotView, column: str) -> Names:
     if column in view.journeys.numbers:
-        return quarters(view.of(LastNumber(column)))
-    codes = view.of(LastName(column)).astype(np.int64)
+        return quarters(view.values(LatestNumber(column)))
+    codes = view.values(LatestName(column)).astype(np.int64)
     names = np.array([*view.journeys.categories[column].names, "unknown"], dtype=object)  # a missing one is -1
     found = names[codes]
     often = pd.Series(found[codes >= 0]).value_counts().index[:MOST_GROUPS]

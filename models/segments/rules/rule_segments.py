@@ -32,9 +32,9 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from features.conditions.conditions import Condition, When
-from features.conditions.event_kinds import NumberOf
-from features.conditions.kinds import DominantIs, FeatureIs, ProfileIs
-from features.conditions.measures import COLUMNS, View
+from features.conditions.event_kinds import NumberCondition
+from features.conditions.kinds import DominantCondition, FeatureCondition, ProfileCondition
+from features.conditions.measures import COLUMNS, SnapshotView
 from features.conditions.selections import allowed, either, moment_words
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Journeys, Snapshots
@@ -144,8 +144,8 @@ class RuleSegments:
         conditions = [part for rule in self.rules for part in rule.when.parts()]
         self.notes_ = check_against_log(conditions, snapshots.journeys)
         self.features_ = self._fit_features(conditions, snapshots)
-        view = View(snapshots, self.features_)
-        self.rules_ = tuple(rule.model_copy(update={"when": rule.when.learnt(view)}) for rule in self.rules)
+        view = SnapshotView(snapshots, self.features_)
+        self.rules_ = tuple(rule.model_copy(update={"when": rule.when.fit(view)}) for rule in self.rules)
         self.lists_ = {rule.slug: self._frozen(rule, snapshots.journeys) for rule in self.rules_ if rule.frozen_at}
         self._name_segments()
         return self
@@ -156,9 +156,9 @@ class RuleSegments:
         Raises:
             DataError: before `fit`.
         """
-        return self.assign_seen(View(snapshots, self.features_))
+        return self.assign_seen(SnapshotView(snapshots, self.features_))
 
-    def assign_seen(self, view: View) -> npt.NDArray[np.int32]:
+    def assign_seen(self, view: SnapshotView) -> npt.NDArray[np.int32]:
         """(n,) the same for snapshots that other rules have looked at, with the figures that those asked for.
 
         Raises:
@@ -167,7 +167,7 @@ class RuleSegments:
         if not self._segments:
             raise DataError("these segments are not fitted: call fit(training_snapshots) first")
         if view.features is not self.features_:
-            view = View(view.snapshots, self.features_)
+            view = SnapshotView(view.snapshots, self.features_)
         out = np.full(len(view), NO_SEGMENT if self.rest is None else len(self.rules_), np.int32)
         if len(view) == 1:  # the first that holds is all that is wanted
             held = (place for place, rule in enumerate(self.rules_) if self._holds_one(rule, view))
@@ -236,7 +236,7 @@ class RuleSegments:
         return segments
 
     def _fit_features(self, conditions: list[Condition], snapshots: Snapshots) -> TabularFeatures | None:
-        names = list(dict.fromkeys(part.feature for part in conditions if isinstance(part, FeatureIs)))
+        names = list(dict.fromkeys(part.feature for part in conditions if isinstance(part, FeatureCondition)))
         if not names:
             return None
         settings = (self.feature_settings or TabularSettings()).model_copy(update={"drop_redundant": False})
@@ -254,13 +254,13 @@ class RuleSegments:
 
     def _members(self, rule: Rule, journeys: Journeys) -> Snapshots:
         then = journeys.at(int(microseconds(rule.frozen_at)))
-        return then.take(rule.when.holds(View(then, self.features_)) & (then.stop > then.start))
+        return then.take(rule.when.holds(SnapshotView(then, self.features_)) & (then.stop > then.start))
 
-    def _holds(self, rule: Rule, view: View) -> npt.NDArray[np.bool_]:
+    def _holds(self, rule: Rule, view: SnapshotView) -> npt.NDArray[np.bool_]:
         return rule.when.holds(view) if rule.frozen_at is None else self.lists_[rule.slug].holds(view.snapshots)
 
-    def _holds_one(self, rule: Rule, view: View) -> bool:
-        return rule.when.holds_one(view) if rule.frozen_at is None else bool(self._holds(rule, view)[0])
+    def _holds_one(self, rule: Rule, view: SnapshotView) -> bool:
+        return rule.when.holds_single(view) if rule.frozen_at is None else bool(self._holds(rule, view)[0])
 
     def _name_segments(self) -> None:
         told = [self._words(place) for place in range(len(self.rules_))]
@@ -363,11 +363,11 @@ def check_against_log(conditions: Sequence[Condition], journeys: Journeys) -> tu
 
 
 def _columns_of(part: Condition) -> list[str]:
-    if isinstance(part, ProfileIs):
+    if isinstance(part, ProfileCondition):
         return [part.profile]
-    if isinstance(part, DominantIs):
+    if isinstance(part, DominantCondition):
         return [part.dominant]
-    return [part.column] if isinstance(part, NumberOf) else []
+    return [part.column] if isinstance(part, NumberCondition) else []
 
 
 def _patterns_of(part: Condition) -> list[tuple[str, tuple[str, ...]]]:

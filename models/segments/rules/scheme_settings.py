@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from features.conditions.conditions import read_figure
-from features.conditions.measures import LastName, View
+from features.conditions.conditions import read_measure
+from features.conditions.measures import LatestName, SnapshotView
 from features.conditions.selections import ANY, Names, allowed, either
 from features.conditions.thresholds import rounded_down
 from features.errors import DataError
@@ -133,7 +133,7 @@ class Training:
     def __init__(self, snapshots: Snapshots, settings: SchemeSettings) -> None:
         self.snapshots, self.settings = snapshots, settings
         self.journeys = snapshots.journeys
-        self.view = View(snapshots)
+        self.view = SnapshotView(snapshots)
 
     @cached_property
     def visible(self) -> npt.NDArray[np.bool_]:
@@ -185,11 +185,11 @@ class Training:
 
     def figure(self, **table: object) -> Floats:
         """(n,) a figure of the training snapshots, by its table."""
-        return self.view.of(read_figure(table).figure())
+        return self.view.values(read_measure(table).measure())
 
     def frequent(self, column: str) -> list[str]:
         """The names that enough customers have as their last known one, the most frequent first."""
-        last = self.view.of(LastName(column)).astype(np.int64)
+        last = self.view.values(LatestName(column)).astype(np.int64)
         category = self.journeys.categories[column]
         counts = np.bincount(last[last >= 0], minlength=len(category.names))
         few = max(self.settings.min_share * max((last >= 0).sum(), 1), 1)

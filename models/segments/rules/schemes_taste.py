@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from features.conditions.measures import LastNumber
+from features.conditions.measures import LatestNumber
 from features.conditions.selections import allowed, days_words, number, percent
 from features.errors import DataError
 from features.tabular.learning import NUMBERS
@@ -141,7 +141,7 @@ def _by_name(training: Training, column: str, other: str, unknown: str) -> Learn
 
 
 def _by_thirds(training: Training, column: str) -> Learnt:
-    x = training.view.of(LastNumber(column))
+    x = training.view.values(LatestNumber(column))
     low, high = (tidy(cut) for cut in np.quantile(x[~np.isnan(x)], (1 / 3, 2 / 3)))
     rules = [
         Rule(name=f"{column} up to {number(low)}", id="low", when={"profile": column, "at_most": low}),

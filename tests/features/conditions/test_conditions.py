@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.conditions.conditions import Compared, read_condition, read_figure
-from features.conditions.measures import View
+from features.conditions.conditions import MeasureCondition, read_condition, read_measure
+from features.conditions.measures import SnapshotView
 from features.conditions.selections import Selection, number, percent
 from features.conditions.thresholds import top_threshold
 from features.errors import ConfigError, DataError
@@ -49,7 +49,7 @@ def log(rows: list[tuple[Any, ...]] = ROWS) -> Journeys:
 
 
 JOURNEYS = log()
-VIEW = View(JOURNEYS.at(CUTOFF))
+VIEW = SnapshotView(JOURNEYS.at(CUTOFF))
 NAN = np.nan
 
 
@@ -83,7 +83,7 @@ NAN = np.nan
     ],
 )
 def test_figures_by_hand(table: dict[str, Any], expected: list[float]) -> None:
-    np.testing.assert_allclose(VIEW.of(read_figure(table).figure()), expected)
+    np.testing.assert_allclose(VIEW.values(read_measure(table).measure()), expected)
 
 
 HOLDS: list[tuple[dict[str, Any], str, str]] = [
@@ -151,28 +151,28 @@ def test_the_top_is_learnt_once_and_ties_do_not_swell_it() -> None:
     condition = read_condition({"sum": "value", "top_share": 0.25})
     with pytest.raises(ConfigError, match="not learnt yet"):
         condition.holds(VIEW)
-    learnt = condition.learnt(VIEW)
-    assert learnt.holds(VIEW).tolist() == [True, False, False, False]
-    assert learnt.words() == "the sum of value is in the top 25 % of customers (at least 60)"
-    assert read_condition(learnt.toml()) == learnt
+    fit = condition.fit(VIEW)
+    assert fit.holds(VIEW).tolist() == [True, False, False, False]
+    assert fit.words() == "the sum of value is in the top 25 % of customers (at least 60)"
+    assert read_condition(fit.toml()) == fit
     assert top_threshold(np.array([0.0, 0, 0, 0, 5, 9]), 0.5) == 5
     assert top_threshold(np.array([7.0, 7, 7]), 0.1) == 7
-    low = read_condition({"last": ["*"], "bottom_share": 0.34}).learnt(VIEW)
+    low = read_condition({"last": ["*"], "bottom_share": 0.34}).fit(VIEW)
     assert low.holds(VIEW).tolist() == [True, False, False, False]
     with pytest.raises(DataError, match="no customer in training has the mean of value"):
-        read_condition({"mean": "value", "top_share": 0.5}).learnt(View(JOURNEYS.at("2020-01-01")))
+        read_condition({"mean": "value", "top_share": 0.5}).fit(SnapshotView(JOURNEYS.at("2020-01-01")))
 
 
 def test_scores_are_quantiles_of_those_who_have_the_figure() -> None:
     rows = [(f"c{i}", float(i + 1), "purchase", "web", "s", None, 10.0 * (i + 1), None) for i in range(10)]
-    view = View(log([*rows, ("none", 5.0, "visit", "web", "s", None, None, None)]).at(CUTOFF))
-    value = read_condition({"score": {"sum": "value"}, "at_least": 1}).learnt(view)
-    assert isinstance(value, Compared)
-    assert view.of(value.figure()).tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 1]
-    both = read_condition({"score": [{"sum": "value"}, {"last": ["purchase"]}], "exactly": 3}).learnt(view)
-    assert isinstance(both, Compared)
-    assert view.of(both.figure())[:10].tolist() == [3] * 10  # recent ones spent little: 1 and 5, 2 and 4 …
-    assert np.isnan(view.of(both.figure())[10])
+    view = SnapshotView(log([*rows, ("none", 5.0, "visit", "web", "s", None, None, None)]).at(CUTOFF))
+    value = read_condition({"score": {"sum": "value"}, "at_least": 1}).fit(view)
+    assert isinstance(value, MeasureCondition)
+    assert view.values(value.measure()).tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 1]
+    both = read_condition({"score": [{"sum": "value"}, {"last": ["purchase"]}], "exactly": 3}).fit(view)
+    assert isinstance(both, MeasureCondition)
+    assert view.values(both.measure())[:10].tolist() == [3] * 10  # recent ones spent little: 1 and 5, 2 and 4 …
+    assert np.isnan(view.values(both.measure())[10])
     assert "rises above 20, 40, 60, 80" in both.words()
     assert "falls above 2 days, 4 days, 6 days, 8 days" in both.words()
 
@@ -180,17 +180,17 @@ def test_scores_are_quantiles_of_those_who_have_the_figure() -> None:
 def test_what_stands_out_is_furthest_above_everybody() -> None:
     groups = {"warm": ["red", "orange"], "cold": ["blue"]}
     table = {"dominant": "item", "equals": "cold", "groups": groups, "min_lift": 0.5}
-    condition = read_condition({**table, "at_least_events": 1}).learnt(VIEW)
+    condition = read_condition({**table, "at_least_events": 1}).fit(VIEW)
     assert condition.holds(VIEW).sum() == 0  # ann's share of each is everybody's: the first group is taken
-    assert read_condition({**table, "equals": "warm"}).learnt(VIEW).holds(VIEW).tolist() == [True, False, False, False]
+    assert read_condition({**table, "equals": "warm"}).fit(VIEW).holds(VIEW).tolist() == [True, False, False, False]
     assert "everybody's share of 33.33 %" in condition.words()
 
 
 def test_a_named_feature() -> None:
     snapshots = JOURNEYS.at(CUTOFF)
     features = TabularFeatures(min_count=1, drop_redundant=False).fit(snapshots).select(["recency_days"])
-    condition = read_condition({"feature": "recency_days", "at_least": 30}).learnt(View(snapshots, features))
-    assert condition.holds(View(snapshots, features)).tolist() == [False, True, True, False]
+    condition = read_condition({"feature": "recency_days", "at_least": 30}).fit(SnapshotView(snapshots, features))
+    assert condition.holds(SnapshotView(snapshots, features)).tolist() == [False, True, True, False]
     assert condition.words() == "feature 'recency_days' (days since the last event) is at least 30"
     with pytest.raises(ConfigError, match="needs fitted tabular features"):
         condition.holds(VIEW)
@@ -261,7 +261,7 @@ trees = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=3).map(lambda some: {"all": some}),
         st.lists(inner, min_size=1, max_size=3).map(lambda some: {"any": some}),
-        inner.map(lambda one: {"not": one}),
+        inner.map(lambda item: {"not": item}),
     ),
     max_leaves=5,
 )
@@ -276,7 +276,7 @@ events = st.lists(
 
 def thresholds(table: Any) -> list[tuple[str, Any]]:
     if isinstance(table, list):
-        return [found for one in table for found in thresholds(one)]
+        return [found for item in table for found in thresholds(item)]
     if not isinstance(table, dict):
         return []
     return [(k, v) for k, v in table.items() if isinstance(v, int | float)] + thresholds(list(table.values()))
@@ -288,10 +288,10 @@ def test_the_future_changes_nothing_and_one_is_as_in_a_batch(table: Any, rows: l
     condition = read_condition(table)
     whole = log([*rows, ("a", -1.0, "purchase", "web", "s", None, 9.0, None)])
     past = log([row for row in rows if row[1] > 0] or [("z", 1.0, "visit", "web", "s", None, None, None)])
-    held = condition.holds(View(whole.at(CUTOFF)))
+    held = condition.holds(SnapshotView(whole.at(CUTOFF)))
     for customer in whole.customer_ids.to_pylist():
-        one = View(past.at(CUTOFF, past.index_of([customer])))
-        assert held[whole.index_of([customer])[0]] == condition.holds(one)[0] == condition.holds_one(one)
+        item = SnapshotView(past.at(CUTOFF, past.index_of([customer])))
+        assert held[whole.index_of([customer])[0]] == condition.holds(item)[0] == condition.holds_single(item)
 
 
 @settings(max_examples=60, deadline=None)
@@ -313,7 +313,9 @@ def test_words_mention_every_threshold_and_name(table: Any) -> None:
 @given(events, names, st.integers(1, 200), st.integers(0, 3))
 def test_counts_equal_a_loop(rows: list[tuple[Any, ...]], name: str, window: int, least: int) -> None:
     journeys = log(rows)
-    held = read_condition({"events": [name], "within_days": window, "at_least": least}).holds(View(journeys.at(CUTOFF)))
+    held = read_condition({"events": [name], "within_days": window, "at_least": least}).holds(
+        SnapshotView(journeys.at(CUTOFF))
+    )
     for place, customer in enumerate(journeys.customer_ids.to_pylist()):
         count = sum(row[0] == customer and row[2] == name and 0 < row[1] <= window for row in rows)
         assert held[place] == (count >= least)

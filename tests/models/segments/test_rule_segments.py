@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from features.conditions.conditions import read_condition
-from features.conditions.measures import View
+from features.conditions.measures import SnapshotView
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Journeys
 from features.journeys.packing import pack
@@ -75,7 +75,7 @@ def fitted(journeys: Journeys) -> RuleSegments:
 
 def test_the_first_rule_that_holds_wins(fitted: RuleSegments, journeys: Journeys) -> None:
     snapshots = journeys.at("2024-05-20")
-    view = View(snapshots, fitted.features_)
+    view = SnapshotView(snapshots, fitted.features_)
     held = [fitted._holds(rule, view) for rule in fitted.rules_]
     expected = [next((place for place, mask in enumerate(held) if mask[row]), 4) for row in range(len(snapshots))]
     assert fitted.assign(snapshots).tolist() == expected
@@ -108,7 +108,7 @@ def test_a_static_list_stays_and_is_not_known_before_its_date(fitted: RuleSegmen
     members = fitted.lists_["spring-campaign"]
     bought = read_condition({"events": "purchase", "since": "2024-03-01", "until": "2024-04-01"})
     then = journeys.at("2024-04-01")
-    assert members.holds(then).tolist() == bought.holds(View(then)).tolist()
+    assert members.holds(then).tolist() == bought.holds(SnapshotView(then)).tolist()
     assert members.holds(journeys.at("2024-06-30")).tolist() == members.holds(then).tolist()
     assert not members.holds(journeys.at("2024-03-31")).any()
     assert not members.holds(journeys.at("2024-06-30", [-1])).any()
