@@ -1,13 +1,9 @@
 """The command line, one file per experiment, benchmarks, and the log of what was tried.
 
-cli: The command line, `journeylab COMMAND`: from simulated journeys and training to serving and the
-    reviewer's desk.
-code_lines: Count the lines of code of the product.
-demo: The whole way through the house on simulated journeys, by the commands that a user would type: `make
-    demo`.
-docs: Write what of the documentation is made from the code: docs/experiment_file.md, docs/commands.md.
-readme_picture: Draw the README's picture from what `make demo` left behind: docs/pictures/demo.png and
-    demo-dark.png.
-warm_up: Compile every kernel once, into the user's cache, so that the first run does not wait: `make
-    install` calls it.
+cli/: The command line, `journeylab COMMAND`; a command is one function in the file of its group.
+code_lines: The product's lines of code, counted.
+demo: `make demo`: every step on simulated journeys, by the commands that a user would type.
+docs: The pages that are made from the code: docs/experiment_file.md, docs/commands.md.
+readme_picture: The README's picture of what `make demo` made.
+warm_up: Every kernel compiled once, into the user's cache, so that the first run does not wait.
 """

@@ -114,7 +114,7 @@ def test_one_sentence_and_status_2(folder: Path, said, line: str, told: str) -> 
 def test_ctrl_c_is_no_stack(folder: Path) -> None:
     """While models are fitted: one line, status 130, and nothing left running."""
     command = [sys.executable, "-m", "experiments.cli", "train", "experiment.toml", "--trials", "500"]
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).resolve().parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).resolve().parents[2])}
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
