@@ -22,9 +22,9 @@ import numpy.typing as npt
 from experiments.benchmarks.peers.coles import read_task
 from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
-from features.simulation.simulator import DAY_US, FIRST_DAY, Simulation, simulate
-from features.simulation.truth import _beliefs, _numbers
-from features.simulation.world import CHANNELS, CHOICES, ITEMS, LEFT, tables
+from features.simulation.simulator import Simulation, simulate
+from features.simulation.truth import customer_numbers, true_beliefs
+from features.simulation.world import CHANNELS, CHOICES, DAY_US, FIRST_DAY, ITEMS, tables
 from models.baselines import rfm
 from models.segments.clustering.algorithms import fitted
 from models.segments.clustering.choice import adjusted_rand
@@ -85,7 +85,7 @@ def simulated(seed: int) -> None:
 
 def hidden_kinds(simulation: Simulation) -> Places:
     """(n_customers,) in the order of the packed log."""
-    first = simulation.states[_numbers(simulation.journeys), 0]
+    first = simulation.states[customer_numbers(simulation.journeys), 0]
     return np.asarray(tables(simulation.world).kind[first])
 
 
@@ -93,16 +93,16 @@ def most_probable_kinds(simulation: Simulation) -> Places:
     """(n_customers,) the kind that the exact filter finds most probable after the last event."""
     journeys, t = simulation.journeys, tables(simulation.world)
     day = (journeys.t[journeys.offsets[1:] - 1] - FIRST_DAY.astype(np.int64)) // DAY_US + 1
-    beliefs = _beliefs(journeys, simulation.world, np.arange(journeys.n_customers), day)
+    beliefs = true_beliefs(journeys, simulation.world, np.arange(journeys.n_customers), day)
     return np.asarray(np.stack([beliefs[:, t.kind == k].sum(axis=1) for k in range(3)], axis=1).argmax(axis=1))
 
 
 def true_rates(simulation: Simulation, found: FoundSegments) -> dict[str, list[Matrix]]:
     """What `found` counts, as it would be without chance: from hidden states, averaged over each customer's days."""
     journeys, t = simulation.journeys, tables(simulation.world)
-    states = simulation.states[_numbers(journeys), :DAYS].astype(np.int64)
+    states = simulation.states[customer_numbers(journeys), :DAYS].astype(np.int64)
     joined = (journeys.t[journeys.offsets[:-1]] - FIRST_DAY.astype(np.int64)) // DAY_US
-    there = (np.arange(DAYS) >= joined[:, None]) & (states != LEFT)
+    there = (np.arange(DAYS) >= joined[:, None]) & (states != GONE)
     visits = np.stack([((states == s) & there).sum(axis=1) for s in range(len(t.rate))], axis=1) * t.rate  # (n, states)
     visits += np.eye(len(t.rate))[states[np.arange(len(states)), joined]]  # the day of joining has one for sure
     exact, exposed = [], []

@@ -79,7 +79,7 @@ def _batch(
     """One chunk: `size` rows with `low_us <= t - FIRST_DAY < high_us`, sorted by time."""
     n_visits = max(1, size // EVENTS_PER_VISIT)
     visit = np.sort(rng.integers(0, n_visits, size))  # which visit each event belongs to
-    who = np.searchsorted(share, rng.random(n_visits), side="right")[visit]
+    customer = np.searchsorted(share, rng.random(n_visits), side="right")[visit]
     opened = _visit_times(rng, n_visits, low_us, high_us)[visit]
     gap = np.cumsum(rng.exponential(GAP_IN_VISIT_S * 1e6, size).astype(np.int64))
     within = gap - gap[np.searchsorted(visit, visit)]  # time since the visit's first event
@@ -89,7 +89,7 @@ def _batch(
     value = np.round(rng.lognormal(3.3, 0.8, size), 2)
     return pa.RecordBatch.from_arrays(
         [
-            ids.take(pa.array(who[order])),
+            ids.take(pa.array(customer[order])),
             pa.array(FIRST_DAY + t[order].astype("timedelta64[us]")),
             pa.array(TOUCHPOINTS, pa.string()).take(pa.array(touchpoint)),
             pa.array(CHANNELS, pa.string()).take(pa.array(_draw(rng, CHANNEL_WEIGHTS, n_visits)[visit][order])),

@@ -25,13 +25,17 @@ from features.errors import ConfigError
 from features.events.schema import EventSchema
 from features.journeys.journeys import Journeys
 from features.journeys.packing import pack
+from features.simulation.truth import truth
 from features.simulation.world import (
     CHANNELS,
     CHOICES,
     COUNTRIES,
+    DAY_US,
+    FIRST_DAY,
     GOALS,
     ITEMED,
     ITEMS,
+    LABELS,
     PLANS,
     PRICES_GBP,
     RATED,
@@ -47,8 +51,6 @@ from features.simulation.world import (
 
 Ints = npt.NDArray[np.int64]
 
-FIRST_DAY = np.datetime64("2024-01-01", "us")  # a Monday
-DAY_US = 86_400_000_000
 CHUNK_CUSTOMERS = 500  # a chunk has a random stream of its own, so customer i does not depend on n_customers
 EARLY_SHARE, EARLY_DAYS = 0.3, 60  # so many customers join in these first days, the others at any time
 LATEST_JOIN = 0.9  # up to this share of the span
@@ -56,13 +58,7 @@ OPENING_HOURS_US = (6 * DAY_US // 24, 22 * DAY_US // 24)
 SECONDS_BETWEEN_TOUCHES = 40.0
 SCHEMA = EventSchema(profile=("country", "plan"))
 
-# How the labels are defined, in the words of `features.labels.labels`: keyword arguments of `churn_labels` for "churn"
-# and of `conversion_labels` for the other two.
-LABELS: dict[str, dict[str, Any]] = {
-    "churn": {"activity": ["purchase"], "active_days": 60, "horizon_days": 28},
-    "conversion": {"goal": ["subscribe"], "ended": [], "active_days": 60, "horizon_days": 56},
-    "order": {"goal": ["upgrade"], "ended": [], "active_days": 60, "horizon_days": 28},
-}
+__all__ = ["LABELS", "SCHEMA", "Simulation", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -113,9 +109,7 @@ class Simulation:
         Raises:
             ConfigError: an unknown label, or a cutoff that is no midnight.
         """
-        from features.simulation.truth import truth  # that module needs the constants above
-
-        return truth(self, snapshots, label)
+        return truth(self.journeys, self.world, self.states, snapshots, label)
 
     def save(self, folder: Path | str, labels: Sequence[str] = (), cutoffs: Sequence[Any] = ()) -> Path:
         """Write `events.parquet` and, for labels and cutoffs that are asked for, `truth.parquet`.
@@ -137,11 +131,11 @@ class Simulation:
 
     def _truths(self, labels: Sequence[str], cutoffs: Sequence[Any]) -> pd.DataFrame:
         first = self.events.groupby("customer_id", sort=False)["timestamp"].min()
-        known = [first.index[first < pd.Timestamp(cutoff)] for cutoff in cutoffs]
+        joined_ids = [first.index[first < pd.Timestamp(cutoff)] for cutoff in cutoffs]
         rows = pd.DataFrame(
             {
-                "customer_id": np.concatenate([np.asarray(ids, dtype=object) for ids in known]),
-                "cutoff": np.repeat(np.array(cutoffs, dtype="datetime64[us]"), [len(ids) for ids in known]),
+                "customer_id": np.concatenate([np.asarray(ids, dtype=object) for ids in joined_ids]),
+                "cutoff": np.repeat(np.array(cutoffs, dtype="datetime64[us]"), [len(ids) for ids in joined_ids]),
             }
         )
         tables = [self.truth(rows, label) for label in labels]
@@ -176,9 +170,9 @@ def simulate(n_customers: int = 2_000, days: int = 400, seed: int = 7, world: Wo
         for chunk in range(-(-n_customers // CHUNK_CUSTOMERS))
     ]
     columns = {name: np.concatenate([rows[name] for rows, _ in chunks]) for name in chunks[0][0]}
-    wanted = columns["customer"] < n_customers
+    in_sample = columns["customer"] < n_customers
     states = np.concatenate([states for _, states in chunks])[:n_customers]
-    return Simulation(_frame({name: column[wanted] for name, column in columns.items()}), states, days, world)
+    return Simulation(_frame({name: column[in_sample] for name, column in columns.items()}), states, days, world)
 
 
 def _simulate_chunk(
@@ -242,9 +236,9 @@ def _visits(
 def _only_first(flags: npt.NDArray[np.bool_], customer: Ints) -> npt.NDArray[np.bool_]:
     """Keep each customer's first True."""
     rows = np.flatnonzero(flags)
-    kept = np.zeros_like(flags)
-    kept[rows[np.unique(customer[rows], return_index=True)[1]]] = True
-    return kept
+    first = np.zeros_like(flags)
+    first[rows[np.unique(customer[rows], return_index=True)[1]]] = True
+    return first
 
 
 def _touches(
@@ -255,24 +249,29 @@ def _touches(
     slots = 1 + 2 * touches + len(GOALS)  # opener, touch, research, touch, research …, subscribe, upgrade
     visit = np.repeat(np.arange(len(slots)), slots)
     place = np.arange(len(visit)) - (np.cumsum(slots) - slots)[visit]
-    left = slots[visit] - place  # 2 at the slot of subscribe, 1 at that of upgrade
-    touch = (place % 2 == 1) & (left > len(GOALS))
-    research = (place % 2 == 0) & (place > 0) & (left > len(GOALS)) & (rng.random(len(place)) < research_after_touch)
-    subscribes, upgrades = visits["subscribe"][visit] & (left == 2), visits["upgrade"][visit] & (left == 1)
+    slots_ahead = slots[visit] - place  # 2 at the slot of subscribe, 1 at that of upgrade
+    touch = (place % 2 == 1) & (slots_ahead > len(GOALS))
+    research = (
+        (place % 2 == 0) & (place > 0) & (slots_ahead > len(GOALS)) & (rng.random(len(place)) < research_after_touch)
+    )
+    subscribes, upgrades = (
+        visits["subscribe"][visit] & (slots_ahead == 2),
+        visits["upgrade"][visit] & (slots_ahead == 1),
+    )
     touchpoint = np.where(subscribes, TOUCHPOINTS.index("subscribe"), TOUCHPOINTS.index("upgrade"))
     touchpoint[place == 0] = visits["opener"]
-    kept = np.flatnonzero((place == 0) | touch | research | subscribes | upgrades)
-    visit, place, touch, research, touchpoint = (x[kept] for x in (visit, place, touch, research, touchpoint))
+    drawn = np.flatnonzero((place == 0) | touch | research | subscribes | upgrades)
+    visit, place, touch, research, touchpoint = (x[drawn] for x in (visit, place, touch, research, touchpoint))
     customer, state = visits["customer"][visit], visits["state"][visit]
     names = np.array([TOUCHPOINTS.index(choice) for choice in CHOICES])
     touchpoint[touch] = names[draw(rng, t.choice, state[touch])]
-    touchpoint[research] = _round(rng, t, state[research], customer[research])
+    touchpoint[research] = _research_round(rng, t, state[research], customer[research])
     times = _times(rng, visits["opened"][visit], place, customer)
     columns = {"customer": customer, "t": times, "touchpoint": touchpoint, "channel": visits["channel"][visit]}
-    return {**columns, **_details(rng, t, touchpoint, state)}
+    return {**columns, **_event_columns(rng, t, touchpoint, state)}
 
 
-def _round(rng: np.random.Generator, t: Tables, state: Ints, customer: Ints) -> Ints:
+def _research_round(rng: np.random.Generator, t: Tables, state: Ints, customer: Ints) -> Ints:
     """(n,) research touchpoints: from a random place each customer goes round RESEARCH by the steps of the course."""
     step = np.asarray(STEPS)[draw(rng, t.step, state)]
     origin = rng.integers(0, len(RESEARCH), CHUNK_CUSTOMERS)[customer]
@@ -294,7 +293,7 @@ def _times(rng: np.random.Generator, opened: Ints, place: Ints, customer: Ints) 
     return np.asarray(np.maximum.accumulate(t + customer * span) - customer * span)
 
 
-def _details(rng: np.random.Generator, t: Tables, touchpoint: Ints, state: Ints) -> dict[str, npt.NDArray[Any]]:
+def _event_columns(rng: np.random.Generator, t: Tables, touchpoint: Ints, state: Ints) -> dict[str, npt.NDArray[Any]]:
     """Item, value, duration, satisfaction. Value and duration depend on nothing hidden but through the item."""
     itemed, rated = (np.isin(touchpoint, [TOUCHPOINTS.index(n) for n in names]) for names in (ITEMED, RATED))
     item = np.full(len(touchpoint), -1)
@@ -318,21 +317,21 @@ def _frame(columns: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
     touchpoint = columns["touchpoint"]
     return pd.DataFrame(
         {
-            "customer_id": _named(columns["customer"], ids),
+            "customer_id": _texts(columns["customer"], ids),
             "timestamp": FIRST_DAY + columns["t"].astype("timedelta64[us]"),
-            "touchpoint": _named(touchpoint, TOUCHPOINTS),
-            "channel": _named(columns["channel"], CHANNELS),
-            "stage": _named(touchpoint, [STAGES[name] for name in TOUCHPOINTS]),
-            "item": _named(columns["item"], ITEMS),
+            "touchpoint": _texts(touchpoint, TOUCHPOINTS),
+            "channel": _texts(columns["channel"], CHANNELS),
+            "stage": _texts(touchpoint, [STAGES[name] for name in TOUCHPOINTS]),
+            "item": _texts(columns["item"], ITEMS),
             "value": columns["value"],
             "duration_s": columns["duration_s"],
             "satisfaction": columns["satisfaction"],
-            "country": _named(columns["country"], COUNTRIES),
-            "plan": _named(columns["plan"], PLANS),
+            "country": _texts(columns["country"], COUNTRIES),
+            "plan": _texts(columns["plan"], PLANS),
         }
     )
 
 
-def _named(codes: Ints, names: Any) -> Any:
+def _texts(codes: Ints, names: Any) -> Any:
     """Text for codes; -1 is missing."""
     return pd.array(pa.array(names, pa.string()).take(pa.array(codes, mask=codes < 0)), dtype="str")

@@ -15,21 +15,21 @@ counts (`_counts`) times one matrix (`_log_weights`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from features.errors import ConfigError
 from features.journeys.journeys import Journeys
-from features.simulation.simulator import DAY_US, FIRST_DAY, LABELS
 from features.simulation.world import (
     CHANNELS,
     CHOICES,
     COUNTRIES,
+    DAY_US,
+    FIRST_DAY,
     GOALS,
     ITEMS,
+    LABELS,
     OPENERS,
     PLANS,
     RATED,
@@ -42,9 +42,6 @@ from features.simulation.world import (
     tables,
 )
 from features.timestamps import microseconds
-
-if TYPE_CHECKING:
-    from features.simulation.simulator import Simulation
 
 Ints = npt.NDArray[np.int64]
 
@@ -67,24 +64,32 @@ OFFSETS = dict(zip(BLOCKS, np.cumsum([0, *BLOCKS.values()]).tolist(), strict=Fal
 N_COUNTS = sum(BLOCKS.values())
 
 
-def truth(simulation: Simulation, snapshots: pd.DataFrame, label: str) -> pd.DataFrame:
+def truth(
+    journeys: Journeys, world: World, states: npt.NDArray[np.int16], snapshots: pd.DataFrame, label: str
+) -> pd.DataFrame:
     """Both true probabilities for each `customer_id, cutoff`; see `Simulation.truth`.
+
+    Args:
+        journeys: the simulated events.
+        world: the constants that made them.
+        states: (n_customers, days + 1) hidden states.
+        snapshots: `customer_id, cutoff`.
+        label: a key of `LABELS`.
 
     Raises:
         ConfigError: a label that a simulation does not know.
     """
     if label not in LABELS:
         raise ConfigError(f"Unknown label {label!r}: a simulation knows {', '.join(LABELS)}.")
-    journeys, world = simulation.journeys, simulation.world
     customer, cutoff = journeys.index_of(snapshots["customer_id"]), microseconds(snapshots["cutoff"])
-    day = _days(cutoff, simulation.days)
+    day = day_numbers(cutoff, states.shape[1] - 1)
     rows = np.flatnonzero(customer >= 0)
     rows = rows[journeys.t[journeys.offsets[customer[rows]]] < cutoff[rows]]  # those with an event by then
     customer, cutoff, day = customer[rows], cutoff[rows], day[rows]
-    nothing = _nothing(tables(world), world, label, day)  # (n, N_HIDDEN)
-    state = simulation.states[_numbers(journeys)[customer], day]
-    hidden = np.take_along_axis(nothing, state[:, None].astype(np.int64), axis=1)[:, 0]
-    observed = (_beliefs(journeys, world, customer, day) * nothing).sum(axis=1)
+    event_free = event_free_chance(tables(world), world, label, day)  # (n, N_HIDDEN)
+    state = states[customer_numbers(journeys)[customer], day]
+    hidden = np.take_along_axis(event_free, state[:, None].astype(np.int64), axis=1)[:, 0]
+    observed = (true_beliefs(journeys, world, customer, day) * event_free).sum(axis=1)
     if label != "churn":
         done = _reached_before(journeys, customer, cutoff, LABELS[label]["goal"][0])
         hidden, observed = np.where(done, 0.0, 1 - hidden), np.where(done, 0.0, 1 - observed)
@@ -95,7 +100,7 @@ def truth(simulation: Simulation, snapshots: pd.DataFrame, label: str) -> pd.Dat
     return answer
 
 
-def _days(cutoff: Ints, n_days: int) -> Ints:
+def day_numbers(cutoff: Ints, n_days: int) -> Ints:
     """(n,) days from the first one to the cutoff."""
     day, rest = np.divmod(cutoff - FIRST_DAY.astype(np.int64), DAY_US)
     wrong = np.flatnonzero((rest != 0) | (day < 0) | (day > n_days))
@@ -108,7 +113,7 @@ def _days(cutoff: Ints, n_days: int) -> Ints:
     return np.asarray(day)
 
 
-def _numbers(journeys: Journeys) -> Ints:
+def customer_numbers(journeys: Journeys) -> Ints:
     """(n_customers,) the number in each identifier: the row in `Simulation.states`."""
     return np.array([int(name[1:]) for name in journeys.customer_ids.to_pylist()], dtype=np.int64)
 
@@ -123,7 +128,7 @@ def _reached_before(journeys: Journeys, customer: Ints, cutoff: Ints, goal: str)
     return np.asarray(first[customer] < cutoff)
 
 
-def _nothing(t: Tables, world: World, label: str, day: Ints) -> Floats:
+def event_free_chance(t: Tables, world: World, label: str, day: Ints) -> Floats:
     """(n, N_HIDDEN) chance that nothing of interest happens in the horizon after each day, by the state on that day."""
     horizon = int(LABELS[label]["horizon_days"])
     matters = _matters(t, label)
@@ -145,32 +150,34 @@ def _matters(t: Tables, label: str) -> Floats:
     return np.asarray(t.goal[:, GOALS.index(LABELS[label]["goal"][0])])
 
 
-def _beliefs(journeys: Journeys, world: World, customer: Ints, day: Ints) -> Floats:
+def true_beliefs(journeys: Journeys, world: World, customer: Ints, day: Ints) -> Floats:
     """(n, N_HIDDEN) chances of the states on each `day`, given the customer's events before it."""
     t = tables(world)
     weights, season = _log_weights(t), world.season(int(day.max(initial=0)))
     answer = np.empty((len(customer), len(t.rate)))
     everyone = np.unique(customer)
     for start in range(0, len(everyone), CHUNK_CUSTOMERS):
-        some = everyone[start : start + CHUNK_CUSTOMERS]
-        rows = np.flatnonzero((customer >= some[0]) & (customer <= some[-1]))
-        who = np.searchsorted(some, customer[rows])
-        answer[rows] = _filter(journeys, t, weights, season[: day[rows].max()], some, who, day[rows])
+        customers = everyone[start : start + CHUNK_CUSTOMERS]
+        rows = np.flatnonzero((customer >= customers[0]) & (customer <= customers[-1]))
+        owner = np.searchsorted(customers, customer[rows])
+        answer[rows] = _filter_days(journeys, t, weights, season[: day[rows].max()], customers, owner, day[rows])
     return answer
 
 
-def _filter(journeys: Journeys, t: Tables, weights: Floats, season: Floats, some: Ints, who: Ints, day: Ints) -> Floats:
-    """(n, N_HIDDEN) chances for rows (`who`, `day`), `who` an index into the customers `some`."""
-    events = _Events(journeys, some)
+def _filter_days(
+    journeys: Journeys, t: Tables, weights: Floats, season: Floats, customers: Ints, owner: Ints, day: Ints
+) -> Floats:
+    """(n, N_HIDDEN) chances for rows (`owner`, `day`), `owner` an index into `customers`."""
+    events = _Events(journeys, customers)
     belief = events.prior(t)  # (len(some), N_HIDDEN)
     active, active_day, counts = events.counts()
     likelihood = counts @ weights  # (n_active, N_HIDDEN), logarithms
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
     borders = np.searchsorted(active_day, np.arange(len(season) + 1))
-    answer = np.empty((len(who), belief.shape[1]))
+    answer = np.empty((len(owner), belief.shape[1]))
     for today in range(len(season) + 1):
-        asked = day == today
-        answer[asked] = belief[who[asked]]
+        due = day == today
+        answer[due] = belief[owner[due]]
         if today == len(season):
             break
         now = slice(borders[today], borders[today + 1])
@@ -196,22 +203,22 @@ class _Events:
 
     Args:
         journeys: the packed event table.
-        some: (n,) sorted indices of customers.
+        customers: (n,) sorted indices of customers.
     """
 
-    def __init__(self, journeys: Journeys, some: Ints) -> None:
-        length = journeys.offsets[some + 1] - journeys.offsets[some]
-        self.who = np.repeat(np.arange(len(some)), length)  # (n_events,)
+    def __init__(self, journeys: Journeys, customers: Ints) -> None:
+        length = journeys.offsets[customers + 1] - journeys.offsets[customers]
+        self.owner = np.repeat(np.arange(len(customers)), length)  # (n_events,)
         self.first = np.cumsum(length) - length  # (n,) each customer's first event
-        rows = np.arange(len(self.who)) + (journeys.offsets[some] - self.first)[self.who]
+        rows = np.arange(len(self.owner)) + (journeys.offsets[customers] - self.first)[self.owner]
         self.day = (journeys.t[rows] - FIRST_DAY.astype(np.int64)) // DAY_US
         self.joined = self.day[self.first]
-        self.touchpoint = _codes(journeys, "touchpoint", TOUCHPOINTS)[rows]
-        self.channel = _codes(journeys, "channel", CHANNELS)[rows]
-        self.item = _codes(journeys, "item", ITEMS)[rows]
+        self.touchpoint = codes_in(journeys, "touchpoint", TOUCHPOINTS)[rows]
+        self.channel = codes_in(journeys, "channel", CHANNELS)[rows]
+        self.item = codes_in(journeys, "item", ITEMS)[rows]
         self.satisfaction = journeys.numbers["satisfaction"][rows]
-        self.country = _codes(journeys, "country", COUNTRIES)[rows][self.first]
-        self.plan = _codes(journeys, "plan", PLANS)[rows][self.first]
+        self.country = codes_in(journeys, "country", COUNTRIES)[rows][self.first]
+        self.plan = codes_in(journeys, "plan", PLANS)[rows][self.first]
 
     def prior(self, t: Tables) -> Floats:
         """(n, N_HIDDEN) chances of the states on joining, given the profile."""
@@ -219,20 +226,20 @@ class _Events:
         return np.asarray((kind / kind.sum(axis=1, keepdims=True)) @ t.start)
 
     def counts(self) -> tuple[Ints, Ints, Floats]:
-        """Days with events, by day: (n_active,) index into `some`, (n_active,) day, (n_active, N_COUNTS) counts."""
-        key = self.day * len(self.first) + self.who
+        """Days with events, by day: (n_active,) index into `customers`, (n_active,) day, (n_active, N_COUNTS) counts."""
+        key = self.day * len(self.first) + self.owner
         keys, row = np.unique(key, return_inverse=True)
         parts = self._columns()
         rows, columns = np.concatenate([row[r] for r, _ in parts]), np.concatenate([c for _, c in parts])
         flat = np.bincount(rows * N_COUNTS + columns, minlength=len(keys) * N_COUNTS)
-        active_day, who = np.divmod(keys, len(self.first))
-        return who, active_day, flat.reshape(len(keys), N_COUNTS).astype(np.float64)
+        active_day, owner = np.divmod(keys, len(self.first))
+        return owner, active_day, flat.reshape(len(keys), N_COUNTS).astype(np.float64)
 
     def _columns(self) -> list[tuple[Ints, Ints]]:
         """Pairs (events, column of the count that each adds 1 to)."""
-        opens = np.flatnonzero(np.isin(self.touchpoint, _places(OPENERS)))
+        opens = np.flatnonzero(np.isin(self.touchpoint, places_of(OPENERS)))
         visits = np.flatnonzero(self.touchpoint == TOUCHPOINTS.index("visit"))
-        items, rated = np.flatnonzero(self.item >= 0), np.flatnonzero(np.isin(self.touchpoint, _places(RATED)))
+        items, rated = np.flatnonzero(self.item >= 0), np.flatnonzero(np.isin(self.touchpoint, places_of(RATED)))
         parts = [
             (visits, np.full(len(visits), OFFSETS["visit"])),
             (opens, OFFSETS["channel"] + self.channel[opens]),
@@ -246,8 +253,8 @@ class _Events:
 
     def _steps(self) -> tuple[Ints, Ints]:
         """Steps round RESEARCH: from each research touchpoint of a customer to the next one."""
-        rows = np.flatnonzero(np.isin(self.touchpoint, _places(RESEARCH)))
-        same = self.who[rows][1:] == self.who[rows][:-1]
+        rows = np.flatnonzero(np.isin(self.touchpoint, places_of(RESEARCH)))
+        same = self.owner[rows][1:] == self.owner[rows][:-1]
         moved = np.diff(self.touchpoint[rows])[same] % len(RESEARCH)
         return rows[1:][same], OFFSETS["step"] + STEP_OF[moved]
 
@@ -255,7 +262,7 @@ class _Events:
         """Visits that might reach goal `i`, and the one that does."""
         hit = self.touchpoint == TOUCHPOINTS.index(GOALS[i])
         before = np.cumsum(hit) - hit
-        at_risk = opens[(before - before[self.first][self.who])[opens] == 0]
+        at_risk = opens[(before - before[self.first][self.owner])[opens] == 0]
         hits = np.flatnonzero(hit)
         return [
             (at_risk, np.full(len(at_risk), OFFSETS["at_risk"] + i)),
@@ -267,11 +274,11 @@ STEP_OF = np.array([STEPS.index(move) for move in (0, 1, -1)])  # by difference 
 CHOICE_OF = np.array([CHOICES.index(name) if name in CHOICES else -1 for name in TOUCHPOINTS])
 
 
-def _places(names: tuple[str, ...]) -> list[int]:
+def places_of(names: tuple[str, ...]) -> list[int]:
     return [TOUCHPOINTS.index(name) for name in names]
 
 
-def _codes(journeys: Journeys, column: str, names: tuple[str, ...]) -> Ints:
+def codes_in(journeys: Journeys, column: str, names: tuple[str, ...]) -> Ints:
     """(n_events,) index into `names`, -1 where missing."""
     category = journeys.categories[column]
     places = np.array([*(names.index(name) for name in category.names), -1])

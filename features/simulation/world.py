@@ -17,11 +17,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+
+FIRST_DAY = np.datetime64("2024-01-01", "us")  # a Monday
+DAY_US = 86_400_000_000
+
+# How the labels are defined, in the words of `features.labels.labels`: keyword arguments of `churn_labels` for "churn"
+# and of `conversion_labels` for the other two.
+LABELS: dict[str, dict[str, Any]] = {
+    "churn": {"activity": ["purchase"], "active_days": 60, "horizon_days": 28},
+    "conversion": {"goal": ["subscribe"], "ended": [], "active_days": 60, "horizon_days": 56},
+    "order": {"goal": ["upgrade"], "ended": [], "active_days": 60, "horizon_days": 28},
+}
 
 KINDS = ("bargain", "routine", "explorer")
 MOODS = ("unhappy", "neutral", "happy")
@@ -29,7 +41,7 @@ PHASES = ("aware", "considering", "loyal")
 COURSES = ("drifting", "climbing")
 N_LIVE = len(KINDS) * len(MOODS) * len(PHASES) * len(COURSES)
 N_HIDDEN = N_LIVE + 1
-LEFT = N_LIVE  # the one state of those who have left for good
+GONE = N_LIVE  # the one state of those who have left for good
 
 # What may follow in a visit; after each of these there may be one step round RESEARCH: forward, backward, on the spot.
 CHOICES = (
@@ -126,10 +138,10 @@ class World:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a `World` means for each hidden state. The last state is `LEFT`; its rows matter only through its rate 0.
+    """What a `World` means for each hidden state. The last state is `GONE`; its rows matter only through its rate 0.
 
     Attributes:
-        kind: (N_HIDDEN,) index into KINDS, -1 for LEFT.
+        kind: (N_HIDDEN,) index into KINDS, -1 for GONE.
         start: (n_kinds, N_HIDDEN) state on the day of joining, by kind.
         transition: (N_HIDDEN, N_HIDDEN) from one day to the next.
         rate: (N_HIDDEN,) visits a day before the season.
@@ -183,11 +195,11 @@ def tables(world: World) -> Tables:
         transition=_transition(world),
         rate=np.append(visits, 0.0),
         touches=world.touches_per_visit,
-        choice=_with_left(choice),
-        step=_with_left(np.asarray(world.step_by_course)[course]),
-        rating=_with_left(_ratings(world)[mood]),
-        channel=_with_left(_distributions(np.asarray(CHANNEL_BY_KIND))[kind]),
-        item=_with_left(_item_shares()[kind]),
+        choice=_with_gone_row(choice),
+        step=_with_gone_row(np.asarray(world.step_by_course)[course]),
+        rating=_with_gone_row(_ratings(world)[mood]),
+        channel=_with_gone_row(_distributions(np.asarray(CHANNEL_BY_KIND))[kind]),
+        item=_with_gone_row(_item_shares()[kind]),
         goal=np.vstack((np.column_stack((subscribe, upgrade)), np.zeros((1, 2)))),
         kind_share=np.asarray(world.kind_share),
         country=_distributions(np.asarray(COUNTRY_BY_KIND)),
@@ -218,8 +230,8 @@ def _distributions(weights: Floats) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _with_left(live: Floats) -> Floats:
-    """Append a uniform row for LEFT, which never emits."""
+def _with_gone_row(live: Floats) -> Floats:
+    """Append a uniform row for GONE, which never emits."""
     return np.vstack((live, np.full((1, live.shape[1]), 1 / live.shape[1])))
 
 
@@ -257,6 +269,6 @@ def _transition(world: World) -> Floats:
     leaves = np.asarray(world.leave_per_day)[mood] * np.asarray(world.leave_by_kind)[kind]
     whole = np.zeros((N_HIDDEN, N_HIDDEN))
     whole[:N_LIVE, :N_LIVE] = live * (1 - leaves)[:, None]
-    whole[:N_LIVE, LEFT] = leaves
-    whole[LEFT, LEFT] = 1.0
+    whole[:N_LIVE, GONE] = leaves
+    whole[GONE, GONE] = 1.0
     return whole

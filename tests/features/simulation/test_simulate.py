@@ -17,14 +17,16 @@ from features.labels.labels import churn_labels, conversion_labels
 from features.simulation import truth as simulate_truth
 from features.simulation import world as simulate_world
 from features.simulation.large_log import synthetic_log, write_synthetic_log
-from features.simulation.simulator import DAY_US, FIRST_DAY, LABELS, Simulation, simulate
+from features.simulation.simulator import LABELS, Simulation, simulate
 from features.simulation.world import (
     CHANNELS,
     CHOICES,
     COUNTRIES,
+    DAY_US,
+    FIRST_DAY,
     GOALS,
+    GONE,
     ITEMS,
-    LEFT,
     PLANS,
     RESEARCH,
     STAGES,
@@ -35,7 +37,7 @@ from features.simulation.world import (
 )
 
 ATOL = 1e-9
-TINY = (0, 7, 20, 33, LEFT)
+TINY = (0, 7, 20, 33, GONE)
 BOTH = ["probability_hidden", "probability_observed"]
 
 
@@ -85,7 +87,7 @@ def test_details_ride_on_the_right_touchpoints(simulation: Simulation) -> None:
 
 def test_nobody_comes_back_and_many_join_late(simulation: Simulation) -> None:
     last_day = (simulation.events.groupby("customer_id")["timestamp"].max() - simulation.first_day).dt.days.to_numpy()
-    left = simulation.states == LEFT
+    left = simulation.states == GONE
     assert (left[:, 1:] >= left[:, :-1]).all()
     gone = left.any(axis=1)
     assert (last_day[gone] < left.argmax(axis=1)[gone]).all()
@@ -169,7 +171,7 @@ def test_filter_equals_one_written_from_the_definition() -> None:
     end_us = FIRST_DAY.astype(np.int64) + day * DAY_US
     joined_by_then = np.flatnonzero(journeys.t[journeys.offsets[:-1]] < end_us)
     days = np.full(len(joined_by_then), day)
-    beliefs = simulate_truth._beliefs(journeys, simulation.world, joined_by_then, days)
+    beliefs = simulate_truth.true_beliefs(journeys, simulation.world, joined_by_then, days)
     assert len(beliefs) >= 6
     for i, belief in zip(joined_by_then.tolist(), beliefs, strict=True):
         customer = f"c{i:06d}"
@@ -210,7 +212,7 @@ def tiny(t: Tables) -> Tables:
     transition = np.zeros_like(t.transition)
     rng = np.random.default_rng(0)
     transition[np.ix_(kept, kept)] = rng.dirichlet(np.ones(len(kept)), len(kept))
-    transition[LEFT] = np.eye(len(t.rate))[LEFT]
+    transition[GONE] = np.eye(len(t.rate))[GONE]
     start = np.zeros_like(t.start)
     start[:, kept[:-1]] = rng.dirichlet(np.ones(len(kept) - 1), len(t.start))
     return replace(t, transition=transition, start=start)
@@ -310,7 +312,7 @@ def test_wrong_questions_get_clear_errors(simulation: Simulation) -> None:
 def test_the_order_label_turns_on_order_alone(simulation: Simulation) -> None:
     """Drifting and climbing customers differ in nothing that is emitted but the direction of their steps."""
     t = simulate_world.tables(simulation.world)
-    drifting, climbing = slice(0, LEFT, 2), slice(1, LEFT, 2)
+    drifting, climbing = slice(0, GONE, 2), slice(1, GONE, 2)
     for name in ("rate", "choice", "rating", "channel", "item"):
         np.testing.assert_array_equal(getattr(t, name)[drifting], getattr(t, name)[climbing])
     assert (t.step[drifting] != t.step[climbing]).any()
