@@ -24,7 +24,7 @@ from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
 from features.simulation.simulator import Simulation, simulate
 from features.simulation.truth import customer_numbers, true_beliefs
-from features.simulation.world import CHANNELS, CHOICES, DAY_US, FIRST_DAY, ITEMS, tables
+from features.simulation.world import CHANNELS, CHOICES, DAY_US, FIRST_DAY, GONE, ITEMS, tables
 from models.baselines import rfm
 from models.segments.clustering.algorithms import fitted
 from models.segments.clustering.choice import adjusted_rand

@@ -82,7 +82,7 @@ def truth(
     if label not in LABELS:
         raise ConfigError(f"Unknown label {label!r}: a simulation knows {', '.join(LABELS)}.")
     customer, cutoff = journeys.index_of(snapshots["customer_id"]), microseconds(snapshots["cutoff"])
-    day = day_numbers(cutoff, states.shape[1] - 1)
+    day = _days(cutoff, states.shape[1] - 1)
     rows = np.flatnonzero(customer >= 0)
     rows = rows[journeys.t[journeys.offsets[customer[rows]]] < cutoff[rows]]  # those with an event by then
     customer, cutoff, day = customer[rows], cutoff[rows], day[rows]
@@ -100,7 +100,7 @@ def truth(
     return answer
 
 
-def day_numbers(cutoff: Ints, n_days: int) -> Ints:
+def _days(cutoff: Ints, n_days: int) -> Ints:
     """(n,) days from the first one to the cutoff."""
     day, rest = np.divmod(cutoff - FIRST_DAY.astype(np.int64), DAY_US)
     wrong = np.flatnonzero((rest != 0) | (day < 0) | (day > n_days))
@@ -213,12 +213,12 @@ class _Events:
         rows = np.arange(len(self.owner)) + (journeys.offsets[customers] - self.first)[self.owner]
         self.day = (journeys.t[rows] - FIRST_DAY.astype(np.int64)) // DAY_US
         self.joined = self.day[self.first]
-        self.touchpoint = codes_in(journeys, "touchpoint", TOUCHPOINTS)[rows]
-        self.channel = codes_in(journeys, "channel", CHANNELS)[rows]
-        self.item = codes_in(journeys, "item", ITEMS)[rows]
+        self.touchpoint = _codes(journeys, "touchpoint", TOUCHPOINTS)[rows]
+        self.channel = _codes(journeys, "channel", CHANNELS)[rows]
+        self.item = _codes(journeys, "item", ITEMS)[rows]
         self.satisfaction = journeys.numbers["satisfaction"][rows]
-        self.country = codes_in(journeys, "country", COUNTRIES)[rows][self.first]
-        self.plan = codes_in(journeys, "plan", PLANS)[rows][self.first]
+        self.country = _codes(journeys, "country", COUNTRIES)[rows][self.first]
+        self.plan = _codes(journeys, "plan", PLANS)[rows][self.first]
 
     def prior(self, t: Tables) -> Floats:
         """(n, N_HIDDEN) chances of the states on joining, given the profile."""
@@ -226,7 +226,7 @@ class _Events:
         return np.asarray((kind / kind.sum(axis=1, keepdims=True)) @ t.start)
 
     def counts(self) -> tuple[Ints, Ints, Floats]:
-        """Days with events, by day: (n_active,) index into `customers`, (n_active,) day, (n_active, N_COUNTS) counts."""
+        """Days with events: (n_active,) index into `customers`, (n_active,) day, (n_active, N_COUNTS) counts."""
         key = self.day * len(self.first) + self.owner
         keys, row = np.unique(key, return_inverse=True)
         parts = self._columns()
@@ -237,9 +237,9 @@ class _Events:
 
     def _columns(self) -> list[tuple[Ints, Ints]]:
         """Pairs (events, column of the count that each adds 1 to)."""
-        opens = np.flatnonzero(np.isin(self.touchpoint, places_of(OPENERS)))
+        opens = np.flatnonzero(np.isin(self.touchpoint, _places(OPENERS)))
         visits = np.flatnonzero(self.touchpoint == TOUCHPOINTS.index("visit"))
-        items, rated = np.flatnonzero(self.item >= 0), np.flatnonzero(np.isin(self.touchpoint, places_of(RATED)))
+        items, rated = np.flatnonzero(self.item >= 0), np.flatnonzero(np.isin(self.touchpoint, _places(RATED)))
         parts = [
             (visits, np.full(len(visits), OFFSETS["visit"])),
             (opens, OFFSETS["channel"] + self.channel[opens]),
@@ -253,7 +253,7 @@ class _Events:
 
     def _steps(self) -> tuple[Ints, Ints]:
         """Steps round RESEARCH: from each research touchpoint of a customer to the next one."""
-        rows = np.flatnonzero(np.isin(self.touchpoint, places_of(RESEARCH)))
+        rows = np.flatnonzero(np.isin(self.touchpoint, _places(RESEARCH)))
         same = self.owner[rows][1:] == self.owner[rows][:-1]
         moved = np.diff(self.touchpoint[rows])[same] % len(RESEARCH)
         return rows[1:][same], OFFSETS["step"] + STEP_OF[moved]
@@ -274,11 +274,11 @@ STEP_OF = np.array([STEPS.index(move) for move in (0, 1, -1)])  # by difference 
 CHOICE_OF = np.array([CHOICES.index(name) if name in CHOICES else -1 for name in TOUCHPOINTS])
 
 
-def places_of(names: tuple[str, ...]) -> list[int]:
+def _places(names: tuple[str, ...]) -> list[int]:
     return [TOUCHPOINTS.index(name) for name in names]
 
 
-def codes_in(journeys: Journeys, column: str, names: tuple[str, ...]) -> Ints:
+def _codes(journeys: Journeys, column: str, names: tuple[str, ...]) -> Ints:
     """(n_events,) index into `names`, -1 where missing."""
     category = journeys.categories[column]
     places = np.array([*(names.index(name) for name in category.names), -1])

@@ -226,7 +226,7 @@ def test_hidden_probability_equals_the_share_of_many_futures() -> None:
     edges = np.cumsum(t.transition, axis=1)
     for label in LABELS:
         horizon, matters = int(LABELS[label]["horizon_days"]), simulate_truth._matters(t, label)
-        nothing = simulate_truth._nothing(t, world, label, np.array([day]))[0]
+        nothing = simulate_truth.event_free_chance(t, world, label, np.array([day]))[0]
         for start in (0, 27, 40):
             state, reached = np.full(n, start), np.zeros(n, dtype=bool)
             for d in range(day, day + horizon):
