@@ -128,14 +128,14 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
     from training.config.engines import SparkAsked
     from training.config.experiment import load_experiment
     from training.data.landing import land
-    from training.journey_map.mapping import draw, plan_of
+    from training.journey_map.mapping import make_map, map_plan
     from training.journey_map.spark_mapping import draw_on_spark
     from training.scoring.scoring import score_file
 
     out.mkdir(parents=True, exist_ok=True)
     settings = {"spark.executor.memory": "700m", "spark.executor.cores": "1", "spark.task.maxFailures": "8"}
     settings |= {f"spark.{one}.extraJavaOptions": JAVA for one in ("driver", "executor")}
-    experiment, plan = load_experiment(folder / "experiment.toml"), plan_of(folder / "experiment.toml")
+    experiment, plan = load_experiment(folder / "experiment.toml"), map_plan(folder / "experiment.toml")
     how: dict[str, Any] = {"master": master, "settings": settings, "partitions": partitions}
     land(experiment, out / "features", **(how | {"engine": "spark"} if master else {}))
     asked = SparkAsked(master, settings) if master else None
@@ -150,7 +150,7 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
     if master:
         draw_on_spark(plan, out / "map.html", **how, **page)
     else:
-        draw(plan, out / "map.html", **page)
+        make_map(plan, out / "map.html", **page)
 
 
 def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:

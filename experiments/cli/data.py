@@ -136,18 +136,18 @@ def draw_map(
     Examples: `journeylab map log.csv --columns customer_id=client --columns timestamp=time --goal order`,
     `journeylab map experiments/configs/bpi2012_conversion.toml --group converted --out bpi.html`
     """
-    from training.journey_map.mapping import Choice, draw, plan_of
+    from training.journey_map.mapping import MapChoice, make_map, map_plan
 
     overrides = [*(f"events.columns.{column}" for column in columns or ()), *(settings or ())]
-    choice = Choice(tuple(goal or ()), start, end, group)
+    choice = MapChoice(tuple(goal or ()), start, end, group)
     output: dict[str, Any] = {"log": log, "tables": tables, "progress": console}
     spark = spark_asked(engine, master, conf or [])
     if spark is None:
-        drawn = draw(plan_of(events, overrides, group), out, choice, **output)
+        drawn = make_map(map_plan(events, overrides, group), out, choice, **output)
     else:
         from training.journey_map.spark_mapping import draw_on_spark
 
-        plan = plan_of(events, overrides, group, elsewhere=True)
+        plan = map_plan(events, overrides, group, elsewhere=True)
         drawn = draw_on_spark(
             plan, out, choice, master=spark.master, settings=spark.settings, partitions=partitions, **output
         )

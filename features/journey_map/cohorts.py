@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.journey_map.kernels import count_cohorts
-from features.journey_map.selection import DAY_US, Int64s, Selected, Selection
+from features.journey_map.selection import DAY_US, Int64s, MapSelection, MapSource
 from features.journey_map.settings import MapSettings
 from features.statistics import ratio, wilson
 
@@ -44,16 +44,16 @@ def period_edges(first_us: int, last_us: int, unit: str) -> npt.NDArray[np.int64
     return np.arange(low, high + 2).astype("datetime64[us]").astype(np.int64)
 
 
-def cohort_counts(part: Selection, edges: Int64s) -> tuple[Int64s, Int64s]:
+def cohort_counts(part: MapSelection, edges: Int64s) -> tuple[Int64s, Int64s]:
     """Sizes (periods,) and active (periods, periods) of cohorts between edges; those of disjoint customers add up."""
     t = part.journeys.t
-    born = t[part.journeys.offsets[part.customer]]
+    first_seen = t[part.journeys.offsets[part.customer]]
     sizes, active = np.zeros(len(edges) - 1, np.int64), np.zeros((len(edges) - 1,) * 2, np.int64)
-    count_cohorts(t, born, part.start, part.stop, edges, sizes, active)
+    count_cohorts(t, first_seen, part.start, part.stop, edges, sizes, active)
     return sizes, active
 
 
-def cohorts(selection: Selected, settings: MapSettings) -> tuple[pd.DataFrame, list[str]]:
+def cohorts(selection: MapSource, settings: MapSettings) -> tuple[pd.DataFrame, list[str]]:
     """Tabulate cohorts and say what is to say.
 
     Returns:
@@ -63,9 +63,9 @@ def cohorts(selection: Selected, settings: MapSettings) -> tuple[pd.DataFrame, l
     unit, said = _unit(selection, settings)
     if unit is None:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in zip(COLUMNS, KINDS, strict=True)}), said
-    edges = period_edges(selection.born, selection.last, unit)  # to the selection's last event
+    edges = period_edges(selection.first_seen, selection.last, unit)  # to the selection's last event
     sizes, active = selection.total(partial(cohort_counts, edges=edges))
-    from_the_first = selection.since <= selection.born
+    from_the_first = selection.since <= selection.first_seen
     begun = (edges[:-1] >= selection.since - NEARLY_US) | from_the_first
     ended = edges[1:] <= selection.until + NEARLY_US
     own = np.eye(len(sizes), dtype=bool)
@@ -86,9 +86,9 @@ def ended_or_open(begun: npt.NDArray[np.bool_], ended: npt.NDArray[np.bool_]) ->
     return inside
 
 
-def _unit(selection: Selected, settings: MapSettings) -> tuple[str | None, list[str]]:
+def _unit(selection: MapSource, settings: MapSettings) -> tuple[str | None, list[str]]:
     """The period asked for, a longer one where the log would have too many, None where there is no end to it."""
-    days = (selection.last - selection.born) / DAY_US
+    days = (selection.last - selection.first_seen) / DAY_US
     units = list(DAYS)[list(DAYS).index(settings.cohort) :]
     unit = next((one for one in units if days / DAYS[one] <= MOST_PERIODS), None)
     if unit == settings.cohort:

@@ -1,6 +1,6 @@
 """The journey map of a log in parts, such as one on Spark: the same tables, from merged counts of the parts.
 
-    drawn = draw(spread(log, log.facts), MapSettings(goals=("purchase",)))
+    drawn = build_map(spread(log, log.facts), MapSettings(goals=("purchase",)))
 
 Counts of parts add up; medians and quantiles are found exactly, by passes that count (`features.journeys.quantiles`). A
 part is gone through by the functions that go through a whole log.
@@ -17,7 +17,7 @@ import numpy as np
 
 from features.errors import DataError
 from features.journey_map.kernels import count_codes
-from features.journey_map.selection import Int64s, Selection, nobody, select_part, shown_names
+from features.journey_map.selection import Int64s, MapSelection, display_names, no_events_message, select_part
 from features.journeys.event_log import Least, LogFacts, Most, Part, Parts, total
 from features.journeys.journeys import Category
 from features.journeys.quantiles import Ranks, Values
@@ -25,7 +25,7 @@ from features.timestamps import microseconds
 
 T = TypeVar("T")
 COLUMNS = ("touchpoint", "channel", "stage", "duration_s", "satisfaction")
-Members = Callable[[Selection], Any]
+Members = Callable[[MapSelection], Any]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Chosen:
     log: tuple[int, int]
     members: Members | None = None
 
-    def of(self, part: Part) -> Selection:
+    def of(self, part: Part) -> MapSelection:
         """The selection of a part."""
         log = part.journeys
         who = np.arange(log.n_customers, dtype=np.int64)
@@ -52,13 +52,13 @@ class Chosen:
         return select_part(log, who, self.between, self.log, part.firsts)
 
 
-def _on_part(part: Part, chosen: Chosen, function: Callable[[Selection], T]) -> T:
+def _on_part(part: Part, chosen: Chosen, function: Callable[[MapSelection], T]) -> T:
     return function(chosen.of(part))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A selection of customers who lie in many places; see `features.journey_map.selection.Selected`.
+    """A selection of customers who lie in many places; see `features.journey_map.selection.MapSource`.
 
     Attributes:
         parts: with the names of the whole log.
@@ -72,13 +72,13 @@ class Spread:
     chosen: Chosen
     columns: tuple[str, ...] = COLUMNS
 
-    def total(self, function: Callable[[Selection], T]) -> T:
-        """See `Selected`."""
+    def total(self, function: Callable[[MapSelection], T]) -> T:
+        """See `MapSource`."""
         work = partial(_on_part, chosen=self.chosen, function=function)
         return total(self.parts, work, self.columns)
 
     def ranks(self, values: Values) -> Ranks:
-        """See `Selected`."""
+        """See `MapSource`."""
         return Ranks(self.total, values)
 
     def category(self, name: str) -> Category:
@@ -92,24 +92,24 @@ class Spread:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As `Selection.names`."""
-        return shown_names(self.touchpoint.names)
+        """As `MapSelection.names`."""
+        return display_names(self.touchpoint.names)
 
     @property
     def since(self) -> int:
-        """µs, see `Selection`."""
+        """µs, see `MapSelection`."""
         since = self.chosen.between[0]
         return self.facts.start_us if since is None else since
 
     @property
     def until(self) -> int:
-        """µs, see `Selection`."""
+        """µs, see `MapSelection`."""
         until = self.chosen.between[1]
         return self.log_end if until is None else until
 
     @property
     def log_end(self) -> int:
-        """µs, see `Selection`."""
+        """µs, see `MapSelection`."""
         return self.facts.end_us + 1
 
     @property
@@ -119,10 +119,10 @@ class Spread:
 
     @cached_property
     def _figures(self) -> tuple[int, int, int, int, int, Int64s]:
-        n, events, begin, last, born, visits = self.total(figures)
+        n, events, begin, last, first_seen, visits = self.total(figures)
         if not n:
-            raise DataError(nobody("customers", self.since, self.until, self.facts.start_us, self.log_end))
-        return n, events, begin.value, last.value, born.value, visits
+            raise DataError(no_events_message("customers", self.since, self.until, self.facts.start_us, self.log_end))
+        return n, events, begin.value, last.value, first_seen.value, visits
 
     @property
     def n_customers(self) -> int:
@@ -145,7 +145,7 @@ class Spread:
         return self._figures[3]
 
     @property
-    def born(self) -> int:
+    def first_seen(self) -> int:
         """µs, the first event ever of any of the customers."""
         return self._figures[4]
 
@@ -155,13 +155,13 @@ class Spread:
         return self._figures[5]
 
 
-def figures(part: Selection) -> tuple[int, int, Least, Most, Least, Int64s]:
+def figures(part: MapSelection) -> tuple[int, int, Least, Most, Least, Int64s]:
     """Customers, events, first and last event, first event ever, visits of a part."""
     names = part.touchpoint.names
     visits = np.asarray(count_codes(part.touchpoint.codes, part.start, part.stop, len(names)))
     if not part.n_customers:
         return 0, 0, Least(None), Most(None), Least(None), visits
-    return part.n_customers, part.n_events, Least(part.begin), Most(part.last), Least(part.born), visits
+    return part.n_customers, part.n_events, Least(part.begin), Most(part.last), Least(part.first_seen), visits
 
 
 def spread(

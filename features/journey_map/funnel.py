@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.journey_map.kernels import count_codes, first_meetings, reach_stages
-from features.journey_map.selection import DAY_US, Int32s, Int64s, Selected, Selection, wanted
+from features.journey_map.selection import DAY_US, Int32s, Int64s, MapSelection, MapSource, matching
 from features.journey_map.settings import MapSettings
 from features.statistics import ratio, wilson
 
@@ -45,7 +45,7 @@ class Stages:
     table: Int32s
 
 
-def stages_of(selection: Selected, settings: MapSettings) -> tuple[Stages, list[str]]:
+def stages_of(selection: MapSource, settings: MapSettings) -> tuple[Stages, list[str]]:
     """The funnel's stages and what there is to say about them."""
     known = selection.category("stage").names
     if known and (not settings.stages or set(settings.stages) & set(known)):
@@ -56,7 +56,7 @@ def stages_of(selection: Selected, settings: MapSettings) -> tuple[Stages, list[
     return Stages((), "", np.empty(0, np.int32)), [said]
 
 
-def _of_column(selection: Selected, settings: MapSettings) -> tuple[Stages, list[str]]:
+def _of_column(selection: MapSource, settings: MapSettings) -> tuple[Stages, list[str]]:
     column = selection.category("stage")
     known = {name: code for code, name in enumerate(column.names)}
     asked = tuple(dict.fromkeys(settings.stages))
@@ -69,13 +69,13 @@ def _of_column(selection: Selected, settings: MapSettings) -> tuple[Stages, list
     return Stages(order, "stage", table), said
 
 
-def _of_touchpoints(selection: Selected, settings: MapSettings) -> tuple[Stages, list[str]]:
+def _of_touchpoints(selection: MapSource, settings: MapSettings) -> tuple[Stages, list[str]]:
     names = selection.touchpoint.names
     said: list[str] = []
     order: list[str] = []
     table = np.full(len(names) + 1, -1, np.int32)
     for asked in dict.fromkeys(settings.stages):
-        meant = wanted(names, [asked]) & (table < 0)
+        meant = matching(names, [asked]) & (table < 0)
         if meant.any():
             table[meant] = len(order)
             order.append(asked)
@@ -84,7 +84,7 @@ def _of_touchpoints(selection: Selected, settings: MapSettings) -> tuple[Stages,
     return Stages(tuple(order), "touchpoint", table), said
 
 
-def _ordered(selection: Selected) -> tuple[str, ...]:
+def _ordered(selection: MapSource) -> tuple[str, ...]:
     """The well-known order where all names are well known, else by the median place of the first meeting."""
     column = selection.category("stage")
     if set(column.names) <= set(WELL_KNOWN):
@@ -100,13 +100,13 @@ def _ordered(selection: Selected) -> tuple[str, ...]:
     return tuple(column.names[frequent[stage]] for stage in order)
 
 
-def _stage_counts(part: Selection) -> Int64s:
+def _stage_counts(part: MapSelection) -> Int64s:
     """(n_stages + 1,) events of each stage."""
     column = part.category("stage")
     return np.asarray(count_codes(column.codes, part.start, part.stop, len(column.names)))
 
 
-def _meetings(part: Selection, table: Int32s, n_stages: int) -> tuple[Int64s, Int64s]:
+def _meetings(part: MapSelection, table: Int32s, n_stages: int) -> tuple[Int64s, Int64s]:
     """The number of the event where each customer first meets a stage, stage by stage."""
     places = np.full((part.n_customers, n_stages), -1, np.int32)
     first_meetings(part.category("stage").codes, table, part.start, part.stop, places)
@@ -114,12 +114,12 @@ def _meetings(part: Selection, table: Int32s, n_stages: int) -> tuple[Int64s, In
     return places.T[met].astype(np.int64), np.concatenate(([0], np.cumsum(met.sum(1)))).astype(np.int64)
 
 
-def _meeting_sums(part: Selection, met: Callable[[Selection], tuple[Int64s, Int64s]]) -> Int64s:
+def _meeting_sums(part: MapSelection, met: Callable[[MapSelection], tuple[Int64s, Int64s]]) -> Int64s:
     places, borders = met(part)
     return np.diff(np.concatenate(([0], np.cumsum(places)))[borders])
 
 
-def reached(part: Selection, stages: Stages) -> Int64s:
+def reached(part: MapSelection, stages: Stages) -> Int64s:
     """(n, k) int64 µs, when each customer reaches each stage in order; `NEVER` where not."""
     moments = np.full((part.n_customers, len(stages.names)), NEVER, np.int64)
     codes = part.category(stages.column).codes
@@ -127,16 +127,16 @@ def reached(part: Selection, stages: Stages) -> Int64s:
     return moments
 
 
-def _reached_counts(part: Selection, stages: Stages) -> Int64s:
+def _reached_counts(part: MapSelection, stages: Stages) -> Int64s:
     """(k,) who reach each stage."""
     return np.asarray((_kept(part, stages) < NEVER).sum(0), np.int64)
 
 
-def _kept(part: Selection, stages: Stages) -> Int64s:
-    return part.once("reached " + "\n".join(stages.names), lambda: reached(part, stages))
+def _kept(part: MapSelection, stages: Stages) -> Int64s:
+    return part.cached("reached " + "\n".join(stages.names), lambda: reached(part, stages))
 
 
-def _days_to_next(part: Selection, stages: Stages) -> tuple[npt.NDArray[np.float64], Int64s]:
+def _days_to_next(part: MapSelection, stages: Stages) -> tuple[npt.NDArray[np.float64], Int64s]:
     """The days that customers take from each stage to the next, stage by stage; none from the last."""
     moments = _kept(part, stages)
     went = moments[:, 1:].T < NEVER
@@ -144,7 +144,7 @@ def _days_to_next(part: Selection, stages: Stages) -> tuple[npt.NDArray[np.float
     return days, np.concatenate(([0], np.cumsum(went.sum(1)), [int(went.sum())])).astype(np.int64)
 
 
-def funnel(selection: Selected, stages: Stages) -> pd.DataFrame:
+def funnel(selection: MapSource, stages: Stages) -> pd.DataFrame:
     """Tabulate the funnel.
 
     Returns:
@@ -166,7 +166,7 @@ def funnel(selection: Selected, stages: Stages) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
-def outside(selection: Selected, stages: Stages, table: pd.DataFrame) -> list[str]:
+def outside(selection: MapSource, stages: Stages, table: pd.DataFrame) -> list[str]:
     """What to say about customers who are not in the funnel."""
     if not stages.names:
         return []

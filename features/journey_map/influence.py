@@ -19,7 +19,7 @@ import pandas as pd
 
 from features.journey_map.kernels import count_codes
 from features.journey_map.path_kernels import count_ways
-from features.journey_map.selection import Int64s, Pool, Selected, Selection, pooled, shown_names, wanted
+from features.journey_map.selection import Int64s, MapSelection, MapSource, Pool, display_names, matching, pool_rare
 from features.journey_map.settings import MapSettings
 
 COLUMNS = ("level", "name", "customers", "first_touch", "last_touch", "linear", "removal_effect", "markov_share")
@@ -79,7 +79,7 @@ def removal_effects(steps: Int64s) -> Floats:
     return found.clip(0.0, 1.0)
 
 
-def ways_of(selection: Selected, level: str, goals: tuple[str, ...], most: int) -> tuple[Ways, Pool]:
+def ways_of(selection: MapSource, level: str, goals: tuple[str, ...], most: int) -> tuple[Ways, Pool]:
     """Count the ways at one level.
 
     Args:
@@ -88,34 +88,34 @@ def ways_of(selection: Selected, level: str, goals: tuple[str, ...], most: int) 
         goals: touchpoints or patterns; a way ends with the first of them.
         most: names with a state of their own; rarer ones are pooled to "other".
     """
-    names = selection.names if level == "touchpoint" else shown_names(selection.category(level).names)
+    names = selection.names if level == "touchpoint" else display_names(selection.category(level).names)
     met = selection.total(partial(_met, level=level, goals=goals))
-    pool = pooled(names, met, most)
+    pool = pool_rare(names, met, most)
     return selection.total(partial(_ways, level=level, goals=goals, pool=pool)), pool
 
 
-def first_goals(part: Selection, goals: tuple[str, ...]) -> Int64s:
+def first_goals(part: MapSelection, goals: tuple[str, ...]) -> Int64s:
     """(n,) place of each customer's first goal, -1 for none."""
-    return part.once(f"first goals {goals}", lambda: part.goals(wanted(part.touchpoint.names, goals))[0])
+    return part.cached(f"first goals {goals}", lambda: part.goals(matching(part.touchpoint.names, goals))[0])
 
 
-def _until(part: Selection, goals: tuple[str, ...]) -> Int64s:
+def _until(part: MapSelection, goals: tuple[str, ...]) -> Int64s:
     first = first_goals(part, goals)
     return np.where(first >= 0, first, part.stop)
 
 
-def _met(part: Selection, level: str, goals: tuple[str, ...]) -> Int64s:
+def _met(part: MapSelection, level: str, goals: tuple[str, ...]) -> Int64s:
     column = part.category(level)
     return np.asarray(count_codes(column.codes, part.start, _until(part, goals), len(column.names)))
 
 
-def _ways(part: Selection, level: str, goals: tuple[str, ...], pool: Pool) -> Ways:
+def _ways(part: MapSelection, level: str, goals: tuple[str, ...], pool: Pool) -> Ways:
     until, converted = _until(part, goals), first_goals(part, goals) >= 0
     found = count_ways(part.category(level).codes, pool.table, part.start, until, converted, len(pool.names))
     return Ways(*found)
 
 
-def influence(selection: Selected, settings: MapSettings, n_goals: int) -> tuple[pd.DataFrame, list[str]]:
+def influence(selection: MapSource, settings: MapSettings, n_goals: int) -> tuple[pd.DataFrame, list[str]]:
     """Tabulate the influence of channels (where the log has them) and touchpoints.
 
     Args:

@@ -40,12 +40,12 @@ def count_crossed(codes, others, start, stop, n_names, n_others):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def goal_places(codes, wanted, start, stop):  # type: ignore[no-untyped-def]
-    """(n,) the places of each customer's first and last wanted event, -1 where there is none; `wanted[-1]` is False."""
+def goal_places(codes, matches, start, stop):  # type: ignore[no-untyped-def]
+    """(n,) the places of each customer's first and last matching event, -1 for none; `matches[-1]` is False."""
     first, last = np.full(len(start), -1, np.int64), np.full(len(start), -1, np.int64)
     for row in range(len(start)):
         for i in range(start[row], stop[row]):
-            if wanted[codes[i]]:
+            if matches[codes[i]]:
                 if first[row] < 0:
                     first[row] = i
                 last[row] = i
@@ -193,7 +193,7 @@ def first_meetings(codes, table, start, stop, places):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def count_cohorts(t, born, start, stop, edges, sizes, active):  # type: ignore[no-untyped-def]
+def count_cohorts(t, first_seen, start, stop, edges, sizes, active):  # type: ignore[no-untyped-def]
     """Count who of each cohort has an event in each period.
 
     Of the arguments:
@@ -202,7 +202,7 @@ def count_cohorts(t, born, start, stop, edges, sizes, active):  # type: ignore[n
         sizes: (periods,) int64 out. active: (periods, periods) int64 out, cohort × period.
     """
     for row in range(len(start)):
-        cohort = np.searchsorted(edges, born[row], side="right") - 1
+        cohort = np.searchsorted(edges, first_seen[row], side="right") - 1
         sizes[cohort] += 1
         period, until = -1, t[start[row]]
         for i in range(start[row], stop[row]):

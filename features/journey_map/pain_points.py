@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.journey_map.selection import DAY_US, Flags, Selected, Selection, unmet, wanted
+from features.journey_map.selection import DAY_US, Flags, MapSelection, MapSource, matching, unmatched
 from features.journey_map.settings import MapSettings
 from features.journey_map.touchpoint_kernels import COMPLAIN, LEAVE, LOOP, N_KINDS, WAIT, pain_moments
 from features.journey_map.transitions import Pauses
@@ -65,7 +65,7 @@ class Limits:
     judged: Flags
 
 
-def limits_of(selection: Selected, settings: MapSettings, pauses: Pauses) -> Limits:
+def limits_of(selection: MapSource, settings: MapSettings, pauses: Pauses) -> Limits:
     """The limits, from the settings and from the gaps of the log."""
     loop, complaint = int(settings.loop_days * DAY_US), int(settings.complaint_days * DAY_US)
     quiet, begin = _quiet(selection, settings, pauses), selection.begin
@@ -78,7 +78,7 @@ def limits_of(selection: Selected, settings: MapSettings, pauses: Pauses) -> Lim
     return Limits(quiet, waits, loop, complaint, leave_until, complain_until, judged)
 
 
-def _quiet(selection: Selected, settings: MapSettings, pauses: Pauses) -> int:
+def _quiet(selection: MapSource, settings: MapSettings, pauses: Pauses) -> int:
     """µs; see `MapSettings.quiet_days`. A pause within a session is never a departure."""
     if settings.quiet_days is not None:
         return int(settings.quiet_days * DAY_US)
@@ -87,17 +87,17 @@ def _quiet(selection: Selected, settings: MapSettings, pauses: Pauses) -> int:
     return int(max(min(longest, quarter), settings.session_gap_minutes * 60e6))
 
 
-def _complains(selection: Selected, settings: MapSettings) -> Flags:
-    return wanted(selection.touchpoint.names, settings.complaints)
+def _complains(selection: MapSource, settings: MapSettings) -> Flags:
+    return matching(selection.touchpoint.names, settings.complaints)
 
 
-def moments_of(selection: Selection, settings: MapSettings, limits: Limits) -> tuple[Floats, Floats]:
+def moments_of(selection: MapSelection, settings: MapSettings, limits: Limits) -> tuple[Floats, Floats]:
     """The sums over customers that `pain_points` needs; those of disjoint sets of customers add up."""
     names = selection.touchpoint.names
-    closing = wanted(names, (*settings.goals, *settings.ended))
+    closing = matching(names, (*settings.goals, *settings.ended))
     moments, totals = pain_moments(
         selection.touchpoint.codes, selection.journeys.t, selection.start, selection.stop, selection.goes_on,
-        selection.goals(wanted(names, settings.ended))[0], len(names), limits.judged, ~closing,
+        selection.goals(matching(names, settings.ended))[0], len(names), limits.judged, ~closing,
         _complains(selection, settings), limits.leave_until, limits.complain_until, limits.waits, limits.loop,
         limits.complaint,
     )  # fmt: skip
@@ -131,7 +131,7 @@ def compare_with_rest(moments: Floats, totals: Floats) -> tuple[Floats, Floats, 
     return r, s, np.sqrt(np.maximum(clustered, independent))
 
 
-def pain_points(selection: Selected, settings: MapSettings, pauses: Pauses) -> tuple[pd.DataFrame, list[str]]:
+def pain_points(selection: MapSource, settings: MapSettings, pauses: Pauses) -> tuple[pd.DataFrame, list[str]]:
     """Find the pain points of a selection.
 
     Returns:
@@ -220,9 +220,9 @@ def duration(us: float) -> str:
     return f"{us / 1e6:.{0 if us >= 10e6 else 1}f}".removesuffix(".0") + " s"
 
 
-def _remarks(selection: Selected, settings: MapSettings, limits: Limits) -> list[str]:
+def _remarks(selection: MapSource, settings: MapSettings, limits: Limits) -> list[str]:
     names = selection.touchpoint.names
-    said = [*unmet(names, settings.complaints, "a complaint"), *unmet(names, settings.ended, "an ending")]
+    said = [*unmatched(names, settings.complaints, "a complaint"), *unmatched(names, settings.ended, "an ending")]
     if limits.judged[LEAVE]:
         source = "as set" if settings.quiet_days is not None else "read off the pauses in the log"
         said.append(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from features.journey_map.influence import first_goals
 from features.journey_map.path_kernels import BLANK, count_paths
-from features.journey_map.selection import DAY_US, Int32s, Int64s, Selected, Selection
+from features.journey_map.selection import DAY_US, Int32s, Int64s, MapSelection, MapSource
 from features.journey_map.settings import END, MapSettings
 from features.statistics import ratio, wilson
 
@@ -67,7 +67,7 @@ def _summed(codes: Int32s, counts: Int64s, first: Int64s, end: int) -> PathCount
     return PathCounts(rows[begins], summed, np.minimum.reduceat(first[order], begins), end)
 
 
-def paths(selection: Selected, settings: MapSettings, has_goals: bool) -> pd.DataFrame:
+def paths(selection: MapSource, settings: MapSettings, has_goals: bool) -> pd.DataFrame:
     """The most common beginnings of journeys.
 
     Args:
@@ -100,7 +100,7 @@ def paths(selection: Selected, settings: MapSettings, has_goals: bool) -> pd.Dat
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _shared(selection: Selected, settings: MapSettings) -> tuple[PathCounts, Int64s]:
+def _shared(selection: MapSource, settings: MapSettings) -> tuple[PathCounts, Int64s]:
     """The longest paths whose top ones hold enough customers, and the places of these."""
     found = selection.total(partial(path_counts, steps=settings.path_steps))
     for _ in range(settings.path_steps - 1):
@@ -111,7 +111,7 @@ def _shared(selection: Selected, settings: MapSettings) -> tuple[PathCounts, Int
     return found, found.top(settings.top_paths)
 
 
-def _taken(part: Selection, steps: int) -> tuple[Int32s, Int64s, Int32s, Int64s]:
+def _taken(part: MapSelection, steps: int) -> tuple[Int32s, Int64s, Int32s, Int64s]:
     """Paths, their customers; each customer's path and the µs that it takes."""
 
     def take() -> tuple[Int32s, Int64s, Int32s, Int64s]:
@@ -122,10 +122,10 @@ def _taken(part: Selection, steps: int) -> tuple[Int32s, Int64s, Int32s, Int64s]
         )  # fmt: skip
         return codes, counts, path_of, took_us
 
-    return part.once(f"paths of {steps}", take)
+    return part.cached(f"paths of {steps}", take)
 
 
-def path_counts(part: Selection, steps: int) -> PathCounts:
+def path_counts(part: MapSelection, steps: int) -> PathCounts:
     """The paths of a part."""
     codes, counts, path_of, _ = _taken(part, steps)
     first = np.full(len(codes), np.iinfo(np.int64).max)
@@ -133,7 +133,7 @@ def path_counts(part: Selection, steps: int) -> PathCounts:
     return PathCounts(codes, counts, first, len(part.touchpoint.names) + 1)
 
 
-def _ranked(part: Selection, codes: Int32s) -> tuple[npt.NDArray[np.int64], Int64s]:
+def _ranked(part: MapSelection, codes: Int32s) -> tuple[npt.NDArray[np.int64], Int64s]:
     """(n,) the place of each customer's path among `codes`, -1 for another; and the µs that it takes."""
     own, _, path_of, took_us = _taken(part, codes.shape[1] - 1)
     rank = np.full(len(own), -1)
@@ -150,13 +150,13 @@ def _equal(rows: Int32s, row: Int32s) -> Int64s:
     return found
 
 
-def _reached(part: Selection, codes: Int32s, goals: tuple[str, ...]) -> Int64s:
+def _reached(part: MapSelection, codes: Int32s, goals: tuple[str, ...]) -> Int64s:
     """(k,) who of each path's customers reach a goal, ever."""
     rank, _ = _ranked(part, codes)
     return np.bincount(rank[(rank >= 0) & (first_goals(part, goals) >= 0)], minlength=len(codes))
 
 
-def _took(part: Selection, codes: Int32s) -> tuple[Int64s, Int64s]:
+def _took(part: MapSelection, codes: Int32s) -> tuple[Int64s, Int64s]:
     """µs of the customers of each path, path by path."""
     rank, took_us = _ranked(part, codes)
     order = np.argsort(rank, kind="stable")

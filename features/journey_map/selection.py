@@ -28,14 +28,14 @@ NO_CODES = Category(np.empty(0, np.int32), ())
 T = TypeVar("T")
 
 
-class Selected(Protocol):
-    """What the tables of a map are made from: a `Selection`, or one whose customers lie in many places.
+class MapSource(Protocol):
+    """What the tables of a map are made from: a `MapSelection`, or one whose customers lie in many places.
 
-    Functions that go through events take a `Selection`, a part of the whole; tables call `total` and `ranks` with them.
+    Functions over events take a `MapSelection`, a part of the whole; tables call `total` and `ranks` with them.
 
     Attributes:
         n_customers, n_events: how many, all in all.
-        since, until, log_end: as in `Selection`.
+        since, until, log_end: as in `MapSelection`.
         begin, last: µs, the first and last of the selected events.
         born: µs, the first event ever of any of the customers.
     """
@@ -55,7 +55,7 @@ class Selected(Protocol):
     @property
     def last(self) -> int: ...  # noqa: D102
     @property
-    def born(self) -> int: ...  # noqa: D102
+    def first_seen(self) -> int: ...  # noqa: D102
     @property
     def names(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
@@ -69,7 +69,7 @@ class Selected(Protocol):
         """A categorical column; only its names where the customers lie in many places."""
         ...
 
-    def total(self, function: Callable[[Selection], T]) -> T:
+    def total(self, function: Callable[[MapSelection], T]) -> T:
         """What a function (of a module, or a partial of one) counts on the parts, merged."""
         ...
 
@@ -79,7 +79,7 @@ class Selected(Protocol):
 
 
 @dataclass(frozen=True)
-class Selection:
+class MapSelection:
     """Some customers' events between two dates; no event is copied.
 
     Attributes:
@@ -100,22 +100,22 @@ class Selection:
     until: int
     log_end: int
     firsts: Int64s | None = None
-    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def total(self, function: Callable[[Selection], T]) -> T:
-        """See `Selected`: there is one part."""
+    def total(self, function: Callable[[MapSelection], T]) -> T:
+        """See `MapSource`: there is one part."""
         return function(self)
 
     def ranks(self, values: Values) -> Ranks:
-        """See `Selected`."""
+        """See `MapSource`."""
         return Ranks(lambda function: function(self), values, alone=self)
 
-    def once(self, name: str, make: Callable[[], T]) -> T:
+    def cached(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, made once."""
-        if name not in self.kept:
-            self.kept[name] = make()
-        found: T = self.kept[name]
-        return found
+        if name not in self.cache:
+            self.cache[name] = make()
+        value: T = self.cache[name]
+        return value
 
     @cached_property
     def begin(self) -> int:
@@ -128,7 +128,7 @@ class Selection:
         return int(self.journeys.t[self.stop - 1].max())
 
     @cached_property
-    def born(self) -> int:
+    def first_seen(self) -> int:
         """µs, the first event of any of the customers, selected or not."""
         return int(self.journeys.t[self.journeys.offsets[self.customer]].min())
 
@@ -163,7 +163,7 @@ class Selection:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """(n_names + 1,) names of touchpoints as they are shown; the last one stands for missing ones."""
-        return shown_names(self.touchpoint.names)
+        return display_names(self.touchpoint.names)
 
     def category(self, name: str) -> Category:
         """A categorical column; without codes where the log does not have it."""
@@ -183,13 +183,13 @@ class Selection:
         """(n,) whether the customer has events after the later date."""
         return np.asarray(self.stop < self.journeys.offsets[self.customer + 1])
 
-    def goals(self, wanted: Flags) -> tuple[Int64s, Int64s]:
+    def goals(self, matching: Flags) -> tuple[Int64s, Int64s]:
         """(n,) places of each customer's first and last wanted event, -1 where there is none."""
-        first, last = goal_places(self.touchpoint.codes, wanted, self.start, self.stop)
+        first, last = goal_places(self.touchpoint.codes, matching, self.start, self.stop)
         return first, last
 
 
-def select(journeys: Journeys, customers: Any = None, start: Any = None, end: Any = None) -> Selection:
+def select(journeys: Journeys, customers: Any = None, start: Any = None, end: Any = None) -> MapSelection:
     """Choose customers and dates.
 
     Args:
@@ -203,45 +203,45 @@ def select(journeys: Journeys, customers: Any = None, start: Any = None, end: An
     """
     if journeys.n_events == 0:
         raise DataError("The log has no events: there is no map to draw.")
-    who = _chosen(journeys, customers)
+    chosen = _chosen(journeys, customers)
     log_end = journeys.end_us + 1
     since = None if start is None else int(microseconds(start))
     until = None if end is None else min(int(microseconds(end)), log_end)
-    found = select_part(journeys, who, (since, until), (journeys.start_us, log_end))
-    if not len(found.customer):
-        asked = f"{len(who):,} chosen customers" if customers is not None else "customers"
-        raise DataError(nobody(asked, found.since, found.until, journeys.start_us, log_end))
-    return found
+    selection = select_part(journeys, chosen, (since, until), (journeys.start_us, log_end))
+    if not len(selection.customer):
+        requested = f"{len(chosen):,} chosen customers" if customers is not None else "customers"
+        raise DataError(no_events_message(requested, selection.since, selection.until, journeys.start_us, log_end))
+    return selection
 
 
 def select_part(
     journeys: Journeys,
-    who: Int64s,
+    chosen: Int64s,
     between: tuple[int | None, int | None],
     log: tuple[int, int],
     firsts: Int64s | None = None,
-) -> Selection:
+) -> MapSelection:
     """The selection of a log, or of a part of one; it may be empty.
 
     Args:
         journeys: the packed log, or a part of it.
-        who: (k,) indices of customers.
+        chosen: (k,) indices of customers.
         between: µs, the dates; None for the log's own.
         log: µs, the first event of the whole log and one past its last.
-        firsts: as in `Selection`.
+        firsts: as in `MapSelection`.
     """
     since, until = between
-    first = journeys.offsets[who] if since is None else journeys.at(since, who).stop
-    last = journeys.offsets[who + 1] if until is None else journeys.at(until, who).stop
-    kept = first < last
+    first = journeys.offsets[chosen] if since is None else journeys.at(since, chosen).stop
+    last = journeys.offsets[chosen + 1] if until is None else journeys.at(until, chosen).stop
+    active = first < last
     since, until = log[0] if since is None else since, log[1] if until is None else until
-    return Selection(journeys, who[kept], first[kept], last[kept], since, until, log[1], firsts)
+    return MapSelection(journeys, chosen[active], first[active], last[active], since, until, log[1], firsts)
 
 
-def nobody(asked: str, since: int, until: int, log_start: int, log_end: int) -> str:
+def no_events_message(requested: str, since: int, until: int, log_start: int, log_end: int) -> str:
     """What is said where nobody has an event between the dates, all in µs."""
     return (
-        f"None of the {asked} has an event between {_day(since)} and {_day(until)}: the log goes from "
+        f"None of the {requested} has an event between {_day(since)} and {_day(until)}: the log goes from "
         f"{_day(log_start)} to {_day(log_end)}. Choose other dates or other customers."
     )
 
@@ -249,42 +249,42 @@ def nobody(asked: str, since: int, until: int, log_start: int, log_end: int) -> 
 def _chosen(journeys: Journeys, customers: Any) -> Int64s:
     if customers is None:
         return np.arange(journeys.n_customers, dtype=np.int64)
-    asked = np.atleast_1d(np.asarray(customers))
-    if asked.dtype == bool:
-        if len(asked) != journeys.n_customers:
-            raise DataError(f"A mask of customers needs {journeys.n_customers} entries, not {len(asked)}.")
-        return np.flatnonzero(asked)
-    who = np.unique(asked.astype(np.int64))
-    if len(who) and not 0 <= who[0] <= who[-1] < journeys.n_customers:
-        raise DataError(f"Customers are numbered 0 to {journeys.n_customers - 1}, not {who[0]} to {who[-1]}.")
-    return who
+    requested = np.atleast_1d(np.asarray(customers))
+    if requested.dtype == bool:
+        if len(requested) != journeys.n_customers:
+            raise DataError(f"A mask of customers needs {journeys.n_customers} entries, not {len(requested)}.")
+        return np.flatnonzero(requested)
+    chosen = np.unique(requested.astype(np.int64))
+    if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < journeys.n_customers:
+        raise DataError(f"Customers are numbered 0 to {journeys.n_customers - 1}, not {chosen[0]} to {chosen[-1]}.")
+    return chosen
 
 
 def _day(moment_us: int) -> str:
     return f"{pd.Timestamp(moment_us, unit='us'):%Y-%m-%d %H:%M}"
 
 
-def shown_names(names: Iterable[str]) -> tuple[str, ...]:
+def display_names(names: Iterable[str]) -> tuple[str, ...]:
     """Names of touchpoints or channels, those that a map uses itself told apart, then one for missing values."""
-    own = {START, END, OTHER, MISSING}
-    return (*(f"{name} (touchpoint)" if name in own else name for name in names), MISSING)
+    reserved = {START, END, OTHER, MISSING}
+    return (*(f"{name} (touchpoint)" if name in reserved else name for name in names), MISSING)
 
 
-def wanted(names: tuple[str, ...], patterns: Iterable[str]) -> Flags:
+def matching(names: tuple[str, ...], patterns: Iterable[str]) -> Flags:
     """(n_names + 1,) which names are meant by any of the patterns; missing ones, the last, never are."""
-    asked = tuple(patterns)
-    return np.array([any(fits(name, pattern) for pattern in asked) for name in names] + [False])
+    requested = tuple(patterns)
+    return np.array([any(fits(name, pattern) for pattern in requested) for name in names] + [False])
 
 
-def unmet(names: tuple[str, ...], patterns: Iterable[str], what: str) -> list[str]:
+def unmatched(names: tuple[str, ...], patterns: Iterable[str], what: str) -> list[str]:
     """A sentence for each pattern that no touchpoint of the log fits."""
-    found = []
+    sentences = []
     for pattern in patterns:
         if not any(fits(name, pattern) for name in names):
             close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
             hint = f" Did you mean '{close[0]}'?" if close else ""
-            found.append(f"No touchpoint of the log fits '{pattern}', which is asked for as {what}.{hint}")
-    return found
+            sentences.append(f"No touchpoint of the log fits '{pattern}', which is asked for as {what}.{hint}")
+    return sentences
 
 
 @dataclass(frozen=True)
@@ -300,11 +300,11 @@ class Pool:
     names: tuple[str, ...]
 
 
-def pooled(names: tuple[str, ...], counts: Int64s, most: int) -> Pool:
+def pool_rare(names: tuple[str, ...], counts: Int64s, most: int) -> Pool:
     """Keep the `most` frequent names that occur, in order of frequency; pool the others, if any occur."""
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]
-    kept = order if len(order) <= most + 1 else order[:most]  # a pool of one is shown by its name
-    table = np.full(len(names), len(kept), np.int32)
-    table[kept] = np.arange(len(kept))
-    return Pool(table, (*(names[code] for code in kept), *((OTHER,) if len(kept) < len(order) else ())))
+    frequent = order if len(order) <= most + 1 else order[:most]  # a pool of one is shown by its name
+    table = np.full(len(names), len(frequent), np.int32)
+    table[frequent] = np.arange(len(frequent))
+    return Pool(table, (*(names[code] for code in frequent), *((OTHER,) if len(frequent) < len(order) else ())))

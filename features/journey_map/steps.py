@@ -8,24 +8,24 @@ import numpy as np
 import pandas as pd
 
 from features.journey_map.kernels import count_codes, count_steps
-from features.journey_map.selection import Int64s, Pool, Selected, Selection, pooled
+from features.journey_map.selection import Int64s, MapSelection, MapSource, Pool, pool_rare
 from features.journey_map.settings import END, MapSettings
 
 SANKEY_COLUMNS = ("step", "source", "target", "customers")
 
 
-def _pool(selection: Selected, steps: int, most: int) -> Pool:
+def _pool(selection: MapSource, steps: int, most: int) -> Pool:
     """The touchpoints that are frequent among the steps shown."""
-    return pooled(selection.names, selection.total(partial(_among_first, steps=steps)), most)
+    return pool_rare(selection.names, selection.total(partial(_among_first, steps=steps)), most)
 
 
-def _among_first(part: Selection, steps: int) -> Int64s:
+def _among_first(part: MapSelection, steps: int) -> Int64s:
     """(n_names + 1,) events of each touchpoint among everyone's first steps."""
     stop = np.minimum(part.stop, part.start + steps)
     return np.asarray(count_codes(part.touchpoint.codes, part.start, stop, len(part.touchpoint.names)))
 
 
-def step_counts(part: Selection, pool: Pool, steps: int, links: int = 0) -> tuple[Int64s, Int64s]:
+def step_counts(part: MapSelection, pool: Pool, steps: int, links: int = 0) -> tuple[Int64s, Int64s]:
     """Customers at each step, and between steps; counts of disjoint sets of customers add up.
 
     Returns:
@@ -37,7 +37,7 @@ def step_counts(part: Selection, pool: Pool, steps: int, links: int = 0) -> tupl
     return places, between
 
 
-def step_matrix(selection: Selected, settings: MapSettings) -> pd.DataFrame:
+def step_matrix(selection: MapSource, settings: MapSettings) -> pd.DataFrame:
     """The share of customers at each touchpoint at their first, second … event.
 
     Returns:
@@ -51,7 +51,7 @@ def step_matrix(selection: Selected, settings: MapSettings) -> pd.DataFrame:
     return pd.DataFrame(places.T / selection.n_customers, index=index, columns=columns)
 
 
-def sankey(selection: Selected, settings: MapSettings) -> pd.DataFrame:
+def sankey(selection: MapSource, settings: MapSettings) -> pd.DataFrame:
     """Links between step k and step k + 1.
 
     Returns:

@@ -23,7 +23,7 @@ from features.journey_map.funnel import Stages, funnel, outside, stages_of
 from features.journey_map.influence import first_goals, influence
 from features.journey_map.pain_points import pain_points
 from features.journey_map.paths import paths
-from features.journey_map.selection import DAY_US, Int64s, Selected, Selection, select, unmet, wanted
+from features.journey_map.selection import DAY_US, Int64s, MapSelection, MapSource, matching, select, unmatched
 from features.journey_map.settings import MapSettings as MapSettings
 from features.journey_map.steps import sankey, step_matrix
 from features.journey_map.touchpoints import remarks, touchpoints
@@ -100,12 +100,12 @@ def journey_map(
     >>> drawn.transitions[["source", "target", "probability"]].to_numpy().tolist()
     [['view', 'buy', 0.5], ['view', 'end', 0.5], ['start', 'view', 1.0], ['buy', 'end', 1.0]]
     """
-    return draw(select(journeys, customers, start, end), settings or MapSettings())
+    return build_map(select(journeys, customers, start, end), settings or MapSettings())
 
 
-def draw(selection: Selected, settings: MapSettings) -> JourneyMap:
+def build_map(selection: MapSource, settings: MapSettings) -> JourneyMap:
     """Draw the map of a selection, wherever its customers lie; see `features.journey_map.distributed`."""
-    has_goals = bool(wanted(selection.touchpoint.names, settings.goals).any())
+    has_goals = bool(matching(selection.touchpoint.names, settings.goals).any())
     converted = selection.total(partial(_converted, goals=settings.goals))
     stages, of_stages = stages_of(selection, settings)
     funnel_table = funnel(selection, stages)
@@ -126,7 +126,7 @@ def draw(selection: Selected, settings: MapSettings) -> JourneyMap:
         influence_table,
         (
             *_of_log(selection, settings),
-            *unmet(selection.touchpoint.names, settings.goals, "a goal"),
+            *unmatched(selection.touchpoint.names, settings.goals, "a goal"),
             *of_stages,
             *outside(selection, stages, funnel_table),
             *remarks(selection, settings),
@@ -138,19 +138,19 @@ def draw(selection: Selected, settings: MapSettings) -> JourneyMap:
     )
 
 
-def _converted(part: Selection, goals: tuple[str, ...]) -> int:
+def _converted(part: MapSelection, goals: tuple[str, ...]) -> int:
     """How many customers reach a goal."""
     return int((first_goals(part, goals) >= 0).sum())
 
 
-def _lengths(part: Selection) -> tuple[Int64s, Int64s]:
+def _lengths(part: MapSelection) -> tuple[Int64s, Int64s]:
     """Each customer's number of events, then each one's µs from the first to the last."""
     t, n = part.journeys.t, part.n_customers
     values = np.concatenate((part.stop - part.start, t[part.stop - 1] - t[part.start]))
     return values, np.array([0, n, 2 * n])
 
 
-def _summary(selection: Selected, settings: MapSettings, stages: Stages, reached: int | None) -> dict[str, Any]:
+def _summary(selection: MapSource, settings: MapSettings, stages: Stages, reached: int | None) -> dict[str, Any]:
     n = selection.n_customers
     (medians,) = selection.ranks(_lengths).medians([np.arange(3)])
     low, high = wilson([reached or 0], [n if reached is not None else 0])
@@ -174,7 +174,7 @@ def _summary(selection: Selected, settings: MapSettings, stages: Stages, reached
     }
 
 
-def _of_log(selection: Selected, settings: MapSettings) -> list[str]:
+def _of_log(selection: MapSource, settings: MapSettings) -> list[str]:
     """What to say about the log as a whole."""
     said, n, kinds = [], selection.n_customers, int((selection.visits > 0).sum())
     if n < 30:

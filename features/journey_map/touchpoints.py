@@ -11,7 +11,7 @@ import pandas as pd
 
 from features.journey_map import touchpoint_kernels as kernels
 from features.journey_map.kernels import count_crossed
-from features.journey_map.selection import Int64s, Selected, Selection, unmet, wanted
+from features.journey_map.selection import Int64s, MapSelection, MapSource, matching, unmatched
 from features.journey_map.settings import MapSettings
 from features.statistics import net_promoter, ratio, wilson
 
@@ -27,7 +27,7 @@ MOST_CELLS = 1 << 24
 NEVER = float("inf")
 
 
-def scale_of(selection: Selected, settings: MapSettings) -> tuple[float, float] | None:
+def scale_of(selection: MapSource, settings: MapSettings) -> tuple[float, float] | None:
     """The lowest and highest score there can be: the stated one, else the smallest usual scale that holds the scores.
 
     Scores from 1 to 5, 1 to 7 or 0 to 10 are taken for such; others for a scale from their lowest to their highest.
@@ -53,16 +53,16 @@ def click_pairs(names: tuple[str, ...], clicks: Mapping[str, str]) -> tuple[Int6
     """(n_names + 1,) each: the pair whose impression, and whose click, a touchpoint is; -1 for none."""
     shows, clicked = np.full(len(names) + 1, -1), np.full(len(names) + 1, -1)
     for pair, (impression, click) in enumerate(clicks.items()):
-        shows[wanted(names, [impression]) & (shows < 0)] = pair
-        clicked[wanted(names, [click]) & (clicked < 0)] = pair
+        shows[matching(names, [impression]) & (shows < 0)] = pair
+        clicked[matching(names, [click]) & (clicked < 0)] = pair
     return shows, clicked
 
 
-def touchpoint_counts(part: Selection, settings: MapSettings, marks: npt.NDArray[np.float64]) -> Int64s:
+def touchpoint_counts(part: MapSelection, settings: MapSettings, marks: npt.NDArray[np.float64]) -> Int64s:
     """(n_names + 1, N_COUNTS) counts; those of disjoint sets of customers add up."""
     names = part.touchpoint.names
     shows, clicked = click_pairs(names, settings.clicks)
-    last_goal = part.goals(wanted(names, settings.goals))[1]
+    last_goal = part.goals(matching(names, settings.goals))[1]
     return np.asarray(
         kernels.touch_counts(
             part.touchpoint.codes, part.journeys.t, part.start, part.stop, last_goal, len(names),
@@ -73,7 +73,7 @@ def touchpoint_counts(part: Selection, settings: MapSettings, marks: npt.NDArray
 
 
 def _stays(
-    part: Selection, settings: MapSettings, marks: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]
+    part: MapSelection, settings: MapSettings, marks: npt.NDArray[np.float64], measured: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float64], Int64s]:
     """Seconds at each touchpoint: its durations where it is `measured`, else until the session's next event."""
     counts = _counted(part, settings, marks)
@@ -87,11 +87,11 @@ def _stays(
     return seconds, borders
 
 
-def _counted(part: Selection, settings: MapSettings, marks: npt.NDArray[np.float64]) -> Int64s:
-    return part.once("touchpoints", lambda: touchpoint_counts(part, settings, marks))
+def _counted(part: MapSelection, settings: MapSettings, marks: npt.NDArray[np.float64]) -> Int64s:
+    return part.cached("touchpoints", lambda: touchpoint_counts(part, settings, marks))
 
 
-def dwell_medians(selection: Selected, settings: MapSettings, counts: Int64s) -> npt.NDArray[np.float64]:
+def dwell_medians(selection: MapSource, settings: MapSettings, counts: Int64s) -> npt.NDArray[np.float64]:
     """(n_names + 1,) median seconds: the durations where a touchpoint has any, else until the session's next event."""
     measured = counts[:, kernels.DURATIONS] > 0
     stays = partial(_stays, settings=settings, marks=_marks(scale_of(selection, settings)), measured=measured)
@@ -99,7 +99,7 @@ def dwell_medians(selection: Selected, settings: MapSettings, counts: Int64s) ->
     return found
 
 
-def touchpoints(selection: Selected, settings: MapSettings, has_goals: bool) -> pd.DataFrame:
+def touchpoints(selection: MapSource, settings: MapSettings, has_goals: bool) -> pd.DataFrame:
     """Tabulate the touchpoints that occur, those that most customers meet first.
 
     Args:
@@ -150,7 +150,7 @@ def _share(part: Int64s, whole: Int64s) -> tuple[npt.NDArray[np.float64], ...]:
     return (ratio(part, whole), *wilson(part, whole))
 
 
-def _most_common(selection: Selected, name: str, used: Int64s) -> pd.Series:
+def _most_common(selection: MapSource, name: str, used: Int64s) -> pd.Series:
     """(k,) the most common channel or stage of each touchpoint; missing where it has none."""
     column = selection.category(name)
     blank = pd.Series([None] * len(used), dtype="str")
@@ -161,17 +161,17 @@ def _most_common(selection: Selected, name: str, used: Int64s) -> pd.Series:
     return pd.Series(np.where(crossed.any(1), common, None), dtype="str")
 
 
-def _crossed(part: Selection, name: str) -> Int64s:
+def _crossed(part: MapSelection, name: str) -> Int64s:
     """(n_names + 1, others) events of each touchpoint with each channel or stage."""
     column, own = part.category(name), part.touchpoint
     return np.asarray(count_crossed(own.codes, column.codes, part.start, part.stop, len(own.names), len(column.names)))
 
 
-def remarks(selection: Selected, settings: MapSettings) -> list[str]:
+def remarks(selection: MapSource, settings: MapSettings) -> list[str]:
     """What to say about scores, clicks and channels."""
     said = [
-        *unmet(selection.touchpoint.names, settings.clicks, "an impression"),
-        *unmet(selection.touchpoint.names, settings.clicks.values(), "a click"),
+        *unmatched(selection.touchpoint.names, settings.clicks, "an impression"),
+        *unmatched(selection.touchpoint.names, settings.clicks.values(), "a click"),
     ]
     scale = scale_of(selection, settings)
     if scale is None:

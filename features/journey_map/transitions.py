@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.journey_map.kernels import count_pairs, gaps_by_pair
-from features.journey_map.selection import Int32s, Int64s, Selected, Selection
+from features.journey_map.selection import Int32s, Int64s, MapSelection, MapSource
 from features.journey_map.settings import END, START
 
 WAIT_SHARE = 0.9  # of gaps that are no long wait
@@ -63,7 +63,7 @@ class Pauses:
     return_us: float
 
 
-def transition_counts(selection: Selected, session_us: int = 0) -> tuple[PairCounts, Pauses]:
+def transition_counts(selection: MapSource, session_us: int = 0) -> tuple[PairCounts, Pauses]:
     """Count the transitions and take the medians of their gaps, in two passes over the events.
 
     Args:
@@ -74,7 +74,7 @@ def transition_counts(selection: Selected, session_us: int = 0) -> tuple[PairCou
     return pairs, _pauses(selection, pairs, session_us)
 
 
-def _walked(part: Selection) -> tuple[Int64s, Int64s, Int64s, Int32s]:
+def _walked(part: MapSelection) -> tuple[Int64s, Int64s, Int64s, Int32s]:
     """Keys, counts, customers of the pairs of a part in order of appearance, and the pair that each event begins."""
 
     def walk() -> tuple[Int64s, Int64s, Int64s, Int32s]:
@@ -82,10 +82,10 @@ def _walked(part: Selection) -> tuple[Int64s, Int64s, Int64s, Int32s]:
         codes, n_names = part.touchpoint.codes, len(part.touchpoint.names)
         return (*count_pairs(codes, part.start, part.stop, n_names, pair_of), pair_of)
 
-    return part.once("pairs", walk)
+    return part.cached("pairs", walk)
 
 
-def pair_counts(part: Selection) -> PairCounts:
+def pair_counts(part: MapSelection) -> PairCounts:
     """The pairs of a part, by source, then target."""
     keys, count, customers, _ = _walked(part)
     order = np.argsort(keys)
@@ -94,7 +94,7 @@ def pair_counts(part: Selection) -> PairCounts:
     return PairCounts(source, target, count[order], customers[order], n_names)
 
 
-def _gaps(part: Selection, known: Int64s, n_names: int) -> tuple[Int64s, Int64s]:
+def _gaps(part: MapSelection, known: Int64s, n_names: int) -> tuple[Int64s, Int64s]:
     """The µs from each event to the next, pair by pair of the `known` keys, which rise."""
     keys, count, _, pair_of = _walked(part)
     place = np.searchsorted(known, keys)
@@ -107,7 +107,7 @@ def _gaps(part: Selection, known: Int64s, n_names: int) -> tuple[Int64s, Int64s]
     return gaps, borders
 
 
-def _pauses(selection: Selected, pairs: PairCounts, session_us: int) -> Pauses:
+def _pauses(selection: MapSource, pairs: PairCounts, session_us: int) -> Pauses:
     """Gaps lie pair by pair, so source by source; each median reorders only what is needed no more."""
     known, n = pairs.source * (pairs.n_names + 3) + pairs.target, len(pairs.source)
     ranks = selection.ranks(partial(_gaps, known=known, n_names=pairs.n_names))
@@ -122,7 +122,7 @@ def _pauses(selection: Selected, pairs: PairCounts, session_us: int) -> Pauses:
     return Pauses(by_pair, by_source, float(median[0]), waits, returns)
 
 
-def transition_frame(selection: Selected, pairs: PairCounts, pauses: Pauses) -> pd.DataFrame:
+def transition_frame(selection: MapSource, pairs: PairCounts, pauses: Pauses) -> pd.DataFrame:
     """Transitions as a table, by source in order of frequency, then by count.
 
     Returns:
@@ -146,6 +146,6 @@ def transition_frame(selection: Selected, pairs: PairCounts, pauses: Pauses) -> 
     )
 
 
-def transitions(selection: Selected) -> pd.DataFrame:
+def transitions(selection: MapSource) -> pd.DataFrame:
     """Count and tabulate; see `transition_frame`."""
     return transition_frame(selection, *transition_counts(selection))

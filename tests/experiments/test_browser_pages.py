@@ -29,8 +29,8 @@ from serving.monitor.files import RowFiles
 from serving.monitor.monitoring import Watch, WatchSettings
 from training.config.experiment import load_experiment
 from training.fitting.train import TrainResult
-from training.journey_map.page import write_page
-from training.journey_map.sections import PageText
+from training.journey_map.page import write_map_page
+from training.journey_map.sections import MapText
 from training.monitoring.monitor import monitor
 from training.monitoring.page import write_monitor_page
 from training.review.compare import compare, write_comparison
@@ -92,8 +92,8 @@ def _map_page(folder: Path) -> Path:
     journeys, settings = _journeys(), MapSettings(goals=("subscribe",))
     half = np.arange(journeys.n_customers) % 2 == 0
     compared = compare_maps(journeys, half, ~half, settings, names=("even", "odd"))
-    return write_page(
-        journey_map(journeys, settings), folder / "map.html", PageText("demo", goals=("subscribe",)), compared
+    return write_map_page(
+        journey_map(journeys, settings), folder / "map.html", MapText("demo", goals=("subscribe",)), compared
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from features.errors import ConfigError
 from features.journey_map.comparison import MapComparison, compare, compare_maps
-from features.journey_map.selection import select, wanted
+from features.journey_map.selection import matching, select
 from features.journey_map.settings import MapSettings
 from features.journey_map.tables import journey_map
 from features.journeys.journeys import Journeys
@@ -58,7 +58,7 @@ def converted(journeys: Journeys, settings: MapSettings, start: Any = None, end:
     """
     require_goals(settings)
     chosen = select(journeys, None, start, end)
-    first, _ = chosen.goals(wanted(chosen.touchpoint.names, settings.goals))
+    first, _ = chosen.goals(matching(chosen.touchpoint.names, settings.goals))
     flags = np.zeros(journeys.n_customers, bool)
     flags[chosen.customer] = first >= 0
     require_two(settings, int((first >= 0).sum()), len(first))

@@ -31,8 +31,8 @@ from features.journeys.loading import load_log
 from features.settings import Section, explain
 from training.config.experiment import SLUG, Experiment, load_experiment, put
 from training.journey_map.groups import compared
-from training.journey_map.page import write_page
-from training.journey_map.sections import PageText
+from training.journey_map.page import write_map_page
+from training.journey_map.sections import MapText
 from training.progress import say, stage
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class MapPlan(Section):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class MapResult:
     """What came of it.
 
     Attributes:
@@ -75,7 +75,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Choice:
+class MapChoice:
     """Which part of the log, and which groups.
 
     Attributes:
@@ -91,7 +91,9 @@ class Choice:
     group: str | None = None
 
 
-def plan_of(asked: Path, settings: Sequence[str] = (), group: str | None = None, *, elsewhere: bool = False) -> MapPlan:
+def map_plan(
+    asked: Path, settings: Sequence[str] = (), group: str | None = None, *, elsewhere: bool = False
+) -> MapPlan:
     """The plan for an experiment file, or for a log that is read as a plain table.
 
     Args:
@@ -151,15 +153,15 @@ def _name(path: Path) -> str:
     return path.name.split(".")[0] or path.resolve().name or "events"
 
 
-def draw(
+def make_map(
     plan: MapPlan,
     out: Path,
-    choice: Choice | None = None,
+    choice: MapChoice | None = None,
     *,
     log: bool | None = None,
     tables: Path | None = None,
     progress: Console | None = None,
-) -> Drawn:
+) -> MapResult:
     """Read the log, draw the map, write the page, and log it.
 
     Args:
@@ -174,22 +176,22 @@ def draw(
         ConfigError: dates, goals or groups that do not fit; an `out` that is no HTML file.
         DataError: no event log, or none of its events is left.
     """
-    choice = choice or Choice()
-    require_page(out)
-    start, end = moments(choice)
+    choice = choice or MapChoice()
+    check_page_path(out)
+    start, end = date_range(choice)
     with stage(progress, f"Reading {plan.events.path}"):
         loaded = load_log(plan.events, quarantine_path=out.with_name(f"{out.stem}_quarantine.csv"))
     settings = with_goals(plan.map, choice.goals, loaded.journeys.categories["touchpoint"].names)
     with stage(progress, f"Drawing the map of {loaded.journeys.n_events:,} events"):
         drawn = journey_map(loaded.journeys, settings, start=start, end=end)
         comparison = compared(loaded.journeys, settings, choice.group, start, end) if choice.group else None
-    return finish(plan, out, choice, drawn, comparison, loaded.counts, loaded.notes, log, tables, progress)
+    return publish(plan, out, choice, drawn, comparison, loaded.counts, loaded.notes, log, tables, progress)
 
 
-def finish(
+def publish(
     plan: MapPlan,
     out: Path,
-    choice: Choice,
+    choice: MapChoice,
     drawn: JourneyMap,
     comparison: MapComparison | None,
     counts: dict[str, int],
@@ -197,7 +199,7 @@ def finish(
     log: bool | None,
     tables: Path | None,
     progress: Console | None,
-) -> Drawn:
+) -> MapResult:
     """Write the page of a map, and log it.
 
     Args:
@@ -213,8 +215,8 @@ def finish(
         progress: where to show what is going on.
     """
     settings = drawn.settings
-    text = PageText(plan.name, plan.events.path.name, settings.goals, settings.cohort, _set_aside(counts, notes))
-    write_page(drawn, out, text, comparison)
+    text = MapText(plan.name, plan.events.path.name, settings.goals, settings.cohort, _set_aside(counts, notes))
+    write_map_page(drawn, out, text, comparison)
     if tables is not None:
         write_tables(drawn, tables, comparison)
     run_id = ""
@@ -223,16 +225,16 @@ def finish(
             run_id = log_map(_tracker(plan.name), drawn, out, choice, comparison)
     for note in (*notes, *drawn.notes):
         say(progress, f"  {note}")
-    return Drawn(out, run_id, drawn.summary, drawn.notes)
+    return MapResult(out, run_id, drawn.summary, drawn.notes)
 
 
-def require_page(out: Path) -> None:
+def check_page_path(out: Path) -> None:
     """Raise a `ConfigError` unless it is a page."""
     if out.suffix not in (".html", ".htm"):
         raise ConfigError(f"Cannot write {out}: a map is a page, name a file that ends in .html.")
 
 
-def moments(choice: Choice) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+def date_range(choice: MapChoice) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
     """The two dates.
 
     Raises:
@@ -262,11 +264,11 @@ def with_goals(settings: MapSettings, goals: tuple[str, ...], names: tuple[str, 
     Raises:
         ConfigError: a goal that no touchpoint fits.
     """
-    from features.journey_map.selection import unmet
+    from features.journey_map.selection import unmatched
 
     if not goals:
         return settings
-    if missing := unmet(names, goals, "a goal"):
+    if missing := unmatched(names, goals, "a goal"):
         some = ", ".join(sorted(names)[:12]) + (", …" if len(names) > 12 else "")
         raise ConfigError(f"{missing[0]} The touchpoints are: {some}")
     return settings.model_copy(update={"goals": goals})
@@ -297,7 +299,7 @@ def _slug(name: str) -> str:
 
 
 def log_map(
-    tracker: Tracker, drawn: JourneyMap, page: Path, choice: Choice, comparison: MapComparison | None = None
+    tracker: Tracker, drawn: JourneyMap, page: Path, choice: MapChoice, comparison: MapComparison | None = None
 ) -> str:
     """A run of role "map" with page, tables and pictures.
 

@@ -21,7 +21,7 @@ from typing import Any
 from features.journey_map.comparison import MapComparison
 from features.journey_map.tables import JourneyMap
 from training.journey_map.findings import said_dates
-from training.journey_map.sections import PageText, Part, parts
+from training.journey_map.sections import MapText, Part, parts
 from training.journey_map.theme import THEMES
 from training.reports.html import count, days, escape, share
 
@@ -32,7 +32,7 @@ POLICY = (
 MADE_BY = "Made by Journey Lab. The page holds all it needs and asks nothing of the network."
 
 
-def write_page(drawn: JourneyMap, path: Path, text: PageText, comparison: MapComparison | None = None) -> Path:
+def write_map_page(drawn: JourneyMap, path: Path, text: MapText, comparison: MapComparison | None = None) -> Path:
     """Write the page.
 
     Args:
@@ -46,8 +46,8 @@ def write_page(drawn: JourneyMap, path: Path, text: PageText, comparison: MapCom
     return path
 
 
-def page(drawn: JourneyMap, text: PageText, comparison: MapComparison | None = None) -> str:
-    """The page as text; see `write_page`."""
+def page(drawn: JourneyMap, text: MapText, comparison: MapComparison | None = None) -> str:
+    """The page as text; see `write_map_page`."""
     title = f"Journey map: {text.name}"
     return shell(title, _header(drawn.summary, title, text), parts(drawn, text, comparison))
 
@@ -107,7 +107,7 @@ def _plain(value: Any) -> Any:
     return value.item()  # NumPy's own numbers
 
 
-def _header(summary: dict[str, Any], title: str, text: PageText) -> str:
+def _header(summary: dict[str, Any], title: str, text: MapText) -> str:
     source = f" Source: {escape(text.source)}." if text.source else ""
     asked = ": the ways they took, where they stopped, and what led to the goal" if text.goals else ""
     told = asked or ": the ways they took and where they stopped"
@@ -121,7 +121,7 @@ def _header(summary: dict[str, Any], title: str, text: PageText) -> str:
     )
 
 
-def _facts(summary: dict[str, Any], text: PageText) -> list[tuple[str, str, str]]:
+def _facts(summary: dict[str, Any], text: MapText) -> list[tuple[str, str, str]]:
     """Name, figure and small print of what stands at the top."""
     half = float(summary["median_events"])
     facts = [

@@ -37,7 +37,7 @@ SURE = 0.05
 
 
 @dataclass(frozen=True)
-class PageText:
+class MapText:
     """What the page says beside its tables.
 
     Attributes:
@@ -74,7 +74,7 @@ class Part:
     figures: tuple[MapFigure, ...] = ()
 
 
-def parts(drawn: JourneyMap, text: PageText, comparison: MapComparison | None = None) -> list[Part]:
+def parts(drawn: JourneyMap, text: MapText, comparison: MapComparison | None = None) -> list[Part]:
     """The sections that have something to show, in the order of the page."""
     colour_of, meanings = colours(drawn.touchpoints, drawn.funnel["stage"].astype(str).tolist())
     every = [
@@ -126,7 +126,7 @@ def _folded(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>{body}</details>"
 
 
-def _findings(drawn: JourneyMap, text: PageText) -> Part:
+def _findings(drawn: JourneyMap, text: MapText) -> Part:
     items = "".join(f"<li>{escape(one)}</li>" for one in findings(drawn, text.goals, text.cohort))
     return Part("findings", "Main findings", "", f'<ol class="findings">{items}</ol>')
 

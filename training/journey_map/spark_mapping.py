@@ -17,9 +17,9 @@ from features.journey_map.comparison import MapComparison, compare_maps, naming_
 from features.journey_map.distributed import Chosen, Spread, spread
 from features.journey_map.funnel import stages_of
 from features.journey_map.influence import first_goals
-from features.journey_map.selection import Selection
+from features.journey_map.selection import MapSelection
 from features.journey_map.settings import MapSettings
-from features.journey_map.tables import draw as draw_map
+from features.journey_map.tables import build_map
 from features.journeys.event_log import LogFacts, Part, Parts, total
 from features.spark.log import read_log, session
 from training.journey_map.groups import (
@@ -32,7 +32,7 @@ from training.journey_map.groups import (
     require_goals,
     require_two,
 )
-from training.journey_map.mapping import Choice, Drawn, MapPlan, finish, moments, require_page, with_goals
+from training.journey_map.mapping import MapChoice, MapPlan, MapResult, check_page_path, date_range, publish, with_goals
 from training.progress import stage
 
 Flags = npt.NDArray[np.bool_]
@@ -41,7 +41,7 @@ Flags = npt.NDArray[np.bool_]
 def draw_on_spark(
     plan: MapPlan,
     out: Path,
-    choice: Choice | None = None,
+    choice: MapChoice | None = None,
     *,
     master: str | None = None,
     settings: dict[str, str] | None = None,
@@ -49,8 +49,8 @@ def draw_on_spark(
     log: bool | None = None,
     tables: Path | None = None,
     progress: Console | None = None,
-) -> Drawn:
-    """Read a log with Spark, draw its map, write the page, and log it; see `training.journey_map.mapping.draw`.
+) -> MapResult:
+    """Read a log with Spark, draw its map, write the page, and log it; see `training.journey_map.mapping.make_map`.
 
     Args:
         plan: what to draw.
@@ -67,22 +67,22 @@ def draw_on_spark(
         ConfigError: Spark or Java is missing; dates, goals or groups that do not fit.
         DataError: no event log, or none of its events is left.
     """
-    choice = choice or Choice()
-    require_page(out)
-    start, end = moments(choice)
+    choice = choice or MapChoice()
+    check_page_path(out)
+    start, end = date_range(choice)
     there = read_log(session(master, settings), plan.events, partitions=partitions)
     try:
         with stage(progress, f"Packing {plan.events.path} on Spark"):
             facts = there.named().facts
         asked = with_goals(plan.map, choice.goals, facts.names["touchpoint"])
         with stage(progress, f"Drawing the map of {facts.events:,} events"):
-            drawn = draw_map(spread(there, facts, start, end), asked)
+            drawn = build_map(spread(there, facts, start, end), asked)
             comparison = compared_in_parts(there, facts, asked, choice.group, start, end) if choice.group else None
         there.quarantine(out.with_name(f"{out.stem}_quarantine.parquet"))
         counts, notes, _ = there.told
     finally:
         there.close()
-    return finish(plan, out, choice, drawn, comparison, counts, notes, log, tables, progress)
+    return publish(plan, out, choice, drawn, comparison, counts, notes, log, tables, progress)
 
 
 def compared_in_parts(
@@ -119,7 +119,7 @@ def compared_in_parts(
     moment = moment_of(group, facts.start_us, facts.end_us, start, end)
     both = [spread(parts, facts, one, other) for one, other in ((start, moment), (moment, end))]
     shared = total(parts, partial(_in_both, a=both[0].chosen, b=both[1].chosen), ("touchpoint",))
-    first, second = (draw_map(one, settings) for one in both)
+    first, second = (build_map(one, settings) for one in both)
     return compare_maps(first, second, period_names(moment), shared=shared)
 
 
@@ -138,22 +138,22 @@ def _groups(
     maps = []
     for name, members in zip(names, sides, strict=True):
         with naming_group(name):
-            maps.append(draw_map(spread(parts, facts, start, end, members, columns), same))
+            maps.append(build_map(spread(parts, facts, start, end, members, columns), same))
     return compare_maps(maps[0], maps[1], names)
 
 
-def _converts(part: Selection, goals: tuple[str, ...], reached: bool = True) -> Flags:
+def _converts(part: MapSelection, goals: tuple[str, ...], reached: bool = True) -> Flags:
     """(n,) who reaches a goal between the dates, or who does not."""
     return np.asarray((first_goals(part, goals) >= 0) == reached)
 
 
-def _has(part: Selection, column: str, code: int, it: bool) -> Flags:
+def _has(part: MapSelection, column: str, code: int, it: bool) -> Flags:
     """(n,) whose last known value has a code, or another one."""
     log = part.journeys
     return np.asarray((last_known(log, log.categories[column].codes) == code)[part.customer] == it)
 
 
-def _how_many(part: Selection, members: Any) -> int:
+def _how_many(part: MapSelection, members: Any) -> int:
     return int(members(part).sum())
 
 

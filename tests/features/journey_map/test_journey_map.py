@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from features.errors import DataError
 from features.journey_map.comparison import TESTED, MapComparison, compare, compare_maps
 from features.journey_map.pain_points import Limits, compare_with_rest, moments_of
-from features.journey_map.selection import DAY_US, Selection, select
+from features.journey_map.selection import DAY_US, MapSelection, select
 from features.journey_map.tables import JourneyMap, MapSettings, journey_map
 from features.journey_map.touchpoint_kernels import COMPLAIN, LEAVE, LOOP, N_KINDS, WAIT
 from features.journeys.journeys import Journeys
@@ -265,7 +265,7 @@ def test_invariants(rows: list[tuple[str, float, str]], scores: list[int | None]
 # ---- pain points ----
 
 
-def brute_force(selection: Selection, asked: MapSettings, limits: Limits, kind: int) -> dict[tuple[int, str], float]:
+def brute_force(selection: MapSelection, asked: MapSettings, limits: Limits, kind: int) -> dict[tuple[int, str], float]:
     """(customer, touchpoint) → y, from the definitions."""
     found: dict[tuple[int, str], float] = {}
     for row in range(selection.n_customers):

@@ -14,7 +14,7 @@ from features.errors import ConfigError, DataError
 from features.events.schema import EventSchema
 from features.journey_map.distributed import spread
 from features.journey_map.settings import MapSettings
-from features.journey_map.tables import JourneyMap, draw, journey_map
+from features.journey_map.tables import JourneyMap, build_map, journey_map
 from features.journeys import quantiles as ranks_module
 from features.journeys.event_log import LocalParts, facts_of, slices, total
 from features.journeys.journeys import Journeys
@@ -51,13 +51,15 @@ def same(a: JourneyMap, b: JourneyMap) -> None:
 @pytest.mark.parametrize("asked", [MapSettings(), ASKED, MapSettings(path_steps=12, top_paths=3, cohort="week")])
 def test_the_map_of_parts(log: Journeys, n: int, dates: tuple[Any, Any], asked: MapSettings) -> None:
     parts = in_parts(log, n)
-    same(journey_map(log, asked, start=dates[0], end=dates[1]), draw(spread(parts, facts_of(parts), *dates), asked))
+    same(
+        journey_map(log, asked, start=dates[0], end=dates[1]), build_map(spread(parts, facts_of(parts), *dates), asked)
+    )
 
 
 def test_parts_of_one_customer_or_none(simulated_events: pd.DataFrame) -> None:
     some = pack(simulated_events[simulated_events["customer_id"].isin(simulated_events["customer_id"].unique()[:20])])
     parts = in_parts(some, 30)
-    same(journey_map(some, ASKED), draw(spread(parts, facts_of(parts)), ASKED))
+    same(journey_map(some, ASKED), build_map(spread(parts, facts_of(parts)), ASKED))
 
 
 def test_stages_with_names_of_ones_own_are_in_the_order_of_their_places(log: Journeys) -> None:
@@ -65,7 +67,7 @@ def test_stages_with_names_of_ones_own_are_in_the_order_of_their_places(log: Jou
     rows["touchpoint"], rows["stage"] = list("xyzxyzxyz"), ["one", "two", "three"] * 3
     own = pack(rows)
     parts = in_parts(own, 2)
-    same(journey_map(own), draw(spread(parts, facts_of(parts)), MapSettings()))
+    same(journey_map(own), build_map(spread(parts, facts_of(parts)), MapSettings()))
 
 
 def test_nobody_between_the_dates(log: Journeys) -> None:

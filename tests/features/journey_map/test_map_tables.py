@@ -304,8 +304,8 @@ def test_tables_equal_plain_python(events: list[Event]) -> None:
             who[pair].add(name)
             if 0 < place < len(steps):
                 gaps[pair].append(60 * (steps[place][0] - steps[place - 1][0]))
-        once = [one for one, _ in itertools.groupby(names[1:-1])]
-        paths[tuple(once[:4]) if len(once) > 4 else (*once, "end")] += 1
+        cached = [one for one, _ in itertools.groupby(names[1:-1])]
+        paths[tuple(cached[:4]) if len(cached) > 4 else (*cached, "end")] += 1
     table = found.transitions
     assert dict(zip(zip(table["source"], table["target"], strict=True), table["count"], strict=True)) == dict(count)
     for one in table.itertuples():

@@ -26,9 +26,9 @@ from features.simulation.simulator import simulate
 from training.journey_map.figures import cohorts, step_matrix
 from training.journey_map.findings import findings
 from training.journey_map.graph import backbone, levels, main_moves, place, wrapped
-from training.journey_map.page import packed_plotly, page, write_page
+from training.journey_map.page import packed_plotly, page, write_map_page
 from training.journey_map.pictures import draw_map, funnel
-from training.journey_map.sections import PageText, parts
+from training.journey_map.sections import MapText, parts
 from training.journey_map.theme import MARK, THEMES, colours, label, levels_of
 from training.reports.html import Column, clean, escape, gap, seconds, share, span, table
 
@@ -167,7 +167,7 @@ def invented(names: tuple[str, ...] = ("ad click", "product page", "cart", "orde
     )  # fmt: skip
 
 
-TEXT = PageText("my log", "log.csv", ("order",))
+TEXT = MapText("my log", "log.csv", ("order",))
 
 
 class Reader(HTMLParser):
@@ -211,7 +211,7 @@ def strings(part: Any) -> list[str]:
 
 
 def test_the_page_is_whole_small_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
-    written = write_page(invented(), tmp_path / "new" / "map.html", TEXT)
+    written = write_map_page(invented(), tmp_path / "new" / "map.html", TEXT)
     assert written.stat().st_size < 5_000_000
     text = written.read_text(encoding="utf-8")
     read = Reader(text)
@@ -242,7 +242,7 @@ def test_names_from_data_are_text_wherever_they_stand() -> None:
     drawn = invented((EVIL, "</script><script>1", "a\u202eb", r"$\frac{1}{2}$", "2011-01-01"))
     drawn.touchpoints.loc[0, "channel"] = EVIL
     drawn.influence.loc[0, "name"] = EVIL
-    text = page(replace(drawn, notes=(EVIL,)), PageText(EVIL, EVIL, (EVIL,), notes=(EVIL,)))
+    text = page(replace(drawn, notes=(EVIL,)), MapText(EVIL, EVIL, (EVIL,), notes=(EVIL,)))
     plain = page(invented(), TEXT)
     assert text.count("<script") == plain.count("<script")
     assert text.count("</script") == plain.count("</script")
@@ -371,7 +371,7 @@ def simulated() -> tuple[JourneyMap, Any]:
 
 def test_a_real_map_and_a_comparison_make_a_page(simulated: tuple[JourneyMap, Any]) -> None:
     drawn, comparison = simulated
-    text = page(drawn, PageText("demo", goals=("subscribe",)), comparison)
+    text = page(drawn, MapText("demo", goals=("subscribe",)), comparison)
     assert "Compared: &lt;even&gt; and odd" in text
     assert "<even>" not in text
     assert len(text) < 5_000_000
@@ -411,7 +411,7 @@ def test_a_browser_draws_every_picture_and_nothing_overflows(
     simulated: tuple[JourneyMap, Any], tmp_path: Path, width: int
 ) -> None:
     drawn, comparison = simulated
-    write_page(drawn, tmp_path / "map.html", PageText("demo", goals=("subscribe",)), comparison)
+    write_map_page(drawn, tmp_path / "map.html", MapText("demo", goals=("subscribe",)), comparison)
     frame = f'<iframe id="f" src="map.html" style="width:{width}px;height:900px;border:0"></iframe>'
     (tmp_path / "frame.html").write_text(f"<!doctype html>{frame}<pre id=out></pre><script>{MEASURE}</script>")
     command = [

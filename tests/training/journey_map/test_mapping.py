@@ -19,7 +19,7 @@ from features.journeys.packing import pack
 from features.simulation.simulator import simulate
 from training.config.experiment import load_experiment
 from training.journey_map.groups import by_value, compared
-from training.journey_map.mapping import Choice, draw, moments, plan_of, write_tables
+from training.journey_map.mapping import MapChoice, date_range, make_map, map_plan, write_tables
 from training.tracking.tracking import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*inferred as AnyType:UserWarning")
@@ -92,9 +92,9 @@ def test_their_names_dates_and_tables(log: Path, tmp_path: Path) -> None:
 
 
 def test_an_experiment_says_the_goal_and_its_map_is_logged(log: Path, tmp_path: Path, store: Path) -> None:
-    plan = plan_of(tmp_path / "map.toml")
+    plan = map_plan(tmp_path / "map.toml")
     assert (plan.map.goals, plan.map.ended, plan.map.cohort, plan.logged) == (("buy",), ("leave",), "week", True)
-    drawn = draw(plan, tmp_path / "map.html", Choice(group="converted"))
+    drawn = make_map(plan, tmp_path / "map.html", MapChoice(group="converted"))
     tracker = Tracker("small_conversion")
     found = tracker.client.get_run(drawn.run_id)
     assert (found.data.tags["role"], found.info.status) == ("map", "FINISHED")
@@ -109,7 +109,7 @@ def test_an_experiment_says_the_goal_and_its_map_is_logged(log: Path, tmp_path: 
 
 
 def test_a_log_is_logged_when_asked(log: Path, tmp_path: Path, store: Path) -> None:
-    drawn = draw(plan_of(log), tmp_path / "map.html", log=True)
+    drawn = make_map(map_plan(log), tmp_path / "map.html", log=True)
     assert Tracker("log").client.get_run(drawn.run_id).data.tags["role"] == "map"
 
 
@@ -144,9 +144,9 @@ def test_what_is_wrong_is_said_in_a_sentence(log: Path, tmp_path: Path, words: l
 
 
 def test_dates_may_carry_a_zone() -> None:
-    assert moments(Choice(start="2024-06-01T00:00+02:00"))[0] == pd.Timestamp("2024-05-31 22:00")
+    assert date_range(MapChoice(start="2024-06-01T00:00+02:00"))[0] == pd.Timestamp("2024-05-31 22:00")
     with pytest.raises(ConfigError, match="no date"):
-        moments(Choice(end="NaT"))
+        date_range(MapChoice(end="NaT"))
 
 
 def journeys(rows: dict[str, object], schema: EventSchema | None = None) -> Journeys:
@@ -198,10 +198,10 @@ def test_an_odd_log_gets_a_page_and_pictures(name: str, tmp_path: Path) -> None:
     from features.journey_map.tables import journey_map
     from training.journey_map.page import page
     from training.journey_map.pictures import draw_map
-    from training.journey_map.sections import PageText
+    from training.journey_map.sections import MapText
 
     drawn = journey_map(journeys({**ODD[name]}), MapSettings(goals=("b",)))
-    text = page(drawn, PageText(name, goals=("b",)))
+    text = page(drawn, MapText(name, goals=("b",)))
     assert 1_000_000 < len(text) < 5_000_000
     assert "Main findings" in text
     assert "<script>&" not in text
@@ -213,7 +213,7 @@ def test_an_odd_log_gets_a_page_and_pictures(name: str, tmp_path: Path) -> None:
 def test_an_empty_log_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("customer_id,timestamp,touchpoint\n")
     with pytest.raises(DataError):
-        draw(plan_of(tmp_path / "empty.csv"), tmp_path / "map.html")
+        make_map(map_plan(tmp_path / "empty.csv"), tmp_path / "map.html")
 
 
 def test_the_map_of_an_experiment_changes_nothing_about_its_training(log: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from training.journey_map.mapping import Choice, draw, plan_of
+from training.journey_map.mapping import MapChoice, make_map, map_plan
 from training.journey_map.spark_mapping import draw_on_spark
 
 
@@ -33,10 +33,10 @@ def same(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) -> None
 
 
 def test_every_table_and_the_page(spark: Any, events: Path, tmp_path: Path) -> None:
-    choice = Choice(goals=("purchase",), start="2024-01-20", end="2024-05-01")
-    here = draw(plan_of(events), tmp_path / "here.html", choice, tables=tmp_path / "here")
+    choice = MapChoice(goals=("purchase",), start="2024-01-20", end="2024-05-01")
+    here = make_map(map_plan(events), tmp_path / "here.html", choice, tables=tmp_path / "here")
     there = draw_on_spark(
-        plan_of(events), tmp_path / "there.html", choice, master="local[2]", partitions=3, tables=tmp_path / "there"
+        map_plan(events), tmp_path / "there.html", choice, master="local[2]", partitions=3, tables=tmp_path / "there"
     )
     assert len(tables(tmp_path / "here")) >= 8
     same(tables(tmp_path / "here"), tables(tmp_path / "there"))
