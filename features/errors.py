@@ -1,6 +1,6 @@
 """Errors for people: each message says what is wrong, where, and what to do; and how to say what was probably meant.
 
->>> no_such("model", "gbtd", ["gbdt", "gru"])
+>>> unknown_name("model", "gbtd", ["gbdt", "gru"])
 "no model 'gbtd'; did you mean 'gbdt'? There are: gbdt, gru"
 """
 
@@ -30,7 +30,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return lower[close[0]] if close else None
 
 
-def no_such(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """What to say about a name that nobody knows: the nearest one, and which there are."""
     names = list(known)
     close = nearest(name, names)
@@ -38,10 +38,10 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
     return f"no {what} '{name}'{hint} There are: {_some(names)}"
 
 
-def not_there(path: Path) -> str:
+def missing_path(path: Path) -> str:
     """What to say about a path that does not exist: how far it does, and what is there.
 
-    >>> not_there(Path("/dev/nul")).split(" The folder")[0]
+    >>> missing_path(Path("/dev/nul")).split(" The folder")[0]
     'There is no /dev/nul; did you mean /dev/null?'
     """
     folder = next((above for above in path.parents if above.is_dir()), Path())

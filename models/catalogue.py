@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import ConfigError, no_such
+from features.errors import ConfigError, unknown_name
 from features.tabular.features import ALL_GROUPS
 from models.baselines import BaseRate, Recency, RFMLogistic
 from models.boosting.gbdt import GBDT, GBDTSettings
@@ -183,7 +183,7 @@ def make(kind: str, settings: Settings) -> Model:
         ConfigError: for a kind or a setting that does not exist.
     """
     if kind not in KINDS:
-        raise ConfigError(f"There is {no_such('model of kind', kind, KINDS)}.")
+        raise ConfigError(f"There is {unknown_name('model of kind', kind, KINDS)}.")
     return KINDS[kind].made(settings)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.errors import DataError, not_there
+from features.errors import DataError, missing_path
 from features.events.columns import text_column
 from features.events.files import read_table
 from features.settings import Section
@@ -59,7 +59,7 @@ def profile_rows(facts: ProfileTable | None, base: Path | None, columns: list[st
         return None
     path = (base or Path()) / facts.path.expanduser()
     if not path.exists():
-        raise DataError(f"No such profile table. {not_there(path)} Or give events that carry {', '.join(names)}.")
+        raise DataError(f"No such profile table. {missing_path(path)} Or give events that carry {', '.join(names)}.")
     rows = read_table(path)
     for name in (facts.customer_id, *names):
         if name not in rows.column_names:

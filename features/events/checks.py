@@ -5,7 +5,7 @@
     checked.quarantine   # row, reason, and the row's own values as text
     checked.counts       # {"timestamp is before 1971": 3}
 
-A table that is no event log at all raises one `DataError`. `check_batch` and `EventCheck` do the same for a log that
+A table that is no event log at all raises one `DataError`. `check_batch` and `LogCheck` do the same for a log that
 comes in batches (`features.journeys.stream`).
 """
 
@@ -45,7 +45,7 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedEvents:
     """What came out of the checks; `len(events) + len(quarantine) == rows_in`.
 
     Attributes:
@@ -75,7 +75,7 @@ def check_events(
     time_format: str | None = None,
     decimal: Decimal = ".",
     duplicates: str = "keep",
-) -> Checked:
+) -> CheckedEvents:
     """Check a table with canonical column names.
 
     Args:
@@ -91,15 +91,15 @@ def check_events(
     Raises:
         DataError: no event log at all: no rows, a required column missing, more than half of the rows bad.
     """
-    check = EventCheck()
+    check = LogCheck()
     options = CheckOptions(schema or EventSchema(), naive_ok, time_unit, time_format, decimal)
     good, found = check_batch(events, options)
     check.add(found)
     check.finish()
     if duplicates == "quarantine" and (again := good.to_pandas().duplicated().to_numpy()).any():
-        check.move_aside(quarantine_repeats(good.filter(pa.array(again)), found.rows[again]))
+        check.move_to_quarantine(quarantine_duplicates(good.filter(pa.array(again)), found.rows[again]))
         good = good.filter(pa.array(~again))
-    return Checked(good, check.quarantine(), dict(check.counts), tuple(check.notes))
+    return CheckedEvents(good, check.quarantine(), dict(check.counts), tuple(check.notes))
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,15 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
-class Findings:
+class BatchReport:
     """What `check_batch` has to say about a batch.
 
     Attributes:
         n_good: how many rows are good.
         rows: (n_good,) int64, their numbers in the source.
-        bad: the rows set aside, as in `Checked.quarantine`; None where there are none.
+        bad: the rows set aside, as in `CheckedEvents.quarantine`; None where there are none.
         columns: the names that the batch has.
-        notes: as in `Checked`.
+        notes: as in `CheckedEvents`.
     """
 
     n_good: int
@@ -132,7 +132,9 @@ class Findings:
     notes: tuple[str, ...]
 
 
-def check_batch(batch: pa.Table | pd.DataFrame, options: CheckOptions, first_row: int = 1) -> tuple[pa.Table, Findings]:
+def check_batch(
+    batch: pa.Table | pd.DataFrame, options: CheckOptions, first_row: int = 1
+) -> tuple[pa.Table, BatchReport]:
     """The good rows of one batch and the findings. Touches nothing shared: threads may check side by side.
 
     Args:
@@ -142,7 +144,7 @@ def check_batch(batch: pa.Table | pd.DataFrame, options: CheckOptions, first_row
     """
     table = as_table(batch)
     require_columns(table.column_names)
-    wanted = [name for name in wanted_columns(options.schema) if name in table.column_names]
+    wanted = [name for name in schema_columns(options.schema) if name in table.column_names]
     columns = {name: _column(name, table, options) for name in wanted}
     good = pa.table({name: column.values for name, column in columns.items()})
     numbered = SOURCE_ROW in table.column_names
@@ -154,10 +156,10 @@ def check_batch(batch: pa.Table | pd.DataFrame, options: CheckOptions, first_row
         bad = _quarantined(table.filter(pa.array(is_bad)), rows[is_bad], reasons[is_bad])
         good, rows = good.filter(pa.array(~is_bad)), rows[~is_bad]
     notes = _notes(columns, table, options)
-    return good, Findings(good.num_rows, rows, bad, tuple(table.column_names), notes)
+    return good, BatchReport(good.num_rows, rows, bad, tuple(table.column_names), notes)
 
 
-class EventCheck:
+class LogCheck:
     """The tally over batches in their order: `add` what `check_batch` found in each, `finish` at the end."""
 
     def __init__(self) -> None:
@@ -167,25 +169,25 @@ class EventCheck:
         self._columns: tuple[str, ...] = ()
         self._bad: list[pa.Table] = []
 
-    def add(self, found: Findings) -> None:
+    def add(self, found: BatchReport) -> None:
         """Count a batch."""
         self.rows_in += found.n_good
         if found.bad is not None:
-            self.set_aside(found.bad)
+            self.add_to_quarantine(found.bad)
         self.notes += [note for note in found.notes if note not in self.notes]
         self._columns = self._columns or found.columns
 
-    def set_aside(self, bad: pa.Table) -> None:
+    def add_to_quarantine(self, bad: pa.Table) -> None:
         """Count rows that go to quarantine."""
         self._bad.append(bad)
         self.rows_in += bad.num_rows
         for item in pc.value_counts(bad["reason"]).to_pylist():
             self.counts[item["values"]] = self.counts.get(item["values"], 0) + item["counts"]
 
-    def move_aside(self, bad: pa.Table) -> None:
+    def move_to_quarantine(self, bad: pa.Table) -> None:
         """Count rows that were good so far and go to quarantine after all."""
         self.rows_in -= bad.num_rows
-        self.set_aside(bad)
+        self.add_to_quarantine(bad)
 
     def finish(self) -> None:
         """Raise if what was seen is no event log."""
@@ -221,7 +223,7 @@ def _column(name: str, table: pa.Table, options: CheckOptions) -> Column:
 
 def _notes(columns: dict[str, Column], table: pa.Table, options: CheckOptions) -> tuple[str, ...]:
     notes = [note for column in columns.values() for note in column.notes]
-    ignored = [name for name in table.column_names if name not in (*wanted_columns(options.schema), SOURCE_ROW)]
+    ignored = [name for name in table.column_names if name not in (*schema_columns(options.schema), SOURCE_ROW)]
     return (*notes, *((ignored_note(ignored),) if ignored else ()))
 
 
@@ -244,7 +246,7 @@ def _quarantined(
     return pa.table({"row": pa.array(numbers, pa.int64()), "reason": pa.array(reasons, pa.string())} | originals)
 
 
-def quarantine_repeats(rows: pa.Table, numbers: npt.NDArray[np.int64]) -> pa.Table:
+def quarantine_duplicates(rows: pa.Table, numbers: npt.NDArray[np.int64]) -> pa.Table:
     """Quarantine rows for exact duplicates."""
     return _quarantined(rows, numbers, [REPEATED] * len(numbers))
 
@@ -323,7 +325,7 @@ def _columns_there(columns: Iterable[str]) -> str:
     return f"the columns are {', '.join(names)}" if names else "the input has no columns at all"
 
 
-def wanted_columns(schema: EventSchema) -> tuple[str, ...]:
+def schema_columns(schema: EventSchema) -> tuple[str, ...]:
     """Every column that an event table may have, in the order in which it is checked."""
     return ("timestamp", "customer_id", *schema.category_columns, *schema.number_columns)
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from features.errors import DataError, not_there
+from features.errors import DataError, missing_path
 from features.events.checks import SOURCE_ROW
 
 PARQUET = (".parquet", ".pq")
@@ -57,7 +57,7 @@ def event_files(path: Path) -> list[Path]:
         DataError: no such file, a folder without event files, or another kind of file.
     """
     if not path.exists():
-        raise DataError(f"No such file: {not_there(path)}")
+        raise DataError(f"No such file: {missing_path(path)}")
     if path.is_file():
         if not _suffix(path):
             raise DataError(f"{path.name}: event files end in {', '.join((*PARQUET, *CSV))}. Rename or convert it.")

@@ -28,7 +28,7 @@ from features.errors import DataError
 from features.events import bpi2012, online_retail
 from features.events.adapters import REJECT, Adapter
 from features.events.attributes import ProfileTable, profile_rows, with_profile
-from features.events.checks import SOURCE_ROW, Checked, CheckOptions, as_table, check_events
+from features.events.checks import SOURCE_ROW, CheckedEvents, CheckOptions, as_table, check_events
 from features.events.columns import Decimal, TimeUnit, time_column
 from features.events.schema import CANONICAL, REQUIRED, EventSchema
 from features.events.stages import with_stages
@@ -134,7 +134,7 @@ class EventSource(Section):
         return self.model_copy(update={"path": Path(path)})
 
 
-def canonical_events(source: EventSource, raw: pa.Table | pd.DataFrame, *, base: Path | None = None) -> Checked:
+def canonical_events(source: EventSource, raw: pa.Table | pd.DataFrame, *, base: Path | None = None) -> CheckedEvents:
     """Rows as the source's file has them, or canonical ones, through adapter, stages, profile and checks.
 
     Args:
@@ -147,10 +147,10 @@ def canonical_events(source: EventSource, raw: pa.Table | pd.DataFrame, *, base:
         DataError: no event log.
     """
     raw = as_table(raw)
-    rules = rules_for(source, raw.column_names, base)
-    if rules is None:
+    reader = table_reader(source, raw.column_names, base)
+    if reader is None:
         return _adapted(ADAPTERS[source.adapter], raw, source, base)
-    return rules.check(_renamed(raw, rules.columns))
+    return reader.check(_renamed(raw, reader.columns))
 
 
 def is_canonical(source: EventSource, columns: list[str]) -> bool:
@@ -160,7 +160,7 @@ def is_canonical(source: EventSource, columns: list[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Rules:
+class TableReader:
     """What happens to rows with canonical names before they are checked, and how they are checked.
 
     Attributes:
@@ -182,7 +182,7 @@ class Rules:
     touchpoint: str | None = None
 
     @property
-    def made(self) -> tuple[str, ...]:
+    def added_columns(self) -> tuple[str, ...]:
         """The columns that a file need not have."""
         return ("touchpoint",) if self.touchpoint else ()
 
@@ -193,7 +193,7 @@ class Rules:
         table = with_profile(with_stages(table, self.stages), self.facts)
         return _localised(table, self.timezone, self.options) if self.timezone else table
 
-    def check(self, table: pa.Table) -> Checked:
+    def check(self, table: pa.Table) -> CheckedEvents:
         """Apply them and check, in one go."""
         given = self.options
         return check_events(
@@ -202,7 +202,7 @@ class Rules:
         )  # fmt: skip
 
 
-def rules_for(source: EventSource, columns: list[str], base: Path | None) -> Rules | None:
+def table_reader(source: EventSource, columns: list[str], base: Path | None) -> TableReader | None:
     """The rules for a plain or a canonical table with these columns; None where the adapter must see it first.
 
     Args:
@@ -216,20 +216,20 @@ def rules_for(source: EventSource, columns: list[str], base: Path | None) -> Rul
     if is_canonical(source, columns):
         duplicates = source.duplicates if source.adapter == "table" else "keep"  # adapters compare their own rows
         facts = profile_rows(source.profile_table, base, columns)
-        return Rules(CheckOptions(source.schema()), {}, duplicates, source.stages, None, facts)
+        return TableReader(CheckOptions(source.schema()), {}, duplicates, source.stages, None, facts)
     if source.adapter != "table":
         return None
     _require_declared(source, columns)
     return _rules(source, base, columns, source.duplicates)
 
 
-def _rules(source: EventSource, base: Path | None, columns: list[str], duplicates: str) -> Rules:
+def _rules(source: EventSource, base: Path | None, columns: list[str], duplicates: str) -> TableReader:
     options = CheckOptions(
         source.schema(), time_unit=source.time_unit, time_format=source.time_format, decimal=source.decimal
     )
     facts = profile_rows(source.profile_table, base, columns)
     touchpoint = source.touchpoint if source.adapter == "table" else None
-    return Rules(options, source.columns, duplicates, source.stages, source.timezone, facts, touchpoint)
+    return TableReader(options, source.columns, duplicates, source.stages, source.timezone, facts, touchpoint)
 
 
 def _require_declared(source: EventSource, columns: list[str]) -> None:
@@ -243,7 +243,7 @@ def _require_declared(source: EventSource, columns: list[str]) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def file_in_errors(path: Path) -> Iterator[None]:
     """Errors below say which file they are about."""
     try:
         yield
@@ -263,7 +263,7 @@ def _renamed(raw: pa.Table, columns: dict[str, str]) -> pa.Table:
     return pa.table({ours: raw[theirs] for ours, theirs in columns.items()} | {name: raw[name] for name in rest})
 
 
-def _adapted(adapter: Adapter, raw: pa.Table, source: EventSource, base: Path | None) -> Checked:
+def _adapted(adapter: Adapter, raw: pa.Table, source: EventSource, base: Path | None) -> CheckedEvents:
     """Through a data set's own adapter; the quarantine shows the raw rows, not the adapter's."""
     if absent := [name for name in adapter.columns if name not in raw.column_names]:
         raise DataError(_wrong_file(source.adapter, absent, raw.column_names))
@@ -279,13 +279,14 @@ def _adapted(adapter: Adapter, raw: pa.Table, source: EventSource, base: Path | 
     if raw.num_rows and not good.num_rows:
         why = ", ".join(f"{reason}: {n:,}" for reason, n in counts.items())
         raise DataError(f"No row can be used ({why}). Is this the file that the adapter '{source.adapter}' is for?")
-    rules = _rules(source, base, good.column_names, "keep")  # duplicates were compared as raw rows, which these are not
-    checked = rules.check(good)
+    # duplicates were compared as raw rows, which these are not
+    reader = _rules(source, base, good.column_names, "keep")
+    checked = reader.check(good)
     bad = checked.quarantine
     rows = pa.concat_arrays([table[SOURCE_ROW].filter(rejected).combine_chunks(), bad["row"].combine_chunks()])
     why = pa.concat_arrays([reasons.drop_null(), bad["reason"].combine_chunks()])
     quarantine = _quarantine(raw, rows, why)
-    return Checked(checked.events, quarantine, counts | checked.counts, (*adapter.notes(raw), *checked.notes))
+    return CheckedEvents(checked.events, quarantine, counts | checked.counts, (*adapter.notes(raw), *checked.notes))
 
 
 def _without_dictionaries(table: pa.Table) -> pa.Table:

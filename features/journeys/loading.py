@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import ConfigError, DataError
-from features.events.checks import Checked
+from features.events.checks import CheckedEvents
 from features.events.files import columns_of, read_table
-from features.events.source import EventSource, canonical_events, naming, rules_for
+from features.events.source import EventSource, canonical_events, file_in_errors, table_reader
 from features.journeys.journeys import Journeys
 from features.journeys.landed import is_landed, open_landed
 from features.journeys.packing import pack
@@ -37,14 +37,14 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
     path = (base or Path()) / source.path.expanduser()
     if is_landed(path):
         return _landed(source, path)
-    with naming(path):
-        rules = rules_for(source, columns_of(path, encoding=source.encoding), base)
+    with file_in_errors(path):
+        rules = table_reader(source, columns_of(path, encoding=source.encoding), base)
         if rules is None:
             loaded = _load_adapted(source, base)
         else:
             loaded = load(
                 path, rules.options, columns=rules.columns, convert=rules, duplicates=rules.duplicates,
-                encoding=source.encoding, made=rules.made,
+                encoding=source.encoding, made=rules.added_columns,
             )  # fmt: skip
     if quarantine_path is not None and loaded.quarantine.num_rows:
         quarantine_path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,17 +86,22 @@ def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, b
     path = (base or Path()) / source.path.expanduser()
     if is_landed(path):
         return None
-    with naming(path):
-        rules = rules_for(source, columns_of(path, encoding=source.encoding), base)
+    with file_in_errors(path):
+        rules = table_reader(source, columns_of(path, encoding=source.encoding), base)
         if rules is None:
             return None
         stream = open_stream(
-            path, rules.options, columns=rules.columns, convert=rules, encoding=source.encoding, made=rules.made
+            path,
+            rules.options,
+            columns=rules.columns,
+            convert=rules,
+            encoding=source.encoding,
+            made=rules.added_columns,
         )
         return stream, rules.duplicates == "quarantine"
 
 
-def read_events(source: EventSource, *, base: Path | None = None) -> Checked:
+def read_events(source: EventSource, *, base: Path | None = None) -> CheckedEvents:
     """Read the source's file as one checked table, for those who want the events themselves.
 
     Args:
@@ -109,7 +114,7 @@ def read_events(source: EventSource, *, base: Path | None = None) -> Checked:
     path = (base or Path()) / source.path.expanduser()
     if is_landed(path):
         raise DataError(f"{path} holds journeys that were landed: load_log opens them, events are in the log itself.")
-    with naming(path):
+    with file_in_errors(path):
         return canonical_events(source, read_table(path, encoding=source.encoding), base=base)
 
 

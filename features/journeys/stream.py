@@ -24,15 +24,15 @@ from features.errors import DataError
 from features.events.checks import (
     FILE,
     SOURCE_ROW,
+    BatchReport,
     CheckOptions,
-    EventCheck,
-    Findings,
+    LogCheck,
     check_batch,
     ignored_note,
+    quarantine_duplicates,
     quarantine_lines,
-    quarantine_repeats,
     require_columns,
-    wanted_columns,
+    schema_columns,
 )
 from features.events.files import Batch, Malformed, batches, columns_of, event_files
 from features.journeys.duplicates import as_rows, repeated, without
@@ -47,8 +47,8 @@ Convert = Callable[[pa.Table], pa.Table]
 class Loaded:
     """A packed log and what became of the rows that are not in it: `n_events + len(quarantine) == rows_in`.
 
-    `quarantine`, `counts` and `notes` are those of `features.events.checks.Checked`; rows are numbered within their
-    file, which a folder's quarantine names in a column `file`.
+    `quarantine`, `counts` and `notes` are those of `features.events.checks.CheckedEvents`; rows are numbered within
+    their file, which a folder's quarantine names in a column `file`.
     """
 
     journeys: Journeys
@@ -90,18 +90,18 @@ def load(
     """
     stream = open_stream(path, options, columns=columns, convert=convert, encoding=encoding, made=made)
     malformed: Malformed = []
-    check, packer = EventCheck(), Packer()
+    check, packer = LogCheck(), Packer()
     step = _Step(stream, duplicates == "quarantine")
     for found, prepared in _ahead(step, stream.batches(malformed), threads):
         check.add(found)
         packer.add(prepared)
     if malformed:
-        check.set_aside(stream.malformed_rows(malformed))
+        check.add_to_quarantine(stream.malformed_rows(malformed))
     check.finish()
     pa.default_memory_pool().release_unused()  # what reading took, before the packed columns need theirs
     journeys, rows = packer.finish(threads)
     if rows is not None and (again := set_repeats_aside(journeys, rows, stream.file_names)) is not None:
-        check.move_aside(again[1])
+        check.move_to_quarantine(again[1])
         journeys = again[0]
     return Loaded(journeys, check.quarantine(), check.counts, (*check.notes, *stream.notes))
 
@@ -137,7 +137,7 @@ class Stream:
         """The parts of the log in order; `malformed` gets the lines that are no rows."""
         return batches(self.path, list(self.theirs.values()), encoding=self.encoding, malformed=malformed)
 
-    def check(self, batch: Batch) -> tuple[pa.Table, Findings]:
+    def check(self, batch: Batch) -> tuple[pa.Table, BatchReport]:
         """The good rows of a batch, and what was found."""
         table = batch.read()
         ours = {name: table[theirs] for name, theirs in self.theirs.items() if theirs in table.column_names}
@@ -149,7 +149,7 @@ class Stream:
             found = replace(found, bad=_with_file(found.bad, [batch.file.name] * found.bad.num_rows))
         return good, found
 
-    def numbered(self, batch: Batch, found: Findings) -> npt.NDArray[np.int64]:
+    def numbered(self, batch: Batch, found: BatchReport) -> npt.NDArray[np.int64]:
         """(n_good,) the row numbers of a batch's good rows with the place of their file, see `set_repeats_aside`."""
         return found.rows + (self.files[batch.file] << FILE_BITS)
 
@@ -171,7 +171,7 @@ def open_stream(
     """Look at the files' headers; the arguments and errors are those of `load`."""
     options = options or CheckOptions()
     header = columns_of(path, encoding=encoding)
-    theirs = their_names(header, columns or {}, wanted_columns(options.schema), made)
+    theirs = their_names(header, columns or {}, schema_columns(options.schema), made)
     files = {file: place for place, file in enumerate(event_files(path))}
     ignored = [name for name in header if name not in theirs.values()]
     notes = (ignored_note(ignored),) if ignored else ()
@@ -185,15 +185,15 @@ class _Step:
     stream: Stream
     keep_rows: bool
 
-    def __call__(self, batch: Batch) -> tuple[Findings, Prepared]:
+    def __call__(self, batch: Batch) -> tuple[BatchReport, Prepared]:
         good, found = self.stream.check(batch)
         prepared = prepare(good, self.stream.options.schema)
         return found, replace(prepared, rows=self.stream.numbered(batch, found)) if self.keep_rows else prepared
 
 
-def _ahead(step: _Step, parts: Iterable[Batch], threads: int) -> Iterator[tuple[Findings, Prepared]]:
+def _ahead(step: _Step, parts: Iterable[Batch], threads: int) -> Iterator[tuple[BatchReport, Prepared]]:
     """The steps' results in order, a few batches ahead of who asks."""
-    waiting: deque[Future[tuple[Findings, Prepared]]] = deque()
+    waiting: deque[Future[tuple[BatchReport, Prepared]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for part in parts:
             waiting.append(pool.submit(step, part))
@@ -247,7 +247,7 @@ def set_repeats_aside(
     if not gone.any():
         return None
     places = np.flatnonzero(gone)
-    bad = quarantine_repeats(as_rows(journeys, places), rows[places] & ((1 << FILE_BITS) - 1))
+    bad = quarantine_duplicates(as_rows(journeys, places), rows[places] & ((1 << FILE_BITS) - 1))
     if file_names:
         bad = _with_file(bad, [file_names[place] for place in rows[places] >> FILE_BITS])
     return without(journeys, gone), bad

@@ -57,7 +57,7 @@ def keyed_hash(customer: str, key: bytes) -> bytes:
     return hmac.digest(key, customer.encode("utf-8"), "sha256")
 
 
-def mark(key: bytes) -> str:
+def key_id(key: bytes) -> str:
     """16 hexadecimal digits by which a key is known again, and from which it cannot be had."""
     return hmac.digest(key, b"journeylab look-alikes: the mark of a key", "sha256").hex()[:16]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from features.errors import ConfigError
-from features.privacy.keyed_hashes import keyed_hash, mark, new_key, read_key
+from features.privacy.keyed_hashes import key_id, keyed_hash, new_key, read_key
 
 KEY, KEY_FILE = "JOURNEYLAB_MONITOR_KEY", "JOURNEYLAB_MONITOR_KEY_FILE"
 SHORTEST_KEY = 16
@@ -34,7 +34,7 @@ class Pseudonyms:
     key: bytes
 
     @classmethod
-    def given(cls, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Self | None:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Self | None:
         """With the key of a file or of the environment; None where there is none.
 
         Args:
@@ -53,14 +53,14 @@ class Pseudonyms:
         return cls(text.encode()) if text else None
 
     @classmethod
-    def fresh(cls) -> Self:
+    def with_new_key(cls) -> Self:
         """With a new key."""
         return cls(new_key())
 
     @property
-    def mark(self) -> str:
+    def key_id(self) -> str:
         """By which the key is known again, and from which it cannot be had."""
-        return mark(self.key)
+        return key_id(self.key)
 
     def of(self, customer: str) -> str:
         """The customer's pseudonym, 32 hexadecimal digits.

@@ -2,9 +2,9 @@
 
 A partition's rows come in the order of `KEY`, a hash of the customer, so that a customer's rows are together. A block
 is about `ROWS_A_BLOCK` events of whole customers, checked and packed by the functions that one machine uses
-(`features.events.source.Rules`, `features.journeys.packing`), and written as rows `block, name, payload` of at most
-`CHUNK_BYTES` each: a cluster keeps, filters and moves them as any other rows. A customer who alone has more events is a
-block of their own, held as narrow columns (about 25 bytes an event). Nothing here needs Spark.
+(`features.events.source.TableReader`, `features.journeys.packing`), and written as rows `block, name, payload` of at
+most `CHUNK_BYTES` each: a cluster keeps, filters and moves them as any other rows. A customer who alone has more events
+is a block of their own, held as narrow columns (about 25 bytes an event). Nothing here needs Spark.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.errors import DataError
-from features.events.checks import SOURCE_ROW, check_batch, quarantine_repeats
+from features.events.checks import SOURCE_ROW, check_batch, quarantine_duplicates
 from features.events.columns import as_text
-from features.events.source import Rules
+from features.events.source import TableReader
 from features.journeys.duplicates import as_rows, repeated, without
 from features.journeys.event_log import Least, Most, Part, partial_facts, with_names
 from features.journeys.journeys import Category, Journeys, as_readonly
@@ -46,7 +46,7 @@ class Packed:
         part: the customers.
         counts: reason → rows set aside.
         notes: what was assumed.
-        bad: those rows, as in `features.events.checks.Checked.quarantine`; None where there are none.
+        bad: those rows, as in `features.events.checks.CheckedEvents.quarantine`; None where there are none.
     """
 
     part: Part
@@ -56,7 +56,7 @@ class Packed:
 
 
 def packed_blocks(
-    batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int = ROWS_A_BLOCK
+    batches: Iterable[pa.RecordBatch], rules: TableReader, rows_a_block: int = ROWS_A_BLOCK
 ) -> Iterator[Packed]:
     """Pack a partition's rows.
 
@@ -93,7 +93,7 @@ def _next_customer(rows: pa.RecordBatch, key: int | None, enough: int) -> int | 
 class _Packing:
     """A block in the making."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: TableReader) -> None:
         self.rules = rules
         self.n_rows = 0
         self.key: int | None = None
@@ -134,7 +134,7 @@ class _Packing:
         firsts = _firsts(journeys, rows)
         if self.rules.duplicates == "quarantine" and (gone := repeated(journeys)).any():
             places = np.flatnonzero(gone)
-            self._bad.append(quarantine_repeats(as_rows(journeys, places), rows[places]))
+            self._bad.append(quarantine_duplicates(as_rows(journeys, places), rows[places]))
             journeys = without(journeys, gone)
         bad = pa.concat_tables(self._bad, promote_options="default") if self._bad else None
         asked = pa.concat_tables(self._asked) if self._asked else None
@@ -352,7 +352,7 @@ def each_bad(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def build(
-    batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int = ROWS_A_BLOCK
+    batches: Iterable[pa.RecordBatch], rules: TableReader, rows_a_block: int = ROWS_A_BLOCK
 ) -> Iterator[pa.RecordBatch]:
     """A partition's rows → the rows of its blocks."""
     for number, packed in enumerate(packed_blocks(batches, rules, rows_a_block)):

@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 
 from features import errors
 from features.errors import ConfigError, DataError
-from features.events.checks import FILE, SOURCE_ROW, TOO_MANY_BAD, ignored_note, wanted_columns
-from features.events.source import EventSource, Rules, rules_for
+from features.events.checks import FILE, SOURCE_ROW, TOO_MANY_BAD, ignored_note, schema_columns
+from features.events.source import EventSource, TableReader, table_reader
 from features.journeys.event_log import LogFacts, Part, facts_from, merged
 from features.journeys.stream import FILE_BITS, their_names
 from features.spark.blocks import ABOUT, ASKED_CUTOFF, ASKED_ROW, BAD, BLOCKS, KEY, ROWS_A_BLOCK, needed
@@ -104,13 +104,13 @@ def read_log(
         else:
             rows, order = opened(spark, source, base, order_by, notes, files)
         there = [name for name in rows.columns if name != SOURCE_ROW]
-        rules = rules_for(source, there, base)
+        rules = table_reader(source, there, base)
         if rules is None:
             raise ConfigError(
                 f"The adapter '{source.adapter}' needs all rows at once, which a cluster never has: give canonical "
                 "events, or read the log on one machine."
             )
-        theirs = their_names(there, rules.columns, wanted_columns(rules.options.schema), rules.made)
+        theirs = their_names(there, rules.columns, schema_columns(rules.options.schema), rules.added_columns)
         if ignored := [name for name in there if name not in theirs.values()]:
             notes.append(ignored_note(ignored))
         events = _canonical(rows, theirs, order)
@@ -177,7 +177,7 @@ class SparkLog:
 
     spark: SparkSession
     shuffled: DataFrame
-    rules: Rules
+    rules: TableReader
     said: tuple[str, ...] = ()
     partitions: int = 1
     rows_a_block: int = ROWS_A_BLOCK

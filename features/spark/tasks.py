@@ -17,7 +17,7 @@ import numba
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.events.source import Rules
+from features.events.source import TableReader
 from features.journeys.event_log import Part, merged, merged_stream, partial_facts
 from features.spark.blocks import abouts, build, each_bad, facts_said, packed_blocks, read_blocks
 
@@ -28,7 +28,7 @@ PART, SET_ASIDE = "part", "_set_aside"  # names of files, before the partition
 _modules = 0  # imported when `gc.freeze` was called last
 
 
-def build_blocks(batches: Iterable[pa.RecordBatch], rules: Rules, rows_a_block: int) -> Iterator[pa.RecordBatch]:
+def build_blocks(batches: Iterable[pa.RecordBatch], rules: TableReader, rows_a_block: int) -> Iterator[pa.RecordBatch]:
     """Blocks of whole customers, checked and packed, from rows sorted by the customers' hash."""
     _begin()
     return build(batches, rules, rows_a_block)
@@ -128,7 +128,7 @@ def _in_place(folder: str, kind: str, write: Callable[[Path], T]) -> T:
 
 def written_at_once(
     batches: Iterable[pa.RecordBatch],
-    rules: Rules,
+    rules: TableReader,
     rows_a_block: int,
     function: Callable[[Part], Iterable[pa.RecordBatch]],
     beside: Callable[[Part], Any] | None,

@@ -28,7 +28,7 @@ import pandas as pd
 import pyarrow as pa
 
 from features.errors import DataError
-from features.events.checks import Checked, check_events
+from features.events.checks import CheckedEvents, check_events
 from features.events.schema import EventSchema
 from features.events.stages import stage_of, with_stages
 from features.journeys.journeys import Journeys, Snapshots, id_texts
@@ -59,7 +59,7 @@ class Scored:
         why: for each row what moved the probability; empty lists where there is none or nobody asked.
         unknown: touchpoint never seen in training → events of it.
         quarantined: reason → events set aside by the checks.
-        quarantine: those events, see `features.events.checks.Checked`.
+        quarantine: those events, see `features.events.checks.CheckedEvents`.
         notes: what was assumed about the events.
     """
 
@@ -158,7 +158,7 @@ class Scorer:
         scored = self.score_journeys(journeys, cutoffs, as_of=as_of, reasons=reasons)
         return Scored(scored.frame, scored.why, scored.unknown, checked.counts, checked.quarantine, checked.notes)
 
-    def read(self, events: pa.Table | pd.DataFrame) -> tuple[Journeys, Checked]:
+    def read(self, events: pa.Table | pd.DataFrame) -> tuple[Journeys, CheckedEvents]:
         """Canonical event rows, checked and packed as in training; and what the checks found.
 
         Raises:

@@ -23,7 +23,7 @@ from pydantic import Field
 from safetensors.numpy import load_file, save_file
 
 from features.errors import ConfigError, DataError
-from features.privacy.keyed_hashes import checked_key, keyed_hash, mark
+from features.privacy.keyed_hashes import checked_key, key_id, keyed_hash
 from features.settings import Section
 
 Floats = npt.NDArray[np.float32]
@@ -136,7 +136,7 @@ class Lookalikes:
         """
         if self.hashes_ is None:
             raise DataError("these look-alikes know places only: fit them with ids and a key")
-        if mark(key) != self.key_mark_:
+        if key_id(key) != self.key_mark_:
             raise ConfigError("this is not the key that the look-alikes were made with: give that one")
         known = {bytes(row): place for place, row in enumerate(self.hashes_)}
         return np.array([known.get(keyed_hash(one, key), -1) for one in ids], np.int64)
@@ -253,4 +253,4 @@ def _hashed(ids: Sequence[str], n: int, key: bytes | None) -> tuple[Hashes, str]
             f"{n:,} vectors and {len(set(ids)):,} different identifiers: give one of each for every customer"
         )
     joined = b"".join(keyed_hash(str(one), key) for one in ids)
-    return np.frombuffer(joined, np.uint8).reshape(n, 32).copy(), mark(key)
+    return np.frombuffer(joined, np.uint8).reshape(n, 32).copy(), key_id(key)

@@ -178,7 +178,7 @@ class Watch:
             from serving.monitor.bentoml_monitor import Recorder
 
             self._write = Recorder(COLUMNS, self.settings.folder, self.settings.most_bytes)
-        self._maker = _Maker(Pseudonyms.given() or Pseudonyms.fresh())
+        self._maker = _Maker(Pseudonyms.from_environment() or Pseudonyms.with_new_key())
         self._thread = threading.Thread(target=self._run, name="journeylab-monitor", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -313,7 +313,7 @@ class _Maker:
         return named | {
             "stands_for": round(seen.stands_for, 3),
             "who": None if seen.customer_id is None else self.pseudonyms.of(seen.customer_id),
-            "key": None if seen.customer_id is None else self.pseudonyms.mark,
+            "key": None if seen.customer_id is None else self.pseudonyms.key_id,
             "as_of": as_text(int(snapshot.cutoff[0]) // SECOND_US * SECOND_US),
             "score": float(f"{seen.answer:.6g}") if number and seen.answer == seen.answer else None,
             "segment": None if number or seen.answer is None else str(seen.answer),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import pandas as pd
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from features.errors import ConfigError, no_such, not_there
+from features.errors import ConfigError, missing_path, unknown_name
 from features.events.source import EventSource
 from features.journey_map.settings import MapSettings
 from features.journeys.journeys import Journeys
@@ -79,7 +79,7 @@ class Models(Section):
             if kind in BASELINES:
                 raise ValueError(f"'{kind}' is a baseline and runs in every experiment: leave it out")
             if kind not in SPACES:
-                raise ValueError(no_such("model to search", kind, SPACES))
+                raise ValueError(unknown_name("model to search", kind, SPACES))
         if not which or len(set(which)) < len(which):
             raise ValueError("name at least one model, and each once")
         return which
@@ -250,7 +250,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"No experiment file. {not_there(file)}") from error
+        raise ConfigError(f"No experiment file. {missing_path(file)}") from error
     except IsADirectoryError as error:
         files = sorted(one.name for one in file.glob("*.toml"))
         said = f"name a file of it: {', '.join(files)}" if files else "it holds no experiment file"

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from features.errors import no_such
+from features.errors import unknown_name
 from features.settings import Section
 from models.segments.clustering.clusters import FoundSettings
 from models.segments.insight.drift import DriftSettings
@@ -59,7 +59,7 @@ class Segments(Section):
         known = (FOUND, RULES, *SCHEMES)
         for name in which:
             if name not in known:
-                raise ValueError(no_such("partition", name, known))
+                raise ValueError(unknown_name("partition", name, known))
         if not which or len(set(which)) < len(which):
             raise ValueError("name at least one partition, and each once")
         return which

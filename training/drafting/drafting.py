@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
-from features.errors import ConfigError, DataError, JourneyLabError, no_such
+from features.errors import ConfigError, DataError, JourneyLabError, unknown_name
 from features.events.files import batches, columns_of, event_files
 from features.events.schema import REQUIRED
 from features.journeys.journeys import Journeys
@@ -85,7 +85,7 @@ def draft(
         DataError: no such log, or nothing in it looks like customers and times.
     """
     if kind not in WANTED:
-        raise ConfigError(f"There is {no_such('draft for a task of kind', kind, WANTED)}.")
+        raise ConfigError(f"There is {unknown_name('draft for a task of kind', kind, WANTED)}.")
     name = _slug(log, kind)
     out = out or Path(f"{name}.toml")
     if out.exists():

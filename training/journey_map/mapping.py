@@ -19,7 +19,7 @@ import pandas as pd
 from pydantic import ValidationError
 from rich.console import Console
 
-from features.errors import ConfigError, not_there
+from features.errors import ConfigError, missing_path
 from features.events.files import columns_of
 from features.events.schema import CANONICAL
 from features.events.source import EventSource
@@ -108,7 +108,7 @@ def map_plan(
     if asked.suffix == EXPERIMENT:
         return _of_experiment(load_experiment(asked, settings))
     if not asked.exists() and not elsewhere:
-        raise ConfigError(f"{not_there(asked)} Name an event log (CSV, Parquet or a folder) or an experiment file.")
+        raise ConfigError(f"{missing_path(asked)} Name an event log (CSV, Parquet or a folder) or an experiment file.")
     data: dict[str, Any] = {"name": _name(asked), "events": {"path": str(asked)}}
     for setting in settings:
         put(data, setting)

@@ -60,7 +60,7 @@ def monitor(
     look = Look(champion, own, served, thresholds or Thresholds())
     found = None
     if labels is not None:
-        joined, said = with_labels(own, labels, Pseudonyms.given(file=key_file))
+        joined, said = with_labels(own, labels, Pseudonyms.from_environment(file=key_file))
         notes += said
         with stage(progress, "Resampling labelled answers"):
             found = outcomes(joined)

@@ -2,7 +2,7 @@
 
 served = read_rows(Path("monitor"), since="2024-06-01")
 served.answers        # a row an answer, as `serving.monitor.monitoring` wrote it
-with_labels(served.answers, Path("labels.csv"), Pseudonyms.given())
+with_labels(served.answers, Path("labels.csv"), Pseudonyms.from_environment())
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.errors import ConfigError, DataError, not_there
+from features.errors import ConfigError, DataError, missing_path
 from features.events.files import read_table
 from features.privacy.pseudonyms import KEY_FILE, Pseudonyms
 
@@ -124,7 +124,7 @@ def _who(table: pd.DataFrame, answers: pd.DataFrame, pseudonyms: Pseudonyms | No
     if pseudonyms is None:
         raise ConfigError(f"The rows hold pseudonyms: give the key of the service (--key-file, or {KEY_FILE}).")
     marks = set(answers["key"].dropna())
-    if marks and pseudonyms.mark not in marks:
+    if marks and pseudonyms.key_id not in marks:
         raise ConfigError("The key is not the one that the service recorded with, so no label can be joined.")
     ids = table["customer_id"]
     return [None if missing else pseudonyms.of(str(one)) for one, missing in zip(ids, ids.isna(), strict=True)]
@@ -147,7 +147,7 @@ def _lines(path: Path) -> Iterator[str]:
     elif path.is_dir():
         files = sorted({one for pattern in FILES for one in path.rglob(pattern)})
     else:
-        raise DataError(f"{not_there(path)} Give the folder that JOURNEYLAB_MONITOR names, or a file of it.")
+        raise DataError(f"{missing_path(path)} Give the folder that JOURNEYLAB_MONITOR names, or a file of it.")
     if not files:
         raise DataError(f"{path} holds no rows: is the service started with JOURNEYLAB_MONITOR={path}?")
     for one in files:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from features.errors import DataError
-from features.events.checks import SOURCE_ROW, TOO_MANY_BAD, Findings
+from features.events.checks import SOURCE_ROW, TOO_MANY_BAD, BatchReport
 from features.events.files import Batch, Malformed, size_of
 from features.journeys.partitions import by_partition
 from features.journeys.stream import Stream
@@ -82,7 +82,7 @@ def split_log(desk: Desk, stream: Stream, keep_rows: bool, workers: int, progres
     if malformed:
         bad = stream.malformed_rows(malformed)
         write_whole(desk.bad(LINES), partial(pq.write_table, bad))
-        abouts.append(_about(None, Findings(0, np.zeros(0, np.int64), bad, (), ())))
+        abouts.append(_about(None, BatchReport(0, np.zeros(0, np.int64), bad, (), ())))
     split = _summed(len(abouts) - bool(malformed), abouts, stream.notes)
     _require_a_log(split)
     write_whole(path, json.dumps(vars(split)))
@@ -153,7 +153,7 @@ def _known(path: Path, partitions: int) -> dict[str, Any] | None:
         return None
 
 
-def _about(good: pa.Table | None, found: Findings) -> dict[str, Any]:
+def _about(good: pa.Table | None, found: BatchReport) -> dict[str, Any]:
     counted = [] if found.bad is None else pc.value_counts(found.bad["reason"]).to_pylist()
     last = pc.max(good["timestamp"].cast(pa.int64())).as_py() if good is not None and good.num_rows else None
     return {

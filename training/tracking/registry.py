@@ -27,7 +27,7 @@ from mlflow.models import Model as MLmodel
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from features.errors import ConfigError, DataError, nearest, no_such
+from features.errors import ConfigError, DataError, nearest, unknown_name
 from features.journeys.journeys import Journeys, Snapshots
 from features.journeys.loading import load_journeys
 from features.labels.labels import DAY_US, log_end_us
@@ -138,7 +138,7 @@ def _meant(uri: str, client: MlflowClient) -> str:
             there = ", ".join(f"{name}@{alias}" for alias in aliases) or "no alias yet"
             return f"{f'; did you mean {name}@{close}?' if close else '.'} There is: {there}."
         if mark and name != "m-":
-            return f": {no_such('registered model', name, models)}." if models else ": nothing is registered yet."
+            return f": {unknown_name('registered model', name, models)}." if models else ": nothing is registered yet."
     known = ", ".join(sorted(models)) or "none yet"
     return f": it is no run and no model here. Registered are: {known}."
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import DataError
-from features.events.checks import CheckOptions, EventCheck, check_batch, check_events
+from features.events.checks import CheckOptions, LogCheck, check_batch, check_events
 from features.events.schema import EventSchema
 
 T0 = "2024-03-01T10:00:00"
@@ -257,7 +257,7 @@ def test_exact_duplicates_are_kept_or_set_aside():
 
 
 def test_batches_add_up_and_number_their_rows():
-    check, options = EventCheck(), CheckOptions()
+    check, options = LogCheck(), CheckOptions()
     for first, column in ((1, ["?", T0]), (3, [T0, T0]), (5, [T0, "?"])):
         good, found = check_batch(frame(2, timestamp=column), options, first)
         check.add(found)

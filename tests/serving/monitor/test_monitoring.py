@@ -99,7 +99,7 @@ def test_a_row_says_what_was_answered_and_nothing_of_whom(
     assert row["as_of"] == "2025-06-01T10:00:00Z"
     assert (row["events"], row["unknown"]) == (len(bodies[0]["events"]), 1)
     assert row["who"] == Pseudonyms(SECRET.encode()).of(bodies[0]["customer_id"])
-    assert row["key"] == Pseudonyms(SECRET.encode()).mark
+    assert row["key"] == Pseudonyms(SECRET.encode()).key_id
     written = json.dumps([answers, touchpoints])
     names = {str(one) for column in ("channel", "item", "country", "plan") for one in simulated_events[column].dropna()}
     for word in (*(body["customer_id"] for body in bodies), *names, "jane@example.org", "secret-channel", SECRET):
@@ -217,15 +217,15 @@ def test_nothing_is_watched_unless_somebody_says_so() -> None:
 def test_keys_come_from_a_file_or_the_environment(tmp_path: Path) -> None:
     from features.privacy.keyed_hashes import new_key, write_key
 
-    assert Pseudonyms.given({}) is None
+    assert Pseudonyms.from_environment({}) is None
     with pytest.raises(ConfigError, match="short"):
-        Pseudonyms.given({KEY: "abc"})
+        Pseudonyms.from_environment({KEY: "abc"})
     write_key(key := new_key(), tmp_path / "key")
-    assert Pseudonyms.given({KEY_FILE: str(tmp_path / "key"), KEY: SECRET}) == Pseudonyms(key)
-    assert Pseudonyms.given({KEY: SECRET}, tmp_path / "key") == Pseudonyms(key)
+    assert Pseudonyms.from_environment({KEY_FILE: str(tmp_path / "key"), KEY: SECRET}) == Pseudonyms(key)
+    assert Pseudonyms.from_environment({KEY: SECRET}, tmp_path / "key") == Pseudonyms(key)
     assert key.hex() not in repr(Pseudonyms(key))
     with pytest.raises(ConfigError, match="holds no key"):
-        Pseudonyms.given({}, tmp_path / "none")
+        Pseudonyms.from_environment({}, tmp_path / "none")
 
 
 def test_files_of_rows_are_the_owners_and_the_oldest_go_first(tmp_path: Path) -> None:
