@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
+from experiment_files import PROFILE, write_experiment
 from features.simulation.simulator import simulate
 from serving.bento.serve import free_port
 from training.config.experiment import load_experiment
@@ -34,17 +35,7 @@ from training.tracking.tracking import Tracker
 
 pytestmark = pytest.mark.slow
 
-EXPERIMENT = """
-name = "desk"
-allow_small = true
-[events]
-path = "events.parquet"
-profile = ["country", "plan"]
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
+MORE = """
 [task.cutoffs]
 n_train = 5
 [features]
@@ -98,7 +89,7 @@ class Desk:
 def desk(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
     simulate(n_customers=400, days=260, seed=3).save(folder)
-    (folder / "experiment.toml").write_text(EXPERIMENT)
+    write_experiment(folder, MORE, name="desk", events=PROFILE)
     shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")

@@ -18,6 +18,7 @@ import pytest
 
 from experiments import docs
 from experiments.readme_picture import SCHEMES
+from http_client import Client
 from serving.api.routes import application
 from serving.champions.champions import Champions, Origin
 from training.config.experiment import load_experiment
@@ -90,18 +91,16 @@ def test_the_example_of_the_experiment_file_loads(tmp_path: Path) -> None:
     assert load_experiment(tmp_path / "demo.toml").name == "demo_churn"
 
 
-def test_the_python_of_serving_runs(
-    scoring_folder: Path, tmp_path: Path, client_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_python_of_serving_runs(scoring_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the service's own application, without a server."""
     shutil.copytree(scoring_folder, tmp_path / "demo_churn")
     Origin("demo_churn", "3", "champion", "run-1", "f00d").write(tmp_path / "demo_churn")
-    client = client_of(application(Champions(tmp_path)))
+    client = Client(application(Champions(tmp_path)))
 
     def urlopen(request: urllib.request.Request, timeout: float) -> BytesIO:
         parts = urlparse(request.full_url)
         headers = dict(request.header_items())
-        answer = client.ask("POST", f"{parts.path}?{parts.query}", content=request.data, headers=headers)
+        answer = client.request("POST", f"{parts.path}?{parts.query}", content=request.data, headers=headers)
         assert answer.status_code == 200, answer.text
         return BytesIO(answer.content)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from experiments.benchmarks.kill_search import EXPERIMENT
+from experiment_files import write_experiment
 from experiments.cli import app
 from training.config.experiment import load_experiment
 
@@ -41,8 +41,7 @@ def test_there_are_commands() -> None:
 
 def test_the_settings_are_settings(tmp_path: Path) -> None:
     parts = [block for language, block in BLOCKS if language == "toml"]
-    (tmp_path / "team.toml").write_text("\n".join([EXPERIMENT, *parts]), encoding="utf-8")
-    experiment = load_experiment(tmp_path / "team.toml")
+    experiment = load_experiment(write_experiment(tmp_path, "\n".join(parts)))
     assert experiment.models.settings["gru"]["devices"] == 2
 
 

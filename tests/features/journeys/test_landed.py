@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from experiment_files import write_experiment
 from experiments.cli import app
 from features.errors import ConfigError, DataError
 from features.events.source import EventSource
@@ -29,33 +30,7 @@ from training.config.experiment import Experiment, load_experiment
 from training.data.landed_rows import LandedRows, lightgbm_data
 from training.data.landing import Sample, land
 
-CHURN = """
-name = "landed_churn"
-allow_small = true
-[events]
-path = "events.parquet"
-columns = { touchpoint = "touchpoint" }
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
-[search]
-trials = 1
-[models]
-which = ["gbdt"]
-"""
-LABELS = """
-name = "landed_labels"
-allow_small = true
-[events]
-path = "{events}"
-columns = {{ touchpoint = "touchpoint" }}
-[task]
-kind = "labels"
-path = "labels.csv"
-horizon_days = 28
-"""
+COLUMNS = 'columns = { touchpoint = "touchpoint" }'
 SHORT: dict[str, Any] = {
     "sequences": {"max_steps": 10, "min_count": 5}, "hidden": 8, "objective": "next", "pretraining_epochs": 1,
     "members": 1, "epochs": 1, "head": 8,
@@ -66,8 +41,8 @@ SHORT: dict[str, Any] = {
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     folder = tmp_path_factory.mktemp("log")
     simulate(n_customers=300, days=260, seed=5).save(folder)
-    (folder / "churn.toml").write_text(CHURN)
-    return load_experiment(folder / "churn.toml")
+    more = '[search]\ntrials = 1\n[models]\nwhich = ["gbdt"]'
+    return load_experiment(write_experiment(folder, more, name="landed_churn", file="churn.toml", events=COLUMNS))
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +118,8 @@ def test_a_label_table_of_everyone_goes_with_a_sample(experiment: Experiment, tm
     assert experiment.file is not None
     labels = experiment.labels(load_journeys(experiment.events)).table
     labels.drop(columns="split").to_csv(tmp_path / "labels.csv", index=False)
-    (tmp_path / "labels.toml").write_text(LABELS.format(events=experiment.events.path))
-    own = load_experiment(tmp_path / "labels.toml")
+    file = write_experiment(tmp_path, name="landed_labels", file="labels.toml", task="labels", events=COLUMNS)
+    own = load_experiment(file, [f"events.path={experiment.events.path}"])
     land(own, tmp_path / "few", sample=Sample(0.2))
     few = load_journeys(own.events.with_path(tmp_path / "few"))
     found = own.labels(few)

@@ -13,7 +13,7 @@ import pytest
 from features.errors import ConfigError
 from features.spark.session import java_version, require_spark
 
-SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "benchmarks" / "spark_cluster.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "support" / "spark_cluster.py"
 
 
 def run(out: Path, *options: str) -> dict[str, Any]:

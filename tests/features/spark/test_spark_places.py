@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from experiment_files import write_experiment
 from experiments.cli import app
 from features.errors import ConfigError, DataError
 from features.journeys.landed import open_landed
@@ -23,20 +24,6 @@ from training.data.landing import Sample, land
 from training.scoring.scoring import score_file
 from training.scoring.spark_scoring import _ours, score_on_spark
 
-CHURN = """
-name = "away_churn"
-allow_small = true
-[events]
-path = "events.parquet"
-[features]
-groups = ["volume", "recency"]
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
-"""
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -45,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events = pd.read_parquet(folder / "events.parquet")
     events.loc[events.index[::200], "timestamp"] = pd.NaT  # some rows are set aside
     events.to_parquet(folder / "events.parquet", index=False)
-    (folder / "churn.toml").write_text(CHURN)
+    write_experiment(folder, '[features]\ngroups = ["volume", "recency"]', name="away_churn", file="churn.toml")
     return folder
 
 

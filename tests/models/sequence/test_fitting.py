@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from experiments.benchmarks.kill_fit import Reader, Sums, run
 from features.errors import ConfigError, DataError
+from kill_fit import Reader, Sums, run
 from models.contract import Pruned
 from models.sequence.checkpoints import read_state
 from models.sequence.fitting import CHECKPOINT, Batches, Diverged, FitSettings, fit_network

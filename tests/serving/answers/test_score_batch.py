@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from http_client import Client
 from models.scoring.scorer import Scorer
 from serving.answers.batches import CUSTOMERS_A_BLOCK
 from serving.api.routes import application
@@ -24,14 +25,11 @@ from serving.requests.schemas import ARROW, JSON, NDJSON, PARQUET
 AS_OF = "2024-06-01T00:00:00Z"
 
 
-Client = Any  # `client_of` of conftest makes them
-
-
 @pytest.fixture(scope="module")
-def client(client_of: Any, scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Client:
+def client(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Client:
     folder = tmp_path_factory.mktemp("champions")
     shutil.copytree(scoring_folder, folder / "demo_churn")
-    return client_of(application(Champions(folder)))
+    return Client(application(Champions(folder)))
 
 
 @pytest.fixture(scope="module")

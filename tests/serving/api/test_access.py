@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from features.errors import ConfigError
+from http_client import Client
 from serving.api import access
 from serving.api.access import EXEMPT, NO_TOKEN, NOT_FROM_THERE, SHORTEST_TOKEN, TOKENS, TOKENS_FILE, TokenGate, Tokens
 from serving.api.openapi import document
@@ -233,13 +234,13 @@ def test_a_page_that_lets_its_own_name_point_here_gets_nothing(host: bytes, stat
     assert call(with_token, "/score", [*bearer(FIRST), (b"host", host)]) == 200, "a token is enough under any name"
 
 
-def test_every_route_of_the_document_wants_a_token(champions: Champions, client_of: Any) -> None:
-    client = client_of(TokenGate(application(champions), Tokens({TOKENS: FIRST})))
+def test_every_route_of_the_document_wants_a_token(champions: Champions) -> None:
+    client = Client(TokenGate(application(champions), Tokens({TOKENS: FIRST})))
     told = document(champions)
     wanted = {(method, path) for path, methods in told["paths"].items() for method in methods}
     assert {("post", "/churn"), ("post", "/score"), ("post", "/score_batch"), ("get", "/model")} <= wanted
     for method, path in sorted(wanted):
-        response = client.ask(method.upper(), path, content=b"{")
+        response = client.request(method.upper(), path, content=b"{")
         assert (told["paths"][path][method].get("security") == []) == (path in EXEMPT), "what the page shows is true"
         if path in EXEMPT:
             assert response.status_code != 401
@@ -249,7 +250,7 @@ def test_every_route_of_the_document_wants_a_token(champions: Champions, client_
             {"error": NO_TOKEN},
             "Bearer",
         )
-        known = client.ask(method.upper(), path, content=b"{", headers={"Authorization": f"Bearer {FIRST}"})
+        known = client.request(method.upper(), path, content=b"{", headers={"Authorization": f"Bearer {FIRST}"})
         assert known.status_code != 401
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse
 
+from http_client import Client
 from serving.api import front
 from serving.api.front import BUSY, BYTES_AT_ONCE, FIRST_BYTES, Direct, Measured, declared
 from serving.api.routes import application
@@ -28,15 +29,15 @@ def live(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Live
     return Live(Champions(folder))
 
 
-def test_the_short_way_answers_as_the_long_one(live: Live, client_of: Any) -> None:
+def test_the_short_way_answers_as_the_long_one(live: Live) -> None:
     own = application(live)
-    direct, long = client_of(Direct(BENTOML, own, live)), client_of(own)
+    direct, long = Client(Direct(BENTOML, own, live)), Client(own)
     for method, path in (
         ("POST", "/churn"), ("POST", "/demo_churn"), ("POST", "/score"), ("POST", "/nothing"), ("POST", "/a/b"),
         ("GET", "/churn"), ("GET", "/model"), ("GET", "/"), ("GET", "/openapi.json"), ("POST", "/score_batch"),
     ):  # fmt: skip
         how = {"content": json.dumps(GOOD), "headers": {"X-Request-ID": "same"}}
-        one, two = direct.ask(method, path, **how), long.ask(method, path, **how)
+        one, two = direct.request(method, path, **how), long.request(method, path, **how)
         assert (path, one.status_code, one.text, dict(one.headers)) == (
             path,
             two.status_code,
@@ -47,22 +48,22 @@ def test_the_short_way_answers_as_the_long_one(live: Live, client_of: Any) -> No
         assert direct.get(path).text == "BentoML"
 
 
-def test_paths_of_several_parts_get_a_sentence(live: Live, client_of: Any) -> None:
-    answer = client_of(application(live)).post("/a/b")
+def test_paths_of_several_parts_get_a_sentence(live: Live) -> None:
+    answer = Client(application(live)).post("/a/b")
     assert (answer.status_code, answer.json()["error"][:24]) == (404, "There is no /a/b here: s")
 
 
-def test_what_is_to_be_read_is_not_written_to(live: Live, client_of: Any) -> None:
-    direct = client_of(Direct(BENTOML, application(live), live))
+def test_what_is_to_be_read_is_not_written_to(live: Live) -> None:
+    direct = Client(Direct(BENTOML, application(live), live))
     for path in ("/metrics", "/livez", "/readyz", "/healthz", "/model", "/openapi.json", "/docs.json"):
         answer = direct.post(path)
         assert (path, answer.status_code, answer.headers["allow"]) == (path, 405, "GET, HEAD")
         assert answer.json() == {"error": f"{path} is there to be read: ask with GET."}
 
 
-def test_more_than_there_is_memory_for_is_put_off(live: Live, client_of: Any) -> None:
+def test_more_than_there_is_memory_for_is_put_off(live: Live) -> None:
     direct = Direct(BENTOML, application(live), live)
-    client, body = client_of(direct), json.dumps(GOOD) + " " * FIRST_BYTES
+    client, body = Client(direct), json.dumps(GOOD) + " " * FIRST_BYTES
     assert client.post("/churn", content=body).status_code == 200
     assert direct._bytes == 0
     direct._bytes = BYTES_AT_ONCE
@@ -85,8 +86,8 @@ def test_what_a_body_says_of_its_size(headers: Any, size: int) -> None:
     assert declared({"headers": headers}) == size
 
 
-def test_paths_are_no_labels(live: Live, client_of: Any) -> None:
-    client = client_of(Measured(Direct(BENTOML, application(live), live), live, lambda: ("journeylab", "bento", "v1")))
+def test_paths_are_no_labels(live: Live) -> None:
+    client = Client(Measured(Direct(BENTOML, application(live), live), live, lambda: ("journeylab", "bento", "v1")))
     before = _figures()
     for number in range(30):
         client.post(f"/jane-{number}@example.org")
@@ -105,12 +106,12 @@ def test_paths_are_no_labels(live: Live, client_of: Any) -> None:
     assert counted("/static_content/", 200) == 1
 
 
-def test_what_fails_is_counted_and_passed_on(live: Live, client_of: Any) -> None:
+def test_what_fails_is_counted_and_passed_on(live: Live) -> None:
     async def failing(*_: Any) -> None:
         raise RuntimeError("no")
 
     before = _figures()
-    client = client_of(Measured(failing, live, lambda: ("journeylab", "bento", "v1")))
+    client = Client(Measured(failing, live, lambda: ("journeylab", "bento", "v1")))
     assert client.post("/churn", json=GOOD).status_code == 500
     new = [line for line, value in _figures().items() if value != before.get(line) and "request_total" in line]
     assert len(new) == 1

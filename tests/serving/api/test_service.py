@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from features.errors import DataError
+from http_client import Client
 from models.scoring.golden_sample import read_sample
 from models.scoring.scorer import Scorer
 from serving.answers.answers import Answerer
@@ -29,12 +30,9 @@ GOOD = {"timestamp": "2024-05-01T10:00:00Z", "touchpoint": "visit"}
 AS_OF = "2024-06-01T00:00:00Z"
 
 
-Client = Any  # `client_of` of conftest makes them
-
-
 @pytest.fixture(scope="module")
-def client(champions: Champions, client_of: Any) -> Client:
-    return client_of(application(champions))
+def client(champions: Champions) -> Client:
+    return Client(application(champions))
 
 
 def test_the_answer_is_the_scorers(client: Client, scoring_folder: Path) -> None:
@@ -175,7 +173,7 @@ def test_other_paths_and_methods(client: Client) -> None:
     assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
     assert "does not take GET" in wrong.json()["error"]
     assert client.get("/nothing").status_code == 404
-    assert client.ask("PUT", "/model").status_code == 405
+    assert client.request("PUT", "/model").status_code == 405
 
 
 def test_a_strange_request_id_is_replaced(client: Client) -> None:
@@ -253,8 +251,8 @@ def test_the_services_own_paths_are_no_names() -> None:
         route_name("metrics")
 
 
-def test_a_service_without_champions_is_whole(tmp_path: Path, client_of: Any) -> None:
-    client = client_of(application(Champions(tmp_path)))
+def test_a_service_without_champions_is_whole(tmp_path: Path) -> None:
+    client = Client(application(Champions(tmp_path)))
     assert client.get("/openapi.json").status_code == 200
     assert client.post("/churn", json={}).json()["error"].startswith("There is no task 'churn' here")
 

@@ -6,11 +6,11 @@ import json
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from features.errors import ConfigError
+from http_client import Client
 from serving.api.routes import application
 from serving.bento.warm_up import warm_up
 from serving.champions.champions import Champions, Origin
@@ -33,11 +33,11 @@ def versions(scoring_folder: Path, tmp_path: Path) -> list[Path]:
     return folders
 
 
-def test_no_request_fails_while_champions_are_swapped(versions: list[Path], tmp_path: Path, client_of: Any) -> None:
+def test_no_request_fails_while_champions_are_swapped(versions: list[Path], tmp_path: Path) -> None:
     pointer = tmp_path / "pointer"
     point(pointer, versions[0])
     live = Live(Champions(versions[0]), pointer)
-    client = client_of(application(live))
+    client = Client(application(live))
     told: list[tuple[int, str]] = []
     done = threading.Event()
 
@@ -62,11 +62,11 @@ def test_no_request_fails_while_champions_are_swapped(versions: list[Path], tmp_
 
 
 def test_what_cannot_be_loaded_leaves_the_old_ones(
-    versions: list[Path], tmp_path: Path, client_of: Any, caplog: pytest.LogCaptureFixture
+    versions: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pointer = tmp_path / "pointer"
     live = Live(Champions(versions[0]), pointer)
-    client = client_of(application(live))
+    client = Client(application(live))
     assert not live.look(warm_up), "no pointer, no swap"
     (versions[1] / "demo_churn" / "model.json").write_text("{}")
     for wrong in (versions[1], tmp_path / "nowhere"):

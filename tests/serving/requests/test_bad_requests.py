@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from http_client import Client
 from serving.answers.answers import Answerer
 from serving.api.access import TOKENS
 from serving.api.routes import application
@@ -202,8 +203,8 @@ def check(where: str, status: int, content: bytes) -> None:
     assert shown is None, (where, sentence)
 
 
-def test_every_bad_request_is_refused_in_one_sentence(champions: Champions, client_of: Any) -> None:
-    client = client_of(application(champions))
+def test_every_bad_request_is_refused_in_one_sentence(champions: Champions) -> None:
+    client = Client(application(champions))
     assert client.post("/churn", json=ONE).status_code == 200
     assert client.post("/score_batch", json=MANY).status_code == 200
     big = 200_000  # what is larger, and routes that read requests alike, are for the slow test

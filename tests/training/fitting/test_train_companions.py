@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from experiment_files import write_experiment
 from features.simulation.simulator import simulate
 from models.catalogue import BASELINES, KINDS, SPACES
 from models.ensembles.blend import Blend
@@ -83,23 +84,7 @@ def companions(found):
         Companion("recent_probe", "rare", {}, "probe", "On random numbers.", ("recent",)),
     ]
 """
-EXPERIMENT = """
-name = "beside"
-allow_small = true
-[events]
-path = "events.parquet"
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
-[task.cutoffs]
-n_train = 6
-[models]
-which = ["rare", "recent"]
-[search]
-trials = 1
-"""
+SMALL = '[task.cutoffs]\nn_train = 6\n[models]\nwhich = ["rare", "recent"]\n[search]\ntrials = 1'
 Trained = tuple[Path, TrainResult]
 
 
@@ -119,7 +104,7 @@ def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The training in a folder of its own, with its store; the fake kinds are known as long as the module runs."""
     folder = tmp_path_factory.mktemp("beside")
     simulate(n_customers=400, days=260, seed=3).save(folder)
-    (folder / "experiment.toml").write_text(EXPERIMENT)
+    write_experiment(folder, SMALL, name="beside")
     (folder / "path").mkdir()
     (folder / "path" / "beside_catalogue.py").write_text(CATALOGUE)
     shutil.copy(empty_store, folder / "mlflow.db")

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from experiment_files import PROFILE, write_experiment
 from features.errors import ConfigError, DataError
 from features.events.source import EventSource
 from features.journeys.event_log import total
@@ -58,53 +59,16 @@ def test_scores_of_rows_asked_for_in_their_order(
     assert not (tmp_path / "there.csv.parts").exists()
 
 
-CHURN = """
-name = "landed_churn"
-allow_small = true
-[events]
-path = "events.parquet"
-profile = ["country", "plan"]
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
-[task.cutoffs]
-n_train = 4
-[features]
-check_rows = 100
-"""
-CONVERSION = """
-name = "landed_conversion"
-allow_small = true
-[events]
-path = "events.parquet"
-[task]
-kind = "conversion"
-goal = ["purchase"]
-horizon_days = 20
-cutoffs = { ages_days = [3, 9], test_share = 0.3 }
-"""
-LABELS = """
-name = "landed_labels"
-allow_small = true
-[events]
-path = "events.parquet"
-[task]
-kind = "labels"
-path = "labels.csv"
-columns = { customer_id = "who" }
-horizon_days = 20
-"""
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("landing")
     simulate(n_customers=300, days=260, seed=5).save(folder)
-    (folder / "churn.toml").write_text(CHURN)
-    (folder / "conversion.toml").write_text(CONVERSION)
-    (folder / "labels.toml").write_text(LABELS)
+    checked = "[task.cutoffs]\nn_train = 4\n[features]\ncheck_rows = 100"
+    write_experiment(folder, checked, name="landed_churn", file="churn.toml", events=PROFILE)
+    write_experiment(folder, name="landed_conversion", file="conversion.toml", task="conversion")
+    write_experiment(
+        folder, '[task.columns]\ncustomer_id = "who"', name="landed_labels", file="labels.toml", task="labels"
+    )
     rng = np.random.default_rng(4)
     who = [f"c{n:06d}" for n in rng.integers(0, 310, 500)]  # ten of them are not in the log
     when = pd.Timestamp("2024-02-01") + pd.to_timedelta(rng.integers(0, 230, 500), unit="D")  # some are too late

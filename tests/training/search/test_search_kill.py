@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks.kill_search import run
+from kill_search import run
 
 
 @pytest.mark.slow

@@ -23,10 +23,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from experiments.benchmarks.kill_search import EXPERIMENT
-from experiments.benchmarks.postgres import Cluster, cluster, programs
+from experiment_files import SMALL_GBDT, write_experiment
 from features.errors import ConfigError
 from features.simulation.simulator import simulate
+from postgres_server import Cluster, cluster, programs
 from training.search import storage as search_storage
 from training.search.folder import Job, prepare
 from training.search.report import parameter_importance
@@ -364,7 +364,7 @@ def test_the_command_line_shares_a_search_and_records_no_password(server: Cluste
     """`train` is killed with -9 while `work` helps, and run again: everything is there once."""
     database = url.rsplit("/", 1)[1]
     simulate(n_customers=600, days=320, seed=1).save(tmp_path)
-    (tmp_path / "experiment.toml").write_text(EXPERIMENT)
+    write_experiment(tmp_path, SMALL_GBDT, name="kill_search")
     here: dict[str, Any] = {"folder": tmp_path, "url": url}
     train = ("train", "experiment.toml", "--trials", "9")
     helper = command("work", "experiment.toml", "--wait", "120", **here, log="work.txt")

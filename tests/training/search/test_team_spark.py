@@ -15,8 +15,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from experiments.benchmarks.postgres import cluster, programs
 from features.journeys.packing import pack
+from postgres_server import cluster, programs
 from training.data.splits import Fold, OverlapReport
 from training.search.folder import prepare
 from training.search.objective import Objective

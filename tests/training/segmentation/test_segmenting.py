@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
+from experiment_files import PROFILE, experiment_text
 from features.errors import ConfigError
 from features.events.schema import EventSchema
 from features.journeys.packing import pack
 from features.simulation.simulator import simulate
+from http_client import Client
 from models.scoring.golden_sample import largest_difference
 from models.segments.collection import SegmentBook
 from serving.api.routes import application
@@ -29,17 +30,9 @@ from training.tracking.promotion import decide_by_stability
 from training.tracking.registry import promote, resolve
 from training.tracking.tracking import connect
 
-FILE = """
-name = "small"
-allow_small = true
-[events]
-path = "events.parquet"
-profile = ["country", "plan"]
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
+FILE = experiment_text(
+    "small",
+    """
 [task.cutoffs]
 n_train = 4
 [segments]
@@ -64,7 +57,9 @@ frozen_at = 2024-05-01
 metric = "churn"
 at_most = 0.01
 [segments.lookalikes]
-"""
+""",
+    events=PROFILE,
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +116,7 @@ def test_the_page_names_every_segment_and_no_customer(made: SegmentResult, exper
     assert "https://" not in page
 
 
-def test_promoted_scored_and_served_like_a_model(
-    made: SegmentResult, experiment: Experiment, tmp_path: Path, client_of: Any
-) -> None:
+def test_promoted_scored_and_served_like_a_model(made: SegmentResult, experiment: Experiment, tmp_path: Path) -> None:
     promotion = promote(made.model_uri)
     assert promotion.name == "small_segments"
     if promotion.alias != "champion":
@@ -135,7 +128,7 @@ def test_promoted_scored_and_served_like_a_model(
     folder = resolve(made.model_uri).folder
     assert largest_difference(folder, mlflow.pyfunc.load_model(made.model_uri).predict) == 0
     shutil.copytree(folder, tmp_path / "champions" / "small_segments")
-    client = client_of(application(Champions(tmp_path / "champions")))
+    client = Client(application(Champions(tmp_path / "champions")))
     one = told.dropna(subset=["segment"]).iloc[0]
     own = events[events["customer_id"] == one["customer_id"]].drop(columns="customer_id")
     rows = json.loads(own.to_json(orient="records", date_format="iso"))
@@ -168,12 +161,12 @@ def test_lookalikes_lie_apart_and_without_identifiers(made: SegmentResult, exper
 
 
 def test_the_service_finds_lookalikes_of_customers_and_of_a_journey(
-    made: SegmentResult, experiment: Experiment, tmp_path: Path, client_of: Any
+    made: SegmentResult, experiment: Experiment, tmp_path: Path
 ) -> None:
     champion = tmp_path / "small_segments"
     shutil.copytree(resolve(made.model_uri).folder, champion)
     shutil.copytree(made.page.parent / "lookalikes", champion / "lookalikes")
-    client = client_of(application(Champions(tmp_path)))
+    client = Client(application(Champions(tmp_path)))
     events = [{"timestamp": f"2024-03-0{day}", "touchpoint": "purchase", "value": 20.0} for day in range(1, 6)]
     near = client.post("/lookalikes", json={"events": events, "as_of": "2024-04-01", "top": 7}).json()
     assert len(near["nearest"]) == 7

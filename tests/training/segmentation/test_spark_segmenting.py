@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from experiment_files import write_experiment
 from experiments.cli import app
 from features.errors import ConfigError
 from features.journeys.event_log import LocalParts, LogFacts, facts_of, part_of, slices
@@ -33,16 +34,7 @@ from training.segmentation.spark_segmenting import SparkCustomers, everyone_at, 
 from training.tracking.registry import resolve
 from training.tracking.tracking import connect
 
-FILE = """
-name = "spread"
-allow_small = true
-[events]
-path = "events.parquet"
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
+SEGMENTS = """
 [segments]
 which = ["found", "value"]
 [segments.found]
@@ -59,12 +51,6 @@ when = { events = ["purchase"], at_least = 2 }
 frozen_at = 2024-05-01
 """
 
-TASKS = {
-    "churn": '[task]\nkind = "churn"\nactivity = ["purchase"]\nactive_days = 60\nhorizon_days = 28\n',
-    "conversion": '[task]\nkind = "conversion"\ngoal = ["purchase"]\nhorizon_days = 20\n'
-    "cutoffs = { ages_days = [3, 9], test_share = 0.3 }\n",
-    "labels": '[task]\nkind = "labels"\npath = "labels.csv"\nhorizon_days = 28\n',
-}
 LATE = int(microseconds("2024-07-20")[()])
 
 
@@ -72,8 +58,7 @@ LATE = int(microseconds("2024-07-20")[()])
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     folder = tmp_path_factory.mktemp("spread")
     simulate(n_customers=400, days=240, seed=3).save(folder)
-    (folder / "experiment.toml").write_text(FILE)
-    return load_experiment(folder / "experiment.toml")
+    return load_experiment(write_experiment(folder, SEGMENTS, name="spread"))
 
 
 @pytest.fixture
@@ -157,12 +142,10 @@ class Whole(LocalParts):
 @pytest.mark.parametrize("kind", ["churn", "conversion", "labels"])
 def test_candidates_of_parts_are_those_of_the_whole(experiment: Experiment, tmp_path: Path, kind: str) -> None:
     """Rows on which segments are fitted, part by part, where they are not everyone at one moment."""
-    text = FILE.replace('path = "events.parquet"', f'path = "{experiment.events.path}"')
-    i, j = text.index("[task]"), text.index("[segments]")
-    (tmp_path / "other.toml").write_text(text[:i] + TASKS[kind] + text[j:])
+    file = write_experiment(tmp_path, SEGMENTS, name="spread", task=kind)
     own_labels = experiment.labels(load_log(experiment.events).journeys).table.drop(columns="split")
     own_labels.sample(frac=0.7, random_state=1).to_csv(tmp_path / "labels.csv", index=False)
-    other = load_experiment(tmp_path / "other.toml", ["segments.who=candidates"])
+    other = load_experiment(file, ["segments.who=candidates", f"events.path={experiment.events.path}"])
     log = load_log(other.events)
     segmenting = Segmenting.of(other, log, tmp_path, None)
     whole = Whole(slices(log.journeys, 5))

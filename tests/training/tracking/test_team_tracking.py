@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.benchmarks.kill_search import EXPERIMENT
-from experiments.benchmarks.postgres import Cluster, cluster, programs
+from experiment_files import SMALL_GBDT, write_experiment
 from features.simulation.simulator import simulate
 from models.scoring.scorer import Scorer
+from postgres_server import Cluster, cluster, programs
 from serving.bento.serve import free_port
 from training.config.experiment import load_experiment
 from training.fitting.train import train
@@ -85,7 +85,7 @@ def test_train_promote_and_score_against_a_server(desk: Desk, tmp_path: Path, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", desk.uri)
     monkeypatch.chdir(tmp_path)
     simulate(n_customers=600, days=320, seed=1).save(tmp_path)
-    (tmp_path / "experiment.toml").write_text(EXPERIMENT)
+    write_experiment(tmp_path, SMALL_GBDT, name="kill_search")
     experiment = load_experiment(tmp_path / "experiment.toml", ["search.trials=2", "allow_small=true"])
     result = train(experiment, runs=tmp_path / "runs")
 

@@ -1,6 +1,6 @@
 """A standalone Spark cluster on this machine: the numbers of one machine, also where an executor is killed mid-job.
 
-    .venv/bin/python experiments/benchmarks/spark_cluster.py [--customers 2000] [--kill] [--out runs/…]
+    .venv/bin/python tests/support/spark_cluster.py [--customers 2000] [--kill] [--out runs/…]
 
 A master and two worker processes are started on loopback. Features and labels, journeys, scores (at the log's end and,
 in one pass, at a given moment), centres of segments and every table of the journey map are made on this machine and on

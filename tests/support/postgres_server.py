@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own for a test or a benchmark: on loopback, with a password, gone when the block ends.
+"""A PostgreSQL server for a test: on loopback, with a password, gone when the block ends.
 
     with cluster() as server:
         storage = server.database("search")      # postgresql+psycopg://journeylab:…@127.0.0.1:…/search

@@ -1,6 +1,6 @@
 """Does a fit survive `kill -9`? Fits in a process of its own, kills it at random moments, resumes, compares weights.
 
-    python -m experiments.benchmarks.kill_fit --epochs 4 --kills 6
+    .venv/bin/python tests/support/kill_fit.py --epochs 4 --kills 6
 
 The same network is fitted twice: once from beginning to end, and once killed again and again, in the middle of epochs,
 while checkpoints are written, and while it starts. In the end both must hold the same weights, bit for bit, and the
@@ -150,7 +150,7 @@ def _step(folder: Path) -> int:
 
 def _start(folder: Path, epochs: int) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "experiments.benchmarks.kill_fit", "--epochs", str(epochs), "--fit", str(folder)]
+    command = [sys.executable, __file__, "--epochs", str(epochs), "--fit", str(folder)]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 

@@ -1,6 +1,6 @@
 """Does a search survive `kill -9`? Trains in a process group, kills all of it at random moments, resumes, counts.
 
-    python -m experiments.benchmarks.kill_search --trials 12 --kills 5 --jobs 2
+    .venv/bin/python tests/support/kill_search.py --trials 12 --kills 5 --jobs 2
 
 The first kill falls into the start (imports, building the store), the others into the search and what comes after. In
 the end there must be as many finished trials as were asked for, no two with the same settings, one MLflow run for each,
@@ -21,24 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-EXPERIMENT = """
-name = "kill_search"
-[events]
-path = "events.parquet"
-[task]
-kind = "churn"
-activity = ["purchase"]
-active_days = 60
-horizon_days = 28
-[task.cutoffs]
-n_train = 6
-[features]
-windows_days = [30]
-groups = ["volume", "recency", "rfm", "rhythm"]
-[models.settings.gbdt]
-members = 2
-max_trees = 40
-"""
+from experiment_files import SMALL_GBDT, write_experiment
+
 TRAIN = """
 import sys
 from rich.console import Console
@@ -68,7 +52,7 @@ def run(folder: Path, trials: int, kills: int, jobs: int, seed: int) -> dict[str
     from features.simulation.simulator import simulate
 
     simulate(n_customers=600, days=320, seed=1).save(folder)
-    (folder / "experiment.toml").write_text(EXPERIMENT)
+    write_experiment(folder, "[task.cutoffs]\nn_train = 6" + SMALL_GBDT, name="kill_search")
     chance = random.Random(seed)
     # Each kill comes early enough to leave something to do, also for trials that end after one fold.
     limits = [(number + 1) * trials * 2 // (kills + 2) for number in range(kills)]
