@@ -254,6 +254,18 @@ def _figure(metrics: Mapping[str, float], name: str) -> str:
     return f"{metrics[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if low is not None and high is not None else "")
 
 
+def card_lines(data: TaskData) -> tuple[str, str, str]:
+    """The model card's lines on the log, the training rows and the held-out rows."""
+    journeys = data.journeys
+    first, last = (as_text(moment)[:10] for moment in (journeys.start_us, journeys.end_us))
+    return (
+        f"Log: {journeys.n_events:,} events of {journeys.n_customers:,} customers, {first} to {last} "
+        f"(fingerprint `{data.fingerprint[:12]}`)",
+        f"Train: {span(data.train, data.y_train)}; the last label closed on {as_text(data.trained_until)}",
+        f"Held out: {span(data.test, data.y_test)}; scored once, after all settings were fixed",
+    )
+
+
 def span(snapshots: Snapshots, y: npt.NDArray[Any]) -> str:
     """How many rows, how many of them positive, which cutoffs: for a note."""
     first, last = as_text(int(snapshots.cutoff.min())), as_text(int(snapshots.cutoff.max()))

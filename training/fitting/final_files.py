@@ -15,8 +15,8 @@ from training.config.experiment import Experiment
 from training.data.records import TaskData, fresh, write_provenance
 from training.evaluation.curves import calibration_table, lift_table, pr_table, roc_table
 from training.fitting.finals import Final, Floats
-from training.reports.model_card import FILE as CARD
-from training.reports.pictures import MOST_MODELS, Scored, draw_all, draw_learning
+from training.reports.model_card import CARD_FILE
+from training.reports.pictures import MOST_MODELS, Predictions, draw_evaluation, draw_learning_curve
 from training.search.worker import log_loss
 
 CURVES = {"roc": roc_table, "pr": pr_table, "lift": lift_table, "calibration": calibration_table}
@@ -56,7 +56,7 @@ def write_files(
     for name, table in tables.items():
         if len(table):
             table.to_csv(files / f"{name}.csv", index=False)
-    (files / CARD).write_text(card, encoding="utf-8")
+    (files / CARD_FILE).write_text(card, encoding="utf-8")
     (files / SETTINGS).write_text(json.dumps(settings_of(final), indent=1), encoding="utf-8")
     _draw(final, finals, data, files)
     return files
@@ -92,10 +92,10 @@ def _draw(final: Final, finals: Sequence[Final], data: TaskData, files: Path) ->
     others = beside(final, finals, data)
     shown = [_scored(final, "test", data, importance), *(_scored(other, "test", data) for other in others)]
     earlier = [_scored(each, "validation", data) for each in (final, *others)]
-    draw_all(shown, files / "pictures", earlier=earlier)
+    draw_evaluation(shown, files / "pictures", earlier=earlier)
     if (history := final.history) is not None and len(history):
         history.to_csv(files / "curves" / "learning.csv", index=False)
-        draw_learning(final.name, history, files / "pictures")
+        draw_learning_curve(final.name, history, files / "pictures")
 
 
 def _write_predictions(folder: Path, split: str, scores: Floats, data: TaskData) -> None:
@@ -114,6 +114,6 @@ def _write_features(final: Final, files: Path) -> dict[str, float] | None:
     return dict(zip(table["name"], table["importance"].astype(float), strict=True))
 
 
-def _scored(final: Final, split: str, data: TaskData, importance: dict[str, float] | None = None) -> Scored:
+def _scored(final: Final, split: str, data: TaskData, importance: dict[str, float] | None = None) -> Predictions:
     y, customers, cutoffs = data.scored(split)
-    return Scored(final.name, y, getattr(final, split), customers, cutoffs, importance, ROWS[split])
+    return Predictions(final.name, y, getattr(final, split), customers, cutoffs, importance, ROWS[split])

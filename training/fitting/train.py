@@ -35,14 +35,16 @@ from models.contract import Settings
 from models.pyfunc import input_example, signature
 from models.scoring.scorer import requirements
 from training.config.experiment import Experiment
-from training.data.records import TaskData, configuration_fingerprint, fresh, note, tags, write_provenance
+from training.data.records import (
+    TaskData, card_lines, code_version, configuration_fingerprint, fresh, note, tags, write_provenance,
+)
 from training.evaluation.customer_groups import customer_slices, group_table, profile_groups
-from training.evaluation.metrics import evaluate
+from training.evaluation.metrics import evaluate, remarks
 from training.fitting.comparison import against_straw_men, beats, compared, own_rows, sentences
 from training.fitting.final_files import curve_metrics, write_files
 from training.fitting.finals import Final, Finals, Floats
 from training.progress import say, stage
-from training.reports.model_card import Shown, model_card
+from training.reports.model_card import CardContents, model_card
 from training.search.folder import held, read_scores, scores_path
 from training.search.report import draw_search, parameter_importance
 from training.search.search import SearchResult, search
@@ -267,23 +269,32 @@ class _Training:
         if (there := self.tracker.final_run(self.train_id, final.name)) is not None:
             return there
         with stage(self.progress, f"Recording {final.name} in MLflow"):
-            shown = self._shown(final, finals, comparisons)
-            tables = {"comparisons": own_rows(comparisons, final.name), "straw_men": shown.straw_men}
-            tables |= {"slices": shown.slices, "fairness": shown.fairness}
-            card = model_card(final, self.experiment, self.data, shown)
+            contents = self._card_contents(final, finals, comparisons)
+            tables = {"comparisons": own_rows(comparisons, final.name), "straw_men": contents.baselines}
+            tables |= {"slices": contents.slices, "fairness": contents.fairness}
+            card = model_card(contents, self.experiment)
             to = self.folder / "artifacts" / final.name
             files = write_files(final, finals, tables, card, self.experiment, self.data, to)
-            record = self._record(final, shown, files)
+            record = self._record(final, contents, files)
             return self.tracker.log_final(replace(record, tables=tables), self._pyfunc(final))
 
-    def _shown(self, final: Final, finals: Sequence[Final], comparisons: pd.DataFrame) -> Shown:
-        """What the reviewer is shown beside the figures."""
+    def _card_contents(self, final: Final, finals: Sequence[Final], comparisons: pd.DataFrame) -> CardContents:
+        """What the model card reports."""
         y, customers, _ = self.data.scored("test")
+        commit, changed = code_version()
         seed, straw_men = self.experiment.seed, [each for each in finals if each.role == "baseline"]
         named = profile_groups(self.data.test, self.experiment.report.fairness)
-        return Shown(
-            figures={each.name: self._figures(each) for each in (final, *straw_men)},
-            straw_men=against_straw_men(final, finals, self.data, seed=seed),
+        return CardContents(
+            name=final.name,
+            description=final.said,
+            kind=final.kind,
+            role=final.role,
+            commit=commit,
+            code_changed=changed,
+            data=card_lines(self.data),
+            limits=(*self.data.notes, *remarks(y, final.test, customers)),
+            metrics={each.name: self._figures(each) for each in (final, *straw_men)},
+            baselines=against_straw_men(final, finals, self.data, seed=seed),
             remarks=tuple(sentences(comparisons, final.name)),
             slices=group_table(self._slices, y, final.test, customers, seed=seed),
             fairness=group_table(named, y, final.test, customers, seed=seed),
@@ -300,12 +311,13 @@ class _Training:
             self.measured[final.name] = self._validation_metrics(final.validation) | test
         return self.measured[final.name]
 
-    def _record(self, final: Final, shown: Shown, artifacts: Path) -> FinalRun:
-        metrics, remarks = shown.figures[final.name], [*shown.remarks, *sentences(shown.straw_men, final.name)]
+    def _record(self, final: Final, contents: CardContents, artifacts: Path) -> FinalRun:
+        metrics = contents.metrics[final.name]
+        notes = [*contents.remarks, *sentences(contents.baselines, final.name)]
         title = f"{final.name}: {self.experiment.name}"
         known = {"encoder_version": final.encoder_version, "search_run_id": self.search_runs.get(final.name, "")}
         known["candidate"] = str(final.role in CANDIDATES).lower()
-        known["beats_straw_men"] = "" if final.role == "baseline" else str(beats(shown.straw_men)).lower()
+        known["beats_straw_men"] = "" if final.role == "baseline" else str(beats(contents.baselines)).lower()
         params = final.settings | ({"encoder_version": final.encoder_version} if final.encoder_version else {})
         return FinalRun(
             train_id=self.train_id,
@@ -315,7 +327,7 @@ class _Training:
             params=params,
             metrics={**metrics, **final.cost},
             tags=self._tags(final.kind) | {key: value for key, value in known.items() if value},
-            note=note(self.experiment, self.data, title, final.said, metrics, remarks),
+            note=note(self.experiment, self.data, title, final.said, metrics, notes),
             artifacts=artifacts,
             datasets={split: self.data.rows(split) for split in ("train", "test")},
             fingerprint=self.data.labels_fingerprint,

@@ -23,7 +23,7 @@ from training.journey_map.findings import said_dates
 from training.journey_map.graph import END, START, backbone, main_moves, place
 from training.journey_map.ribbons import flows
 from training.reports.html import clean, count, share, shortened
-from training.reports.picture_style import COLOURS, FAINT, INK, PAPER, paper, percent, save, write_key
+from training.reports.picture_style import COLOURS, FAINT, INK, BACKGROUND, new_axes, percent, save, write_legend
 
 NAME = 30  # letters of a name
 MOVES = 40  # arrows in the graph
@@ -75,7 +75,7 @@ def funnel(frame: pd.DataFrame, said: str) -> Figure:
             "The map has no stages to draw: give touchpoints a stage ([events.stages] in the experiment file), or name "
             "the funnel's own with MapSettings(stages=(…))."
         )
-    figure, axes = paper("Stages: how many come how far", said, height=1.6 + 0.6 * len(frame))
+    figure, axes = new_axes("Stages: how many come how far", said, height=1.6 + 0.6 * len(frame))
     customers = frame["customers"].to_numpy(np.float64)
     rates = np.array([math.nan, *frame["conversion"].to_numpy(np.float64)[:-1]])
     _bars(axes, [shortened(one, NAME) for one in frame["stage"]], customers)
@@ -136,17 +136,17 @@ def _grid(
     title: str, said: str, values: npt.NDArray[np.float64], rows: Sequence[str], columns: Sequence[str]
 ) -> Figure:
     """Shares as colours, and as figures where there is room."""
-    figure, axes = paper(title, said, height=1.7 + 0.27 * len(rows))
+    figure, axes = new_axes(title, said, height=1.7 + 0.27 * len(rows))
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
     colours = mpl.colormaps["cividis"]
-    axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=top or 1.0, edgecolors=PAPER, linewidth=1)
+    axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=top or 1.0, edgecolors=BACKGROUND, linewidth=1)
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [_plain(shortened(row, NAME)) for row in rows])
     axes.set_ylim(len(rows), 0)
     axes.grid(False)
     axes.tick_params(length=0)
     for i, j in zip(*np.nonzero(np.isfinite(values)), strict=True) if len(columns) <= 13 else ():
-        ink = INK if values[i, j] > 0.55 * top else PAPER
+        ink = INK if values[i, j] > 0.55 * top else BACKGROUND
         axes.text(j + 0.5, i + 0.5, share(values[i, j]), ha="center", va="center", fontsize=7.5, color=ink)
     if len(columns) > 13:
         axes.set_xticks(np.arange(0, len(columns), 4) + 0.5, columns[::4])
@@ -157,7 +157,7 @@ def influence(rows: pd.DataFrame, said: str, most: int = 12) -> Figure:
     """Shares of the conversions by four rules of credit, for the channels or touchpoints in `rows`."""
     shown = rows.sort_values("markov_share", ascending=False, kind="stable").head(most)
     level = str(shown["level"].iloc[0])
-    figure, axes = paper(f"What leads to the goal, by {level}", said, height=2.0 + 0.36 * len(shown))
+    figure, axes = new_axes(f"What leads to the goal, by {level}", said, height=2.0 + 0.36 * len(shown))
     lines: list[tuple[str, dict[str, Any]]] = []
     for part, (column, says) in enumerate(MEASURES.items()):
         style: dict[str, Any] = {
@@ -173,14 +173,14 @@ def influence(rows: pd.DataFrame, said: str, most: int = 12) -> Figure:
     axes.set_xlim(0, None)
     axes.xaxis.set_major_formatter(FuncFormatter(percent))
     axes.set_xlabel("Share of the conversions")
-    write_key(axes, "", lines, right=True, top=False)
+    write_legend(axes, "", lines, right=True, top=False)
     return figure
 
 
 def pain_points(frame: pd.DataFrame, said: str, most: int = 15) -> Figure:
     """How much worse the rate is than elsewhere, with its interval."""
     shown = frame.head(most)
-    figure, axes = paper("Pain points, against the rest", said, height=1.9 + 0.36 * len(shown))
+    figure, axes = new_axes("Pain points, against the rest", said, height=1.9 + 0.36 * len(shown))
     at, kinds = np.arange(len(shown)), list(dict.fromkeys(frame["kind"]))
     low, high = shown["difference_low"].to_numpy(np.float64), shown["difference_high"].to_numpy(np.float64)
     for row, (kind, value) in enumerate(zip(shown["kind"], shown["difference"], strict=True)):
@@ -200,7 +200,7 @@ def moves(transitions: pd.DataFrame, said: str) -> Figure:
     """The graph of moves between the touchpoints that are moved to most, from left to right."""
     known = main_moves(transitions, GRAPH_NODES)
     placed = place(known, 4, 6)
-    figure, axes = paper("How touchpoints lead to each other", said, height=6.2)
+    figure, axes = new_axes("How touchpoints lead to each other", said, height=6.2)
     points = np.stack([placed.layer, -placed.across + np.where(placed.layer % 2, 0.15, -0.15)], axis=1)
     at = dict(zip(placed.names, points, strict=True))
     between, always = known[known["source"] != known["target"]], backbone(known)
@@ -217,11 +217,11 @@ def moves(transitions: pd.DataFrame, said: str) -> Figure:
         )  # fmt: skip
         axes.add_patch(arrow)
     grey = [FAINT if name in (START, END) else INK for name in placed.names]
-    axes.scatter(points[:, 0], points[:, 1], s=90, color=grey, zorder=4, edgecolors=PAPER)
+    axes.scatter(points[:, 0], points[:, 1], s=90, color=grey, zorder=4, edgecolors=BACKGROUND)
     for name, (x, y) in at.items():
         text = axes.annotate(_plain(_two_lines(name)), (x, y), (0, -7), textcoords="offset points", zorder=5)
         text.set(ha="center", va="top", fontsize=7.5, color=INK)
-        text.set(bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5})
+        text.set(bbox={"facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.75, "pad": 0.5})
     axes.set_xlim(-0.6, float(placed.layer.max()) + 0.6)
     axes.set_ylim(points[:, 1].min() - 0.6, points[:, 1].max() + 0.4)
     axes.set_axis_off()

@@ -1,6 +1,6 @@
 """The model card: what a model is, for whom, how good, where it fails and what it must not be used for, as Markdown.
 
-    card = model_card(final, experiment, data, shown)       # model_card.md among the artifacts of its run
+    card = model_card(contents, experiment)                 # model_card.md among the artifacts of its run
     short_form(card)                                        # in the description of a registered version
 
 The order of sections follows M. Mitchell et al.: "Model Cards for Model Reporting" (FAT* 2019).
@@ -14,72 +14,94 @@ from typing import Any
 
 import pandas as pd
 
-from features.labels.labels import as_text
 from training.config.experiment import ChurnTask, ConversionTask, Experiment
-from training.data.records import TaskData, code_version, span
-from training.evaluation.customer_groups import sentences as surely_off
-from training.evaluation.metrics import remarks
-from training.fitting.finals import Final
+from training.evaluation.customer_groups import sentences as group_sentences
 
-FILE = "model_card.md"
-FIGURES = {"auroc": "AUROC", "average_precision": "average precision", "brier": "Brier", "log_loss": "log loss",
-           "calibration_error": "calibration error", "lift_at_10": "lift at 10 %"}  # fmt: skip
+CARD_FILE = "model_card.md"
+METRIC_TITLES = {
+    "auroc": "AUROC", "average_precision": "average precision", "brier": "Brier", "log_loss": "log loss",
+    "calibration_error": "calibration error", "lift_at_10": "lift at 10 %",
+}  # fmt: skip
 SHORT_SECTIONS = ("What it is for", "How good", "Fairness", "Limits")
 LONGEST_SHORT = 3_600  # characters: MLflow keeps 5,000 of a description, and the decision comes first
-THE_REST = "The whole card is `model_card.md` of the run."
+WHOLE_CARD = "The whole card is `model_card.md` of the run."
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What a card reports of.
+class CardContents:
+    """What a card reports of a model.
 
     Attributes:
-        figures: name of a final → its metrics, `validation_…` and `test_…`, for the model and the straw men.
-        straw_men: paired differences from them, see `training.fitting.comparison`.
-        remarks: sentences on twins, probes and members.
+        name: of the model.
+        description: a sentence on what it is.
+        kind: of the model.
+        role: "model", "baseline", …
+        commit: of the code, "" outside a repository.
+        code_changed: whether files differ from that commit.
+        data: lines on the log, the training rows and the held-out rows.
+        limits: what to beware of, a sentence each.
+        metrics: name of a model → its metrics, `validation_…` and `test_…`, for the model and the baselines.
+        baselines: paired differences from them, see `training.fitting.comparison`.
+        remarks: sentences on ablations, probes and members.
         slices: by `group_table`, kinds of customers.
         fairness: by `group_table`, the columns that the user named.
     """
 
-    figures: Mapping[str, Mapping[str, float]]
-    straw_men: pd.DataFrame
+    name: str
+    description: str
+    kind: str
+    role: str
+    commit: str
+    code_changed: bool
+    data: tuple[str, ...]
+    limits: tuple[str, ...]
+    metrics: Mapping[str, Mapping[str, float]]
+    baselines: pd.DataFrame
     remarks: tuple[str, ...] = ()
     slices: pd.DataFrame = field(default_factory=pd.DataFrame)
     fairness: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def model_card(final: Final, experiment: Experiment, data: TaskData, shown: Shown) -> str:
+def model_card(contents: CardContents, experiment: Experiment) -> str:
     """The card of a final model.
 
     Args:
-        final: the model.
-        experiment: that made it.
-        data: its rows.
-        shown: what was measured.
+        contents: what was measured.
+        experiment: that made the model.
     """
     sections = {
         "What it is for": _purpose(experiment),
-        "Data and window": _data(experiment, data),
-        "How good": _quality(final, shown),
-        "On which customers": _groups(shown.slices, "tenure, segment, value tier, channel"),
-        "Fairness": _fairness(shown.fairness, experiment),
-        "Limits": _limits(final, data),
-        "Where it comes from": _origin(final, experiment),
+        "Data and window": _listed(contents.data),
+        "How good": _quality(contents),
+        "On which customers": _groups(contents.slices, "tenure, segment, value tier, channel"),
+        "Fairness": _fairness(contents.fairness, experiment),
+        "Limits": _listed((*contents.limits, *ALWAYS_LIMITS)),
+        "Where it comes from": _origin(contents, experiment),
     }
-    head = f"# Model card: {final.name}, {experiment.name}\n\n{final.said}"
-    return "\n\n".join([head, *(f"## {title}\n\n{text}" for title, text in sections.items())]) + "\n"
+    title = f"# Model card: {contents.name}, {experiment.name}\n\n{contents.description}"
+    return "\n\n".join([title, *(f"## {name}\n\n{text}" for name, text in sections.items())]) + "\n"
+
+
+ALWAYS_LIMITS = (
+    "Touchpoints and channels never seen in training count as `other`; the service reports how many there were.",
+    "Probabilities hold as long as customers behave as they did until the last training label closed.",
+)
+
+
+def _listed(sentences: tuple[str, ...]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def short_form(card: str) -> str:
     """What it is for, how good, whether fair, what to beware of; without the figures of each group."""
-    head, *sections = card.strip().split("\n## ")
-    kept = [text for text in sections if text.startswith(SHORT_SECTIONS)]
-    shown = [_without_table(text) if text.startswith("Fairness") else text for text in kept]
-    text = "\n\n".join([f"##{head.strip()}", *(f"#### {section.strip()}" for section in shown)])
-    room = LONGEST_SHORT - len(THE_REST) - 4
+    header, *sections = card.strip().split("\n## ")
+    chosen = [text for text in sections if text.startswith(SHORT_SECTIONS)]
+    texts = [_without_table(text) if text.startswith("Fairness") else text for text in chosen]
+    text = "\n\n".join([f"##{header.strip()}", *(f"#### {section.strip()}" for section in texts)])
+    room = LONGEST_SHORT - len(WHOLE_CARD) - 4
     if len(text) > room:
         text = f"{text[:room].rpartition(chr(10))[0]}\n\n…"
-    return f"{text}\n\n{THE_REST}"
+    return f"{text}\n\n{WHOLE_CARD}"
 
 
 def _without_table(section: str) -> str:
@@ -90,22 +112,22 @@ def _purpose(experiment: Experiment) -> str:
     task, days = experiment.task, f"{experiment.task.horizon_days:g} days"
     if isinstance(task, ChurnTask):
         active = _named(task.activity)
-        who = f"Customers with {active} in the {task.active_days:g} days before the cutoff."
+        audience = f"Customers with {active} in the {task.active_days:g} days before the cutoff."
         label = f"1 where none of it happens in [cutoff, cutoff + {days}), else 0."
     elif isinstance(task, ConversionTask):
-        who = f"Customers who have not reached {_named(task.goal)}"
-        who += f" nor ended with {_named(task.ended)}" if task.ended else ""
-        who += f", with some event in the {task.active_days:g} days before the cutoff." if task.active_days else "."
+        audience = f"Customers who have not reached {_named(task.goal)}"
+        audience += f" nor ended with {_named(task.ended)}" if task.ended else ""
+        audience += f", with some event in the {task.active_days:g} days before the cutoff." if task.active_days else "."
         label = f"1 where {_named(task.goal)} happens in [cutoff, cutoff + {days}), else 0."
     else:
-        who = f"The customers of the label table `{task.path.name}`."
+        audience = f"The customers of the label table `{task.path.name}`."
         label = f"As in that table; known {days} after the cutoff."
     return "\n".join(
         [
             "A calibrated probability for each customer as known at a cutoff: to rank customers, to plan for how many, "
             "and to weigh what an action costs against what it may save.",
             "",
-            f"- For whom: {who}",
+            f"- For whom: {audience}",
             f"- Label: {label}",
             "- Not for: other customers, other horizons, or what an action would change: it says who, not why.",
         ]
@@ -116,42 +138,29 @@ def _named(touchpoints: tuple[str, ...]) -> str:
     return "any event" if touchpoints == ("*",) else " or ".join(f"`{name}`" for name in touchpoints)
 
 
-def _data(experiment: Experiment, data: TaskData) -> str:
-    journeys = data.journeys
-    known = [as_text(moment)[:10] for moment in (journeys.start_us, journeys.end_us)]
-    return "\n".join(
-        [
-            f"- Log: {journeys.n_events:,} events of {journeys.n_customers:,} customers, {known[0]} to {known[1]} "
-            f"(fingerprint `{data.fingerprint[:12]}`)",
-            f"- Train: {span(data.train, data.y_train)}; the last label closed on {as_text(data.trained_until)}",
-            f"- Held out: {span(data.test, data.y_test)}; scored once, after all settings were fixed",
-        ]
-    )
-
-
-def _quality(final: Final, shown: Shown) -> str:
-    """Figures with intervals, the straw men beside them, and the paired differences."""
-    others = [name for name in shown.figures if name != final.name]
-    columns = [(final.name, "validation"), (final.name, "test"), *((name, "test") for name in others)]
-    head = [f"{name}, {'held out' if split == 'test' else split}" for name, split in columns]
-    lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
-    for metric, said in FIGURES.items():
-        cells = [_figure(shown.figures[name], f"{split}_{metric}") for name, split in columns]
-        lines.append(f"| {said} | {' | '.join(cells)} |")
-    told = [f"- {_against(row)}" for _, row in shown.straw_men[shown.straw_men["rows"] == "test"].iterrows()]
-    told += [f"- {remark}" for remark in shown.remarks]
-    return "\n".join([*lines, "", "95 % intervals, by resampling customers.", "", *told]).strip()
+def _quality(contents: CardContents) -> str:
+    """Metrics with intervals, the baselines beside them, and the paired differences."""
+    baselines = [name for name in contents.metrics if name != contents.name]
+    columns = [(contents.name, "validation"), (contents.name, "test"), *((name, "test") for name in baselines)]
+    header = [f"{name}, {'held out' if split == 'test' else split}" for name, split in columns]
+    lines = [f"| | {' | '.join(header)} |", "|---" * (len(header) + 1) + "|"]
+    for metric, title in METRIC_TITLES.items():
+        cells = [_metric(contents.metrics[name], f"{split}_{metric}") for name, split in columns]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    held_out = contents.baselines[contents.baselines["rows"] == "test"]
+    sentences = (*(_against(row) for _, row in held_out.iterrows()), *contents.remarks)
+    return "\n".join([*lines, "", "95 % intervals, by resampling customers.", "", _listed(sentences)]).strip()
 
 
 def _against(row: pd.Series) -> str:
-    """Whether it beats a straw man on held-out rows."""
+    """Whether it beats a baseline on held-out rows."""
     difference, low, high = (float(row[f"auroc_difference{end}"]) for end in ("", "_low", "_high"))
     how = "Surely better than" if low > 0 else "Surely worse than" if high < 0 else "Not surely better than"
     figures = f"AUROC {difference:+.4f} (95 % {low:+.4f} to {high:+.4f})".replace("-", "−")
-    return f"{how} the straw man `{row['against']}` on held-out rows: {figures}."
+    return f"{how} the baseline `{row['against']}` on held-out rows: {figures}."
 
 
-def _figure(metrics: Mapping[str, float], key: str) -> str:
+def _metric(metrics: Mapping[str, float], key: str) -> str:
     value, low, high = (metrics.get(f"{key}{end}", float("nan")) for end in ("", "_low", "_high"))
     if value != value:
         return "–"
@@ -162,11 +171,10 @@ def _groups(table: pd.DataFrame, by: str) -> str:
     """What is surely off, then every group."""
     if table.empty:
         return f"The held-out rows cannot be told apart by {by}."
-    off = surely_off(table)
-    told = [f"- {said}" for said in off] or [
+    text = _listed(tuple(group_sentences(table))) or (
         f"On none of {len(table)} groups ({', '.join(table['kind'].unique())}) is it surely off or surely worse."
-    ]
-    return "\n".join([*told, "", *_rows(table)])
+    )
+    return "\n".join([text, "", *_rows(table)])
 
 
 def _rows(table: pd.DataFrame) -> list[str]:
@@ -175,7 +183,7 @@ def _rows(table: pd.DataFrame) -> list[str]:
     for row in rows:
         observed = f"{row['base_rate']:.1%} ({row['base_rate_low']:.1%} to {row['base_rate_high']:.1%})"
         cells = (row["kind"], row["group"], f"{row['n_customers']:,}", observed, f"{row['mean_prediction']:.1%}")
-        lines.append(f"| {' | '.join(map(str, cells))} | {_figure(row, 'auroc')} |")
+        lines.append(f"| {' | '.join(map(str, cells))} | {_metric(row, 'auroc')} |")
     return [line.replace("nan%", "–") for line in lines]
 
 
@@ -188,24 +196,11 @@ def _fairness(table: pd.DataFrame, experiment: Experiment) -> str:
     return f"Groups of {', '.join(experiment.report.fairness)}, held-out rows.\n\n" + _groups(table, "these columns")
 
 
-def _limits(final: Final, data: TaskData) -> str:
-    y, customers, _ = data.scored("test")
-    told = [
-        *data.notes,
-        *remarks(y, final.test, customers),
-        "Touchpoints and channels never seen in training count as `other`; the service reports how many there were.",
-        "Probabilities hold as long as customers behave as they did until the last training label closed.",
-    ]
-    return "\n".join(f"- {one}" for one in told)
-
-
-def _origin(final: Final, experiment: Experiment) -> str:
-    commit, changed = code_version()
-    code = f"commit `{commit[:12]}`{', with files changed' if changed else ''}" if commit else "code without a commit"
-    return "\n".join(
-        [
-            f"- Kind `{final.kind}`, role {final.role}, seed {experiment.seed}, {code}",
-            "- The experiment is `experiment/`, the settings `settings.json`, the machine and every package "
-            "`environment/` of this run; `journeylab reproduce RUN_ID` makes the model again and compares each figure.",
-        ]
+def _origin(contents: CardContents, experiment: Experiment) -> str:
+    changed = ", with files changed" if contents.code_changed else ""
+    code = f"commit `{contents.commit[:12]}`{changed}" if contents.commit else "code without a commit"
+    return (
+        f"- Kind `{contents.kind}`, role {contents.role}, seed {experiment.seed}, {code}\n"
+        "- The experiment is `experiment/`, the settings `settings.json`, the machine and every package "
+        "`environment/` of this run; `journeylab reproduce RUN_ID` makes the model again and compares each figure."
     )

@@ -30,27 +30,27 @@ from training.reports.picture_style import (
     DASHES,
     FAINT,
     INK,
-    PAPER,
+    BACKGROUND,
     Label,
     curve,
     label_ends,
-    line,
-    paper,
-    papers,
+    line_style,
+    new_axes,
+    stacked_axes,
     percent,
     save,
-    two_papers,
-    unit,
-    write_key,
+    time_axes,
+    share_axes,
+    write_legend,
 )
 
 MOST_FEATURES = 20
 MOST_MODELS = len(COLOURS)  # in one picture
-BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": INK}
+BESIDE_TEXT: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": INK}
 
 
 @dataclass(frozen=True)
-class Scored:
+class Predictions:
     """What a model predicted on rows with known labels.
 
     Attributes:
@@ -72,12 +72,12 @@ class Scored:
     rows: str = "rows"
 
     @cached_property
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Every metric with its interval, as `evaluate` gives them."""
         return evaluate(self.y, self.p, self.customers)
 
 
-def draw_all(evaluations: Sequence[Scored], folder: Path, *, earlier: Sequence[Scored] = ()) -> list[Path]:
+def draw_evaluation(evaluations: Sequence[Predictions], folder: Path, *, earlier: Sequence[Predictions] = ()) -> list[Path]:
     """Draw every picture that the evaluations allow.
 
     Args:
@@ -96,7 +96,7 @@ def draw_all(evaluations: Sequence[Scored], folder: Path, *, earlier: Sequence[S
     if not 1 <= len(evaluations) <= MOST_MODELS:
         raise ConfigError(f"{len(evaluations)} models in one picture: give 1 to {MOST_MODELS}")
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {
+    metrics = {
         "roc": roc(evaluations),
         "pr": precision_recall(evaluations),
         "calibration": calibration(evaluations),
@@ -104,33 +104,33 @@ def draw_all(evaluations: Sequence[Scored], folder: Path, *, earlier: Sequence[S
         "scores": scores(evaluations[0]),
     }
     if evaluations[0].importance:
-        figures["importance"] = importance(evaluations[0])
+        metrics["importance"] = importance(evaluations[0])
     if evaluations[0].cutoffs is not None:
-        figures["score_over_time"] = score_over_time(evaluations, earlier)
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+        metrics["score_over_time"] = score_over_time(evaluations, earlier)
+    return [save(figure, folder / f"{name}.png") for name, figure in metrics.items()]
 
 
-def roc(evaluations: Sequence[Scored]) -> Figure:
+def roc(evaluations: Sequence[Predictions]) -> Figure:
     """True against false positive rate, AUROC in the key."""
-    figure, axes = paper("ROC: how far positives are ranked above negatives", _about(evaluations[0]))
+    figure, axes = new_axes("ROC: how far positives are ranked above negatives", _about(evaluations[0]))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     for place, scored in enumerate(evaluations):
         table = roc_table(scored.y, scored.p, scored.customers)
         start = pd.DataFrame(0.0, index=[0], columns=table.columns)
         curve(axes, pd.concat([start, table]), "false_positive_rate", "true_positive_rate", place)
-    unit(axes, "False positive rate", "True positive rate")
-    _key(axes, evaluations, "auroc", "AUROC", right=True, top=False)
+    share_axes(axes, "False positive rate", "True positive rate")
+    _metric_legend(axes, evaluations, "auroc", "AUROC", right=True, top=False)
     return figure
 
 
-def precision_recall(evaluations: Sequence[Scored]) -> Figure:
+def precision_recall(evaluations: Sequence[Predictions]) -> Figure:
     """Precision against recall, average precision in the key, the base rate as a line."""
-    figure, axes = paper("Precision and recall: what share of those picked is right", _about(evaluations[0]))
+    figure, axes = new_axes("Precision and recall: what share of those picked is right", _about(evaluations[0]))
     base_rate = float(np.mean(np.asarray(evaluations[0].y, dtype=np.float64)))
     axes.axhline(base_rate, color=FAINT, linewidth=1)
     for place, scored in enumerate(evaluations):
         curve(axes, pr_table(scored.y, scored.p, scored.customers), "recall", "precision", place)
-    unit(axes, "Recall: share of the positives that are picked", "Precision")
+    share_axes(axes, "Recall: share of the positives that are picked", "Precision")
     low = base_rate > 0.35
     axes.annotate(
         f"base rate {base_rate:.1%}",
@@ -142,17 +142,17 @@ def precision_recall(evaluations: Sequence[Scored]) -> Figure:
         color=INK,
         fontsize=10,
     )
-    _key(axes, evaluations, "average_precision", "Average precision", right=not low, top=not low)
+    _metric_legend(axes, evaluations, "average_precision", "Average precision", right=not low, top=not low)
     return figure
 
 
-def calibration(evaluations: Sequence[Scored]) -> Figure:
+def calibration(evaluations: Sequence[Predictions]) -> Figure:
     """Observed against predicted in ten bins of equal size, intervals for the first model."""
-    figure, axes = paper("Calibration: do the probabilities mean what they say", _about(evaluations[0]))
+    figure, axes = new_axes("Calibration: do the probabilities mean what they say", _about(evaluations[0]))
     end = 0.0
     for place, scored in reversed(list(enumerate(evaluations))):
         table = calibration_table(scored.y, scored.p, scored.customers)
-        style = line(place)
+        style = line_style(place)
         axes.plot(table["predicted"], table["observed"], **style, marker="o", markersize=6 if place == 0 else 4)
         if place == 0:
             reach = table[["observed_low", "observed_high"]].to_numpy().T
@@ -161,17 +161,17 @@ def calibration(evaluations: Sequence[Scored]) -> Figure:
         end = max(end, float(table[["predicted", "observed"]].to_numpy().max()))
     end = min(1.0, np.ceil(end * 10 + 0.2) / 10)
     axes.plot([0, end], [0, end], color=FAINT, linewidth=1, zorder=0)
-    unit(axes, "Predicted probability (mean of the bin)", "Share of positives in the bin", end)
-    noise = evaluations[0].figures["calibration_error_noise"]
-    _key(
+    share_axes(axes, "Predicted probability (mean of the bin)", "Share of positives in the bin", end)
+    noise = evaluations[0].metrics["calibration_error_noise"]
+    _metric_legend(
         axes, evaluations, "calibration_error", f"Calibration error (chance alone: {noise:.3f})", right=True, top=False
     )
     return figure
 
 
-def lift(evaluations: Sequence[Scored]) -> Figure:
+def lift(evaluations: Sequence[Predictions]) -> Figure:
     """Positives captured against the share of rows picked, lift at the top 5, 10 and 20 % written in."""
-    figure, axes = paper("Lift: how many positives the highest predictions hold", _about(evaluations[0]))
+    figure, axes = new_axes("Lift: how many positives the highest predictions hold", _about(evaluations[0]))
     base_rate = float(np.mean(np.asarray(evaluations[0].y, dtype=np.float64)))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     axes.plot([0, base_rate, 1], [0, 1, 1], color=FAINT, linewidth=1)
@@ -184,8 +184,8 @@ def lift(evaluations: Sequence[Scored]) -> Figure:
         curve(axes, pd.concat([start, table]), "share", "captured", place)
         if place == 0:
             _mark_lift(axes, table)
-    unit(axes, "Share of rows picked, highest predictions first", "Share of all positives captured")
-    _key(axes, evaluations, "lift_at_10", "Lift in the top 10%", right=True, top=False, form="{:.2f}")
+    share_axes(axes, "Share of rows picked, highest predictions first", "Share of all positives captured")
+    _metric_legend(axes, evaluations, "lift_at_10", "Lift in the top 10%", right=True, top=False, form="{:.2f}")
     return figure
 
 
@@ -194,24 +194,24 @@ def _mark_lift(axes: Axes, table: pd.DataFrame) -> None:
         at = table.iloc[top - 1]
         place = float(at["share"]), float(at["captured"])
         axes.plot(*place, "o", color=COLOURS[0], markersize=6, zorder=5)
-        text = axes.annotate(f"top {top}%: ×{at['lift']:.2f}", place, (10, -7), **BESIDE | {"color": COLOURS[0]})
-        text.set(bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1}, zorder=6)
+        text = axes.annotate(f"top {top}%: ×{at['lift']:.2f}", place, (10, -7), **BESIDE_TEXT | {"color": COLOURS[0]})
+        text.set(bbox={"facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.85, "pad": 1}, zorder=6)
 
 
-def scores(scored: Scored) -> Figure:
+def scores(scored: Predictions) -> Figure:
     """How the predictions of positives and of negatives are spread."""
-    figure, axes = paper(f"Predictions of {scored.name} by what happened", _about(scored, bands=False))
+    figure, axes = new_axes(f"Predictions of {scored.name} by what happened", _about(scored, bands=False))
     y, p = np.asarray(scored.y).reshape(-1), np.asarray(scored.p, dtype=np.float64).reshape(-1)
     end = min(1.0, np.ceil(float(p.max()) * 20 + 0.01) / 20)
     edges = np.linspace(0, end, 31)
     for label, colour in enumerate(COLOURS[:2]):
-        own = p[y == label]
-        if not len(own):
+        predicted = p[y == label]
+        if not len(predicted):
             continue
-        share = np.histogram(own, edges)[0] / len(own)
+        share = np.histogram(predicted, edges)[0] / len(predicted)
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(share, edges, color=colour, linewidth=2)
-        axes.axvline(float(own.mean()), color=colour, linewidth=1.2, linestyle=DASHES[1])
+        axes.axvline(float(predicted.mean()), color=colour, linewidth=1.2, linestyle=DASHES[1])
     axes.set_xlim(0, end)
     axes.set_ylim(0, None)
     axes.yaxis.set_major_formatter(FuncFormatter(percent))
@@ -222,11 +222,11 @@ def scores(scored: Scored) -> Figure:
         for label, name in enumerate(("negatives", "positives"))
         if (y == label).any()
     ]
-    write_key(axes, "Dashed: the means", lines, right=float(np.median(p)) < end / 2, top=True)
+    write_legend(axes, "Dashed: the means", lines, right=float(np.median(p)) < end / 2, top=True)
     return figure
 
 
-def importance(scored: Scored) -> Figure:
+def importance(scored: Predictions) -> Figure:
     """The features or groups that the model leans on most, at most twenty.
 
     Raises:
@@ -237,8 +237,8 @@ def importance(scored: Scored) -> Figure:
     ranked = sorted(scored.importance.items(), key=lambda item: (-item[1], item[0]))[:MOST_FEATURES]
     total = sum(scored.importance.values()) or 1.0
     shares = [value / total for _, value in ranked]
-    said = f"share of its total importance; {len(ranked)} of {len(scored.importance)} shown"
-    figure, axes = paper(f"What {scored.name} leans on", said, height=1.4 + 0.28 * len(ranked))
+    subtitle = f"share of its total importance; {len(ranked)} of {len(scored.importance)} shown"
+    figure, axes = new_axes(f"What {scored.name} leans on", subtitle, height=1.4 + 0.28 * len(ranked))
     axes.barh(range(len(ranked)), shares, color=COLOURS[0], height=0.7)
     axes.set_yticks(range(len(ranked)), [name if len(name) <= 44 else name[:43] + "…" for name, _ in ranked])
     axes.set_ylim(len(ranked) - 0.4, -0.6)
@@ -246,14 +246,14 @@ def importance(scored: Scored) -> Figure:
     axes.tick_params(axis="both", length=0, labelbottom=False)
     axes.spines["bottom"].set_visible(False)
     for place, share in enumerate(shares):
-        axes.annotate(percent(round(share, 3)), (share, place), (4, 0), **BESIDE)
+        axes.annotate(percent(round(share, 3)), (share, place), (4, 0), **BESIDE_TEXT)
     axes.set_xlim(0, max(shares) * 1.15 or 1.0)
     return figure
 
 
-def score_over_time(evaluations: Sequence[Scored], earlier: Sequence[Scored] = ()) -> Figure:
+def score_over_time(evaluations: Sequence[Predictions], earlier: Sequence[Predictions] = ()) -> Figure:
     """AUROC by cutoff (or week, month), and below it what was predicted on average against what happened."""
-    figure, above, below = two_papers("Score over time: does it hold", _about(evaluations[0]))
+    figure, above, below = time_axes("Score over time: does it hold", _about(evaluations[0]))
     ranked: list[Label] = []
     rates: list[Label] = []
     for place, scored in enumerate(evaluations):
@@ -279,13 +279,13 @@ def score_over_time(evaluations: Sequence[Scored], earlier: Sequence[Scored] = (
     return figure
 
 
-def _over_time(above: Axes, below: Axes, scored: Scored, place: int, hollow: bool) -> pd.DataFrame:
+def _over_time(above: Axes, below: Axes, scored: Predictions, place: int, hollow: bool) -> pd.DataFrame:
     if scored.cutoffs is None:
         raise ConfigError(f"{scored.name} has no cutoffs to draw over time: give Scored.cutoffs")
     table = by_cutoff(scored.y, scored.p, scored.customers, scored.cutoffs, n_boot=200 if place == 0 else 0)
-    when = (table["start"] + pd.to_timedelta(table["days"] / 2, unit="D")).to_numpy()
-    style = line(place) | {"marker": "o", "markersize": 7 if place == 0 else 4}
-    style["markerfacecolor"] = PAPER if hollow else style["color"]
+    when = (table["start"] + pd.to_timedelta(table["days"] / 2, share_axes="D")).to_numpy()
+    style = line_style(place) | {"marker": "o", "markersize": 7 if place == 0 else 4}
+    style["markerfacecolor"] = BACKGROUND if hollow else style["color"]
     above.plot(when, table["auroc"].to_numpy(), **style)
     if place == 0:
         above.vlines(when, table["auroc_low"], table["auroc_high"], color=style["color"], linewidth=1.4, zorder=1)
@@ -293,13 +293,13 @@ def _over_time(above: Axes, below: Axes, scored: Scored, place: int, hollow: boo
         low, high = wilson(rate * (n := table["n_customers"].to_numpy(np.float64)), n)
         below.vlines(when, low, high, color=INK, linewidth=1.2)
         below.plot(
-            when, rate, color=INK, linewidth=1.6, marker="s", markersize=6, markerfacecolor=PAPER if hollow else INK
+            when, rate, color=INK, linewidth=1.6, marker="s", markersize=6, markerfacecolor=BACKGROUND if hollow else INK
         )
         below.plot(when, table["mean_prediction"].to_numpy(), **style)
     return table
 
 
-def draw_learning(name: str, history: pd.DataFrame, folder: Path) -> Path:
+def draw_learning_curve(name: str, history: pd.DataFrame, folder: Path) -> Path:
     """Draw learning.png: the losses by epoch, see `learning`."""
     folder.mkdir(parents=True, exist_ok=True)
     return save(learning(name, history), folder / "learning.png")
@@ -320,7 +320,7 @@ def learning(name: str, history: pd.DataFrame) -> Figure:
         raise ConfigError(f"The history of {name} holds no loss: give rows named train_loss or check_loss")
     stages = losses["part"].astype(str).str.replace(r"[\s_]*\d+$", "", regex=True)
     epochs = int(losses.groupby("part")["epoch"].nunique().max())
-    figure, every = papers(f"How {name} learnt", f"losses by epoch, at most {epochs:,} epochs", stages.nunique())
+    figure, every = stacked_axes(f"How {name} learnt", f"losses by epoch, at most {epochs:,} epochs", stages.nunique())
     for axes, (stage, rows) in zip(every, losses.groupby(stages, sort=False), strict=True):
         _stage(axes, str(stage), rows)
     return figure
@@ -341,23 +341,23 @@ def _stage(axes: Axes, stage: str, losses: pd.DataFrame) -> None:
     axes.set(xlabel="Epoch", ylabel=f"Loss, {stage}")
     lines = [(str(name), {"color": INK, "linestyle": DASHES[names.index(name) % len(DASHES)]}) for name in names]
     lines += [(str(part), {"color": COLOURS[at], "linewidth": 2.4}) for at, part in enumerate(parts[: len(COLOURS)])]
-    write_key(axes, "Dots: the best epoch" if "check_loss" in names else "Losses", lines, right=True, top=True)
+    write_legend(axes, "Dots: the best epoch" if "check_loss" in names else "Losses", lines, right=True, top=True)
 
 
-def _key(
-    axes: Axes, evaluations: Sequence[Scored], metric: str, says: str, *, right: bool, top: bool, form: str = "{:.3f}"
+def _metric_legend(
+    axes: Axes, evaluations: Sequence[Predictions], metric: str, heading: str, *, right: bool, top: bool, form: str = "{:.3f}"
 ) -> None:
     """What a legend would say, in the colour of each line and with the figure: name, value, interval."""
     lines = []
     for place, scored in enumerate(evaluations):
-        value, low, high = (scored.figures[f"{metric}{end}"] for end in ("", "_low", "_high"))
+        value, low, high = (scored.metrics[f"{metric}{end}"] for end in ("", "_low", "_high"))
         span = f" ({form.format(low)} to {form.format(high)})" if np.isfinite(low) else ""
-        lines.append((f"{scored.name}  {form.format(value)}{span}", line(place)))
-    write_key(axes, says, lines, right=right, top=top)
+        lines.append((f"{scored.name}  {form.format(value)}{span}", line_style(place)))
+    write_legend(axes, heading, lines, right=right, top=top)
 
 
-def _about(scored: Scored, bands: bool = True) -> str:
+def _about(scored: Predictions, bands: bool = True) -> str:
     y = np.asarray(scored.y, dtype=np.float64).reshape(-1)
     n_customers = len(pd.unique(np.asarray(scored.customers).reshape(-1)))
-    said = f"{len(y):,} {scored.rows} of {n_customers:,} customers, {y.mean():.1%} positive"
-    return said + "; bands and bars: 95%" if bands else said
+    subtitle = f"{len(y):,} {scored.rows} of {n_customers:,} customers, {y.mean():.1%} positive"
+    return subtitle + "; bands and bars: 95%" if bands else subtitle

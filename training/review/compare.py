@@ -32,7 +32,7 @@ from training.journey_map.page import shell
 from training.journey_map.sections import Part
 from training.progress import stage
 from training.reports.html import Column, escape, table
-from training.reports.model_card import FIGURES
+from training.reports.model_card import METRIC_TITLES
 from training.tracking.promotion import change as changed
 from training.tracking.promotion import change_sentence
 from training.tracking.registry import ResolvedModel, comparison_snapshots, experiment_of, resolve
@@ -295,7 +295,7 @@ def _header(found: Compared, title: str) -> str:
 
 
 def _parts(found: Compared) -> list[Part]:
-    said = {metric: FIGURES.get(metric, metric) for metric in (*found.difference["metric"], *found.metrics["metric"])}
+    said = {metric: METRIC_TITLES.get(metric, metric) for metric in (*found.difference["metric"], *found.metrics["metric"])}
     difference, metrics = (
         frame.assign(metric=frame["metric"].map(said)) for frame in (found.difference, found.metrics)
     )

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from training.reports.picture_style import COLOURS, FAINT, INK, papers, percent, save
+from training.reports.picture_style import COLOURS, FAINT, INK, stacked_axes, percent, save
 
 FEWEST_TRIALS = 10  # complete ones, below which an importance would be noise
 MOST_PARAMETERS = 15
@@ -65,7 +65,7 @@ def draw_search(kind: str, trials: pd.DataFrame, importance: pd.DataFrame, path:
     """
     counts = trials["state"].value_counts().to_dict()
     said = ", ".join(f"{count} {state}" for state, count in counts.items()) + "; log loss on validation rows"
-    figure, axes = papers(f"The search for the settings of {kind}", said, 1 if importance.empty else 2)
+    figure, axes = stacked_axes(f"The search for the settings of {kind}", said, 1 if importance.empty else 2)
     complete = trials[trials["log_loss"].notna()].sort_values("number")
     number, loss = complete["number"].to_numpy(), complete["log_loss"].to_numpy(np.float64)
     best = int(loss.argmin())

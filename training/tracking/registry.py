@@ -36,8 +36,7 @@ from models.scoring.scorer import Scorer
 from training.config.experiment import Experiment
 from training.data.records import resolved_experiment
 from training.progress import say, stage
-from training.reports.model_card import FILE as CARD
-from training.reports.model_card import short_form
+from training.reports.model_card import CARD_FILE, short_form
 from training.tracking.promotion import Decision, change, change_sentence, comparison_rows, decide, decide_by_stability
 from training.tracking.tracking import connect, quiet
 
@@ -314,7 +313,7 @@ def _write_reason(
     against = f" It was compared with version {champion.version}." if champion is not None else ""
     said = f"{decision.alias}: {decision.reason} {rows}{against}".strip()
     said += f" {change_sentence(decision.figures[CHANGE])}" if CHANGE in decision.figures else ""
-    card = fetched(str(client.get_model_version(name, version).run_id), CARD)
+    card = fetched(str(client.get_model_version(name, version).run_id), CARD_FILE)
     if card is not None:
         said += f"\n\n{short_form(card.read_text(encoding='utf-8'))}"
     client.update_model_version(name, version, said)

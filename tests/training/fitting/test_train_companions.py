@@ -112,7 +112,7 @@ def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder / "path")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        patch.setattr("training.fitting.final_files.draw_all", draw_little)
+        patch.setattr("training.fitting.final_files.draw_evaluation", draw_little)
         importlib.import_module("beside_catalogue")
         yield folder, run(folder, folder / "runs")
     for dictionary, before in ((KINDS, known), (SPACES, spaces)):

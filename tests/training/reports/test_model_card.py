@@ -31,17 +31,17 @@ def test_the_card_says_what_it_is_for_whom_how_good_and_what_to_beware_of(traine
     assert "1 where none of it happens in [cutoff, cutoff + 28 days)" in text
     auroc = trained[1].models["gbdt"]["metrics"]["test"]
     assert f"{auroc['auroc']:.3f} ({auroc['auroc_low']:.3f} to {auroc['auroc_high']:.3f})" in text
-    assert "than the straw man `rfm` on held-out rows: AUROC " in text
+    assert "than the baseline `rfm` on held-out rows: AUROC " in text
     assert "Groups of country, held-out rows." in text
     assert "| country | GB |" in text
     assert "base rate" in text
     assert "journeylab reproduce" in text
 
 
-def test_a_straw_man_has_a_card_too_and_is_not_held_against_itself(trained: Trained) -> None:
+def test_a_baseline_has_a_card_too_and_is_not_held_against_itself(trained: Trained) -> None:
     text = card(trained, "rfm")
-    assert "straw man `rfm`" not in text
-    assert "straw man `recency`" in text
+    assert "baseline `rfm`" not in text
+    assert "baseline `recency`" in text
 
 
 def test_no_customer_is_on_the_card(trained: Trained) -> None:

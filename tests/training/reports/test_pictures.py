@@ -11,25 +11,25 @@ from scipy.special import expit
 
 from features.errors import ConfigError
 from training.reports.picture_style import save, spread
-from training.reports.pictures import Scored, draw_all, draw_learning, importance, learning, roc, score_over_time
+from training.reports.pictures import Predictions, draw_evaluation, draw_learning_curve, importance, learning, roc, score_over_time
 
 DAY = 86_400_000_000
 ALWAYS = ["roc.png", "pr.png", "calibration.png", "lift.png", "scores.png"]
 
 
-def models(n: int = 400, names: tuple[str, ...] = ("LightGBM", "rfm", "base_rate")) -> list[Scored]:
+def models(n: int = 400, names: tuple[str, ...] = ("LightGBM", "rfm", "base_rate")) -> list[Predictions]:
     rng = np.random.default_rng(0)
     z = rng.normal(-1, 1, n)
     y = (rng.random(n) < expit(z)).astype(int)
     who, when = rng.integers(0, 150, n), rng.integers(0, 4, n) * 14 * DAY
     p = [expit(z), expit(z + rng.normal(size=n)), np.full(n, 0.3)]
     weights = {f"feature {i}, a name that is much too long to fit beside a bar": 1 / (i + 1) for i in range(25)}
-    return [Scored(name, y, p[i % 3], who, when, weights) for i, name in enumerate(names)]
+    return [Predictions(name, y, p[i % 3], who, when, weights) for i, name in enumerate(names)]
 
 
 def test_every_picture_is_drawn_and_repeats_itself(tmp_path: Path) -> None:
     shown = sys.modules.get("matplotlib.pyplot")
-    first = draw_all(models(), tmp_path / "new" / "a", earlier=models(300))
+    first = draw_evaluation(models(), tmp_path / "new" / "a", earlier=models(300))
     assert [path.name for path in first] == [*ALWAYS, "importance.png", "score_over_time.png"]
     assert first[0].read_bytes() == save(roc(models()), tmp_path / "again.png").read_bytes()
     for one in first:
@@ -41,16 +41,16 @@ def test_every_picture_is_drawn_and_repeats_itself(tmp_path: Path) -> None:
 
 
 def test_little_to_draw_is_no_reason_to_fail(tmp_path: Path) -> None:
-    one_class = Scored("alone", np.zeros(40), np.linspace(0, 0.2, 40), np.arange(40), np.zeros(40, np.int64))
-    assert len(draw_all([one_class], tmp_path)) == 6
-    single = Scored("alone", [1, 0], [0.4, 0.4], ["a", "a"])
-    assert [path.name for path in draw_all([single], tmp_path)] == ALWAYS
+    one_class = Predictions("alone", np.zeros(40), np.linspace(0, 0.2, 40), np.arange(40), np.zeros(40, np.int64))
+    assert len(draw_evaluation([one_class], tmp_path)) == 6
+    single = Predictions("alone", [1, 0], [0.4, 0.4], ["a", "a"])
+    assert [path.name for path in draw_evaluation([single], tmp_path)] == ALWAYS
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="7 models"):
-        draw_all(models(names=tuple("abcdefg")), tmp_path)
-    bare = Scored("bare", [1, 0], [0.4, 0.4], ["a", "b"])
+        draw_evaluation(models(names=tuple("abcdefg")), tmp_path)
+    bare = Predictions("bare", [1, 0], [0.4, 0.4], ["a", "b"])
     with pytest.raises(ConfigError, match="no importance"):
         importance(bare)
     with pytest.raises(ConfigError, match="no cutoffs"):
@@ -75,14 +75,14 @@ def a_history() -> pd.DataFrame:
 
 
 def test_how_a_model_learnt_is_one_panel_a_stage(tmp_path: Path) -> None:
-    path = draw_learning("gru", a_history(), tmp_path / "new")
+    path = draw_learning_curve("gru", a_history(), tmp_path / "new")
     assert path.name == "learning.png"
     assert path.read_bytes() == save(learning("gru", a_history()), tmp_path / "again.png").read_bytes()
     pretraining, members = learning("gru", a_history()).axes
     assert (pretraining.get_ylabel(), members.get_ylabel()) == ("Loss, pretraining", "Loss, member")
     assert len(members.lines) == 8 * 3, "two losses and the best epoch of each member"
-    lines = [line for line in members.lines if line.get_marker() == "o"]
-    assert {float(np.asarray(line.get_xdata()).item()) for line in lines} == {3.0}
+    lines = [line_style for line_style in members.lines if line_style.get_marker() == "o"]
+    assert {float(np.asarray(line_style.get_xdata()).item()) for line_style in lines} == {3.0}
     nothing = pd.DataFrame({"part": ["fit"], "epoch": [0], "name": ["seconds"], "value": [np.nan]})
     with pytest.raises(ConfigError, match="holds no loss"):
         learning("gru", nothing)
