@@ -36,7 +36,14 @@ from models.pyfunc import input_example, signature
 from models.scoring.scorer import requirements
 from training.config.experiment import Experiment
 from training.data.records import (
-    TaskData, card_lines, code_version, configuration_fingerprint, fresh, note, tags, write_provenance,
+    TaskData,
+    card_lines,
+    code_version,
+    configuration_fingerprint,
+    fresh,
+    note,
+    tags,
+    write_provenance,
 )
 from training.evaluation.customer_groups import customer_slices, group_table, profile_groups
 from training.evaluation.metrics import evaluate, remarks

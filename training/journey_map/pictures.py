@@ -23,7 +23,7 @@ from training.journey_map.findings import said_dates
 from training.journey_map.graph import END, START, backbone, main_moves, place
 from training.journey_map.ribbons import flows
 from training.reports.html import clean, count, share, shortened
-from training.reports.picture_style import COLOURS, FAINT, INK, BACKGROUND, new_axes, percent, save, write_legend
+from training.reports.picture_style import BACKGROUND, COLOURS, FAINT, INK, new_axes, percent, save, write_legend
 
 NAME = 30  # letters of a name
 MOVES = 40  # arrows in the graph
@@ -139,7 +139,9 @@ def _grid(
     figure, axes = new_axes(title, said, height=1.7 + 0.27 * len(rows))
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
     colours = mpl.colormaps["cividis"]
-    axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=top or 1.0, edgecolors=BACKGROUND, linewidth=1)
+    axes.pcolormesh(
+        np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=top or 1.0, edgecolors=BACKGROUND, linewidth=1
+    )
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [_plain(shortened(row, NAME)) for row in rows])
     axes.set_ylim(len(rows), 0)

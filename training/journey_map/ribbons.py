@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.reports.html import shortened
-from training.reports.picture_style import COLOURS, FAINT, INK, paper
+from training.reports.picture_style import COLOURS, FAINT, INK, new_axes
 
 STEPS = 4
 BAR, GAP = 0.06, 0.035  # width of a bar in steps; room between bars as a share of the height
@@ -24,7 +24,7 @@ def flows(frame: pd.DataFrame, said: str) -> Figure:
         frame: `step, source, target, customers`.
         said: which rows it is about.
     """
-    figure, axes = paper("Step by step: which way customers go", said, height=6.0)
+    figure, axes = new_axes("Step by step: which way customers go", said, height=6.0)
     draw_flows(axes, frame)
     return figure
 

@@ -117,7 +117,7 @@ def _purpose(experiment: Experiment) -> str:
     elif isinstance(task, ConversionTask):
         audience = f"Customers who have not reached {_named(task.goal)}"
         audience += f" nor ended with {_named(task.ended)}" if task.ended else ""
-        audience += f", with some event in the {task.active_days:g} days before the cutoff." if task.active_days else "."
+        audience += f", with an event in the {task.active_days:g} days before the cutoff." if task.active_days else "."
         label = f"1 where {_named(task.goal)} happens in [cutoff, cutoff + {days}), else 0."
     else:
         audience = f"The customers of the label table `{task.path.name}`."

@@ -1,4 +1,4 @@
-"""The one style of every picture: background, ink, colours, legends and labels. `training.reports.pictures` draws with it."""
+"""The one style of every picture: background, ink, colours, legends and labels."""
 
 from __future__ import annotations
 
@@ -116,7 +116,9 @@ def percent(value: float, _: Any = None) -> str:
     return f"{value:.0%}" if abs(value * 100 - round(value * 100)) < 1e-6 else f"{value:.1%}"
 
 
-def write_legend(axes: Axes, heading: str, lines: Sequence[tuple[str, dict[str, Any]]], *, right: bool, top: bool) -> None:
+def write_legend(
+    axes: Axes, heading: str, lines: Sequence[tuple[str, dict[str, Any]]], *, right: bool, top: bool
+) -> None:
     """Lines of text in one corner, each after a sample of its line; `heading` stands over them."""
     corner: Any = ("upper " if top else "lower ") + ("right" if right else "left")
     key = axes.legend(

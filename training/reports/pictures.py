@@ -26,21 +26,21 @@ from training.evaluation.breakdown import by_cutoff
 from training.evaluation.curves import calibration_table, lift_table, pr_table, roc_table
 from training.evaluation.metrics import TOP_SHARES, evaluate
 from training.reports.picture_style import (
+    BACKGROUND,
     COLOURS,
     DASHES,
     FAINT,
     INK,
-    BACKGROUND,
     Label,
     curve,
     label_ends,
     line_style,
     new_axes,
-    stacked_axes,
     percent,
     save,
-    time_axes,
     share_axes,
+    stacked_axes,
+    time_axes,
     write_legend,
 )
 
@@ -77,7 +77,9 @@ class Predictions:
         return evaluate(self.y, self.p, self.customers)
 
 
-def draw_evaluation(evaluations: Sequence[Predictions], folder: Path, *, earlier: Sequence[Predictions] = ()) -> list[Path]:
+def draw_evaluation(
+    evaluations: Sequence[Predictions], folder: Path, *, earlier: Sequence[Predictions] = ()
+) -> list[Path]:
     """Draw every picture that the evaluations allow.
 
     Args:
@@ -283,7 +285,7 @@ def _over_time(above: Axes, below: Axes, scored: Predictions, place: int, hollow
     if scored.cutoffs is None:
         raise ConfigError(f"{scored.name} has no cutoffs to draw over time: give Scored.cutoffs")
     table = by_cutoff(scored.y, scored.p, scored.customers, scored.cutoffs, n_boot=200 if place == 0 else 0)
-    when = (table["start"] + pd.to_timedelta(table["days"] / 2, share_axes="D")).to_numpy()
+    when = (table["start"] + pd.to_timedelta(table["days"] / 2, unit="D")).to_numpy()
     style = line_style(place) | {"marker": "o", "markersize": 7 if place == 0 else 4}
     style["markerfacecolor"] = BACKGROUND if hollow else style["color"]
     above.plot(when, table["auroc"].to_numpy(), **style)
@@ -293,7 +295,13 @@ def _over_time(above: Axes, below: Axes, scored: Predictions, place: int, hollow
         low, high = wilson(rate * (n := table["n_customers"].to_numpy(np.float64)), n)
         below.vlines(when, low, high, color=INK, linewidth=1.2)
         below.plot(
-            when, rate, color=INK, linewidth=1.6, marker="s", markersize=6, markerfacecolor=BACKGROUND if hollow else INK
+            when,
+            rate,
+            color=INK,
+            linewidth=1.6,
+            marker="s",
+            markersize=6,
+            markerfacecolor=BACKGROUND if hollow else INK,
         )
         below.plot(when, table["mean_prediction"].to_numpy(), **style)
     return table
@@ -345,7 +353,14 @@ def _stage(axes: Axes, stage: str, losses: pd.DataFrame) -> None:
 
 
 def _metric_legend(
-    axes: Axes, evaluations: Sequence[Predictions], metric: str, heading: str, *, right: bool, top: bool, form: str = "{:.3f}"
+    axes: Axes,
+    evaluations: Sequence[Predictions],
+    metric: str,
+    heading: str,
+    *,
+    right: bool,
+    top: bool,
+    form: str = "{:.3f}",
 ) -> None:
     """What a legend would say, in the colour of each line and with the figure: name, value, interval."""
     lines = []

@@ -295,7 +295,9 @@ def _header(found: Compared, title: str) -> str:
 
 
 def _parts(found: Compared) -> list[Part]:
-    said = {metric: METRIC_TITLES.get(metric, metric) for metric in (*found.difference["metric"], *found.metrics["metric"])}
+    said = {
+        metric: METRIC_TITLES.get(metric, metric) for metric in (*found.difference["metric"], *found.metrics["metric"])
+    }
     difference, metrics = (
         frame.assign(metric=frame["metric"].map(said)) for frame in (found.difference, found.metrics)
     )

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from training.reports.picture_style import COLOURS, FAINT, INK, stacked_axes, percent, save
+from training.reports.picture_style import COLOURS, FAINT, INK, percent, save, stacked_axes
 
 FEWEST_TRIALS = 10  # complete ones, below which an importance would be noise
 MOST_PARAMETERS = 15

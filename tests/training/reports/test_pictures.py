@@ -11,7 +11,15 @@ from scipy.special import expit
 
 from features.errors import ConfigError
 from training.reports.picture_style import save, spread
-from training.reports.pictures import Predictions, draw_evaluation, draw_learning_curve, importance, learning, roc, score_over_time
+from training.reports.pictures import (
+    Predictions,
+    draw_evaluation,
+    draw_learning_curve,
+    importance,
+    learning,
+    roc,
+    score_over_time,
+)
 
 DAY = 86_400_000_000
 ALWAYS = ["roc.png", "pr.png", "calibration.png", "lift.png", "scores.png"]
