@@ -13,7 +13,7 @@ EXPERIMENT ?= experiments/configs/demo.toml
 MODELS ?= demo_churn@champion demo_conversion@champion demo_churn_segments@champion
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint docs ui serve package bench bench-peers bench-peers-map clean
+.PHONY: help install demo test test-slow soak lint docs ui serve package bench bench-peers bench-peers-map clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -32,10 +32,18 @@ demo: install  ## simulated journeys -> features -> tuned models -> MLflow -> ch
 
 test: install  ## lint, types, import layers, unit and property tests, doctests, the end-to-end path
 	$(MAKE) --no-print-directory lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
-test-slow: install  ## killed searches, served bentos, load
-	$(BIN)/python -m pytest -m slow
+test-slow: install  ## killed searches, served bentos, clusters, browsers, notebooks, load
+	$(BIN)/python -m pytest -m "slow and not load" -n 2 --dist loadfile --durations 15
+	$(BIN)/python -m pytest -m load --durations 5
+
+soak: install  ## the long counts of what the suite samples: fuzzing, kills; about an hour
+	SCHEMATHESIS_CASES=800 $(BIN)/python -m pytest -m slow tests/serving/requests/test_bad_requests.py
+	$(BIN)/python experiments/benchmarks/kill_fit.py
+	$(BIN)/python experiments/benchmarks/kill_search.py
+	$(BIN)/python experiments/benchmarks/bulk_speed.py --customers 200000 --kills 5
+	$(BIN)/python experiments/benchmarks/spark_cluster.py --kill
 
 lint: install
 	$(BIN)/ruff format --check .

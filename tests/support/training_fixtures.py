@@ -48,9 +48,17 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty MLflow store of the test's own, where `connect` finds it."""
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return tmp_path / "mlflow.db"
+    return use_copy(empty_store, tmp_path, monkeypatch)
+
+
+def use_copy(store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy a store into `folder` and make it MLflow's, also where an earlier test of the process set another one."""
+    import mlflow
+
+    path = Path(shutil.copy(store, folder / "mlflow.db"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +82,5 @@ def trained(
 ) -> tuple[Path, TrainResult]:
     """The small training with a store of the test's own, which it may change."""
     folder, result = small_training
-    shutil.copy(folder / "mlflow.db", tmp_path / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    use_copy(folder / "mlflow.db", tmp_path, monkeypatch)
     return folder, result

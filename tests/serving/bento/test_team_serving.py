@@ -201,6 +201,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
+@pytest.mark.load
 @pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists(), reason="nginx is not installed"

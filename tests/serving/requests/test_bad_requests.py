@@ -240,6 +240,7 @@ def ask(port: int, path: str, body: bytes, headers: dict[str, str]) -> tuple[int
         connection.close()
 
 
+@pytest.mark.load
 @pytest.mark.slow
 def test_a_served_bento_survives_all_of_it(bento: str, champions: Champions, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
@@ -287,6 +288,7 @@ expected-statuses = ["400", "404", "405", "406", "413", "415", "422"]
 """
 
 
+@pytest.mark.load
 @pytest.mark.slow
 def test_schemathesis_finds_no_server_error(bento: str, tmp_path: Path) -> None:
     """As many cases a route as `SCHEMATHESIS_CASES` says: some hundred in all, 800 for more than 5,000 in all."""
