@@ -29,7 +29,7 @@ from features.journey_map.settings import MapSettings
 from features.sequences.sequences import SequenceSettings
 from features.tabular.features import TabularSettings
 from models.boosting.gbdt import GBDTSettings
-from models.segments.clustering.clusters import FoundSettings
+from models.segments.clustering.clusters import ClusterSettings
 from models.segments.insight.drift import DriftSettings
 from models.segments.insight.targets import Goal, TargetSettings
 from models.segments.lookalikes import LookalikeSettings
@@ -80,7 +80,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("[report]", "What the reviewer is shown.", Report),
     ("[map]", "The journey map.", MapSettings),
     ("[segments]", "Partitions of the customers.", Segments),
-    ("[segments.found]", "Clusters.", FoundSettings),
+    ("[segments.found]", "Clusters.", ClusterSettings),
     ("[segments.schemes]", "What the built-in segments take touchpoints for.", SchemeSettings),
     ("[[segments.rules]]", "A marketer's own segments, one table each.", Rule),
     ("[[segments.goals]]", "What segments should reach, one table each.", Goal),

@@ -10,7 +10,7 @@ from models.catalogue import KINDS
 from models.contract import Saved
 
 FORMAT = 1
-SEGMENTS = "segments"  # `models.segments.collection.SegmentBook`, which is no model that a search makes
+SEGMENTS = "segments"  # `models.segments.collection.SegmentCollection`, which is no model that a search makes
 
 
 def save_model(model: Saved, folder: Path) -> Path:
@@ -41,7 +41,7 @@ def load_model(folder: Path) -> Saved:
 
 def _class(kind: str) -> type[Saved]:
     if kind == SEGMENTS:
-        from models.segments.collection import SegmentBook
+        from models.segments.collection import SegmentCollection
 
-        return SegmentBook
+        return SegmentCollection
     return KINDS[kind].found()

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import adjusted_rand_score
 
 from experiments.benchmarks.peers.coles import read_task
 from features.journeys.holdout import stable_groups
@@ -26,9 +27,8 @@ from features.simulation.simulator import Simulation, simulate
 from features.simulation.truth import customer_numbers, true_beliefs
 from features.simulation.world import CHANNELS, CHOICES, DAY_US, FIRST_DAY, GONE, ITEMS, tables
 from models.baselines import rfm
-from models.segments.clustering.algorithms import fitted
-from models.segments.clustering.choice import adjusted_rand
-from models.segments.clustering.clusters import FoundSegments, FoundSettings
+from models.segments.clustering.algorithms import fit_clustering
+from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
 from models.segments.clustering.views import Composition, Matrix
 from models.segments.matching import match
 from training.data.records import TaskData
@@ -36,7 +36,7 @@ from training.data.records import TaskData
 TASKS = ("online_retail_churn", "bpi2012_conversion")
 CUSTOMERS, DAYS = 4_000, 400
 LONG = 200  # events from which on a journey says much about its kind
-KINDS = FoundSettings(segments=3, groups=("composition",), shared=True, methods=("kmeans",))
+KINDS = ClusterSettings(segments=3, groups=("composition",), shared=True, methods=("kmeans",))
 EXACT = 1e6  # events that make shares out of rates without noise
 SMOOTHING = 5.0  # rows at the overall rate that each cell starts with
 
@@ -62,7 +62,7 @@ def simulated(seed: int) -> None:
     journeys = simulation.journeys
     snapshots = journeys.at(simulation.end)
     begun = time.perf_counter()
-    found = FoundSegments(KINDS.model_copy(update={"seed": seed})).fit(snapshots)
+    found = ClusterSegments(KINDS.model_copy(update={"seed": seed})).fit(snapshots)
     took = time.perf_counter() - begun
     kind = hidden_kinds(simulation)
     ours = found.assign(snapshots)
@@ -75,11 +75,11 @@ def simulated(seed: int) -> None:
     )
     print(found.choice.to_string(index=False))
     for said, some in (("all customers", np.ones(len(kind), bool)), (f"{LONG} events and more", long)):
-        figure, limit = adjusted_rand(ours[some], kind[some]), adjusted_rand(best[some], kind[some])
+        figure, limit = adjusted_rand_score(ours[some], kind[some]), adjusted_rand_score(best[some], kind[some])
         print(f"  {said} ({some.sum():,}): adjusted Rand index {figure:.3f}; best from events {limit:.3f}", end="")
         print(f" ({figure / limit:.3f} of it)")
         for name, places in reference.items():
-            same = adjusted_rand(places[some], kind[some])
+            same = adjusted_rand_score(places[some], kind[some])
             print(f"    the same clustering of {name}: {same:.3f}; ours is {figure / same:.3f} of it; bar ≥ .95")
 
 
@@ -97,7 +97,7 @@ def most_probable_kinds(simulation: Simulation) -> Places:
     return np.asarray(np.stack([beliefs[:, t.kind == k].sum(axis=1) for k in range(3)], axis=1).argmax(axis=1))
 
 
-def true_rates(simulation: Simulation, found: FoundSegments) -> dict[str, list[Matrix]]:
+def true_rates(simulation: Simulation, found: ClusterSegments) -> dict[str, list[Matrix]]:
     """What `found` counts, as it would be without chance: from hidden states, averaged over each customer's days."""
     journeys, t = simulation.journeys, tables(simulation.world)
     states = simulation.states[customer_numbers(journeys), :DAYS].astype(np.int64)
@@ -121,12 +121,12 @@ def true_rates(simulation: Simulation, found: FoundSegments) -> dict[str, list[M
     return {"the true rates": exact, "the true rates, with as many events as each has": exposed}
 
 
-def clustered_truth(raw: list[Matrix], found: FoundSegments) -> Places:
+def clustered_truth(raw: list[Matrix], found: ClusterSegments) -> Places:
     """(n,) clusters by the same procedure."""
-    space = found.space_.relearnt(raw)
+    space = found.space_.relearn(raw)
     points = space.place(raw, found.chosen_.dimensions)
     s = found.settings
-    clustering = fitted(points, found.chosen_.method, found.chosen_.segments, s.seed, s.restarts)
+    clustering = fit_clustering(points, found.chosen_.method, found.chosen_.segments, s.seed, s.restarts)
     assert clustering is not None
     return clustering.assign(points).astype(np.int64)
 
@@ -136,7 +136,7 @@ def real(name: str, seed: int, validate: bool) -> None:
     data = read_task(name)
     rows = latest(data.train)
     begun = time.perf_counter()
-    found = FoundSegments(FoundSettings(seed=seed)).fit(rows)
+    found = ClusterSegments(ClusterSettings(seed=seed)).fit(rows)
     took = time.perf_counter() - begun
     print(f"\n{name}: {len(rows):,} customers, fitted in {took:.1f} s: {found.chosen_}")
     for segment, share in zip(found.segments, found.shares_, strict=True):
@@ -147,10 +147,10 @@ def real(name: str, seed: int, validate: bool) -> None:
     chosen = found.choice[found.choice["chosen"]].iloc[0]
     print(f"  bootstrap adjusted Rand index {chosen['stability']:.3f}, low {chosen['stability_low']:.3f} (bar ≥ .8)")
     print(found.choice.sort_values("stability", ascending=False).head(12).to_string(index=False))
-    others = [FoundSegments(FoundSettings(seed=seed + 1 + extra)) for extra in range(3)]
+    others = [ClusterSegments(ClusterSettings(seed=seed + 1 + extra)) for extra in range(3)]
     kept = [other.fit(rows, previous=found).report_.kept_share for other in others]  # type: ignore[union-attr]
     print(f"  keep their id on a refit with another seed: {', '.join(f'{share:.1%}' for share in kept)} (bar ≥ 95 %)")
-    alone = FoundSegments(FoundSettings(seed=seed + 1)).fit(rows)
+    alone = ClusterSegments(ClusterSettings(seed=seed + 1)).fit(rows)
     print(f"  with another seed, not knowing of the first: {len(alone.segments)} segments,", end=" ")
     print(f"{kept_apart(found.assign(rows), alone.assign(rows), k, len(alone.segments)):.1%} after matching")
     print(f"  on nine tenths of the customers, ids matched: {', '.join(others_kept(found, rows))} of all keep theirs")
@@ -164,12 +164,12 @@ def latest(snapshots: Snapshots) -> Snapshots:
     return snapshots.take(np.sort(order[last]))
 
 
-def others_kept(found: FoundSegments, rows: Snapshots) -> Iterator[str]:
+def others_kept(found: ClusterSegments, rows: Snapshots) -> Iterator[str]:
     """The share of customers with the same id after refits that each lack a tenth of them."""
     ids = np.array([segment.id for segment in found.segments])[found.assign(rows)]
     for part in range(3):
         fewer = rows.take(np.flatnonzero(stable_groups(rows.customer_ids, 10, 0) != part))
-        again = FoundSegments(found.settings).fit(fewer, previous=found)
+        again = ClusterSegments(found.settings).fit(fewer, previous=found)
         now = np.array([segment.id for segment in again.segments])[again.assign(rows)]
         yield f"{(now == ids).mean():.1%}"
 
@@ -180,7 +180,7 @@ def kept_apart(old: npt.NDArray[np.int32], new: npt.NDArray[np.int32], n_old: in
     return float((successor[old] == new).mean())
 
 
-def use(data: TaskData, found: FoundSegments, validate: bool) -> None:
+def use(data: TaskData, found: ClusterSegments, validate: bool) -> None:
     """Log loss by segment and by RFM cell; the cells are split as does best on validation folds."""
     y = data.y_train.astype(float)
     ours = found.assign(data.train).astype(np.int64)

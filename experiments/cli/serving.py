@@ -94,16 +94,16 @@ def monitor(
 
     Example: `journeylab monitor /var/lib/journeylab/monitor --model demo_churn@champion --out monitor.html`
     """
-    from training.monitoring.checks import Thresholds
+    from training.monitoring.checks import MonitorThresholds
     from training.monitoring.monitor import monitor as run
-    from training.monitoring.page import terminal, write_monitor_page
+    from training.monitoring.page import terminal_table, write_monitor_page
 
     require_html(out)
-    thresholds = Thresholds.of(threshold or [])
+    thresholds = MonitorThresholds.of(threshold or [])
     report = run(
         rows, model, labels=labels, since=since, until=until, thresholds=thresholds, key_file=key_file, progress=console
     )
-    console.print(terminal(report))
+    console.print(terminal_table(report))
     for remark in (*report.alarms, *report.notes):
         console.print(f"  {plain(remark)}", highlight=False, soft_wrap=True)
     content = report.to_dict()

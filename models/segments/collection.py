@@ -1,6 +1,6 @@
 """All segmentations of an experiment as one model: the segments that a customer is in, by every partition at once.
 
-    book = SegmentBook((found, rfm, value), main="found")
+    book = SegmentCollection((found, rfm, value), main="found")
     book.answers(snapshots)["segment"]           # (n,) stable ids of the main partition; None for those in none
 
 It is saved, tracked, registered and served like a model of churn; what it answers instead of a probability it says
@@ -21,14 +21,13 @@ import pandas as pd
 from features.conditions.measures import SnapshotView
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Snapshots
-from models.saving import SEGMENTS
 from models.segments.contract import Segmentation
 
 SEGMENT, NAME = "segment", "segment_name"  # answers by the main partition
 ABOUT = "book.json"
 
 
-class SegmentBook:
+class SegmentCollection:
     """Partitions of customers side by side.
 
     Args:
@@ -39,7 +38,7 @@ class SegmentBook:
         ConfigError: no partition, two of one name, or a `main` that is none of them.
     """
 
-    kind = SEGMENTS
+    kind = "segments"
 
     def __init__(self, partitions: Sequence[Segmentation], main: str) -> None:
         self.partitions = {each.scheme: each for each in partitions}
@@ -126,10 +125,10 @@ def _loaded(folder: Path, kinds: Any) -> Iterator[Segmentation]:
 
 def _kinds() -> dict[str, Callable[[Path], Segmentation]]:
     """Kind → how it is read; imported when wanted, by a statement, which tells packaging what a bento needs."""
-    from models.segments.clustering.clusters import FoundSegments
+    from models.segments.clustering.clusters import ClusterSegments
     from models.segments.rules.rule_segments import RuleSegments
 
-    return {FoundSegments.kind: FoundSegments.load, RuleSegments.kind: RuleSegments.load}
+    return {ClusterSegments.kind: ClusterSegments.load, RuleSegments.kind: RuleSegments.load}
 
 
 def _looked_up(partition: Segmentation, places: npt.NDArray[np.int32], what: str) -> npt.NDArray[np.object_]:

@@ -157,17 +157,17 @@ def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
     """Where segments lie that a sample chose, their centres those of everyone at a moment; how large they are."""
     from features.journeys.event_log import part_of
     from features.spark.log import read_log, session
-    from models.segments.clustering.clusters import FoundSegments, FoundSettings
+    from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
     from training.segmentation.spark_segmenting import SparkCustomers, everyone_at
 
-    settings = FoundSettings(methods=("kmeans",), dimensions=(3,), segments=4, rounds=2, restarts=3, fit_rows=100)
+    settings = ClusterSettings(methods=("kmeans",), dimensions=(3,), segments=4, rounds=2, restarts=3, fit_rows=100)
     at = int(pd.Timestamp(MOMENT).as_unit("us").value)
     rows = everyone_at(part_of(load_journeys(experiment.events)), at)
     if how is None:
-        found = FoundSegments(settings).fit(rows)
+        found = ClusterSegments(settings).fit(rows)
     else:
         log = read_log(session(how["master"], how["settings"]), experiment.events, partitions=how["partitions"]).named()
-        found = FoundSegments(settings).fit(
+        found = ClusterSegments(settings).fit(
             rows, everyone=SparkCustomers(log, partial(everyone_at, at=at), None).points
         )
         log.close()

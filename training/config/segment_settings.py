@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from features.errors import unknown_name
 from features.settings import Section
-from models.segments.clustering.clusters import FoundSettings
+from models.segments.clustering.clusters import ClusterSettings
 from models.segments.insight.drift import DriftSettings
 from models.segments.insight.targets import Goal, TargetSettings
 from models.segments.lookalikes import LookalikeSettings
@@ -44,7 +44,7 @@ class Segments(Section):
     which: tuple[str, ...] = USUAL
     main: str = ""
     who: Literal["auto", "everyone", "candidates"] = "auto"
-    found: FoundSettings = FoundSettings()
+    found: ClusterSettings = ClusterSettings()
     schemes: SchemeSettings = SchemeSettings()
     rules: tuple[Rule, ...] = ()
     rest: str | None = None

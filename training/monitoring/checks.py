@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 CHECKS = ("kind", "name", "meaning", "value", "threshold", "chance", "served", "training", "answers", "alarm", "words")
 
 
-class Thresholds(Section):
+class MonitorThresholds(Section):
     """When to act.
 
     Attributes:
@@ -51,7 +51,7 @@ class Thresholds(Section):
     fewest: int = Field(default=100, ge=1)
 
     @classmethod
-    def of(cls, told: Sequence[str]) -> Thresholds:
+    def of(cls, told: Sequence[str]) -> MonitorThresholds:
         """From `name=value` texts.
 
         Raises:
@@ -113,7 +113,7 @@ class MonitorReport:
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredModel:
     """A champion that is looked at.
 
     Attributes:
@@ -127,10 +127,12 @@ class Watched:
     reference: Reference
 
 
-class Look:
+class ChampionChecks:
     """One champion's answers against its reference."""
 
-    def __init__(self, champion: Watched, own: pd.DataFrame, served: ServedRows, asked: Thresholds) -> None:
+    def __init__(
+        self, champion: MonitoredModel, own: pd.DataFrame, served: ServedRows, asked: MonitorThresholds
+    ) -> None:
         self.champion, self.own, self.served, self.asked = champion, own, served, asked
         self.reference = champion.reference
         self.weights = own["stands_for"].fillna(1.0).to_numpy(dtype=np.float64)

@@ -20,7 +20,7 @@ from rich.console import Console
 from features.errors import DataError
 from features.privacy.pseudonyms import Pseudonyms
 from models.scoring.training_reference import Reference
-from training.monitoring.checks import Look, MonitorReport, Thresholds, Watched
+from training.monitoring.checks import ChampionChecks, MonitoredModel, MonitorReport, MonitorThresholds
 from training.monitoring.outcomes import outcomes
 from training.monitoring.rows import ServedRows, read_rows, with_labels
 from training.progress import stage
@@ -33,7 +33,7 @@ def monitor(
     labels: Path | None = None,
     since: str | None = None,
     until: str | None = None,
-    thresholds: Thresholds | None = None,
+    thresholds: MonitorThresholds | None = None,
     key_file: Path | None = None,
     progress: Console | None = None,
 ) -> MonitorReport:
@@ -53,11 +53,11 @@ def monitor(
         DataError: no rows of this model, a model without a reference, labels that cannot be used.
         ConfigError: no such model, another key.
     """
-    champion = find(model)
+    champion = load_champion(model)
     with stage(progress, f"Reading {rows}"):
         served = read_rows(rows, since, until)
     own, notes = _own(served, champion)
-    look = Look(champion, own, served, thresholds or Thresholds())
+    look = ChampionChecks(champion, own, served, thresholds or MonitorThresholds())
     found = None
     if labels is not None:
         joined, said = with_labels(own, labels, Pseudonyms.from_environment(file=key_file))
@@ -68,7 +68,7 @@ def monitor(
     return look.report(found, notes)
 
 
-def find(model: str) -> Watched:
+def load_champion(model: str) -> MonitoredModel:
     """The champion of an URI or a scoring folder.
 
     Raises:
@@ -87,18 +87,20 @@ def find(model: str) -> Watched:
     reference = Reference.load(folder)
     if reference is None:
         raise DataError(f"{model} was saved without a reference of its training: train it again, and package it.")
-    return Watched(name or _task_name(folder), version, reference)
+    return MonitoredModel(name or _task_name(folder), version, reference)
 
 
 def _task_name(folder: Path) -> str:
     return str(json.loads((folder / "task.json").read_text(encoding="utf-8"))["task"]["name"])
 
 
-def _own(served: ServedRows, champion: Watched) -> tuple[pd.DataFrame, list[str]]:
+def _own(served: ServedRows, champion: MonitoredModel) -> tuple[pd.DataFrame, list[str]]:
     """The answers of this champion that its reference can judge."""
     answers, notes = served.answers, []
-    if served.torn:
-        notes.append(f"{served.torn:,} lines are no rows, such as a process leaves that is killed while it writes.")
+    if served.broken_lines:
+        notes.append(
+            f"{served.broken_lines:,} lines are no rows, such as a process leaves that is killed while it writes."
+        )
     named = answers[answers["champion"] == champion.name]
     if answers.empty:
         raise DataError("There are no rows of answers, at least none in this time: nothing was compared.")

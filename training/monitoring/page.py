@@ -74,7 +74,7 @@ def monitor_page(report: MonitorReport) -> str:
     return shell(title, _header(report, title), sections)
 
 
-def terminal(report: MonitorReport) -> Table:
+def terminal_table(report: MonitorReport) -> Table:
     """The checks that are furthest from fine, as a table for a terminal."""
     title = f"{report.name}, version {report.version}: {report.figures['answers']:,.0f} answers"
     drawn = Table(box=box.SIMPLE_HEAD, title=title)

@@ -38,7 +38,7 @@ class ServedRows:
 
     answers: pd.DataFrame
     touchpoints: pd.DataFrame
-    torn: int
+    broken_lines: int
 
 
 def read_rows(path: Path, since: str | None = None, until: str | None = None) -> ServedRows:
@@ -54,18 +54,18 @@ def read_rows(path: Path, since: str | None = None, until: str | None = None) ->
         ConfigError: a time that is none.
     """
     low, high = _moment(since, "--since"), _moment(until, "--until")
-    found, torn = [], 0
+    found, broken_lines = [], 0
     for line in _lines(path):
         row = _row(line)
         if row is None:
-            torn += 1
+            broken_lines += 1
         else:
             found.append(row)
     frame = pd.DataFrame(found, columns=list(NEEDED))
     for name in ("at", "as_of"):
         stamps = pd.to_datetime(frame[name], format="ISO8601", utc=True, errors="coerce")
         frame[name] = stamps.dt.tz_localize(None)
-    torn += int(frame["at"].isna().sum())
+    broken_lines += int(frame["at"].isna().sum())
     frame = frame[frame["at"].notna()]
     frame = frame[(frame["at"] >= low) if low is not None else slice(None)]
     frame = frame[(frame["at"] < high) if high is not None else slice(None)]
@@ -76,7 +76,7 @@ def read_rows(path: Path, since: str | None = None, until: str | None = None) ->
     return ServedRows(
         answers.reset_index(drop=True),
         frame.loc[counts, ["at", "champion", "version", "reference", "touchpoints", "answers"]].reset_index(drop=True),
-        torn,
+        broken_lines,
     )
 
 

@@ -37,7 +37,7 @@ from models.ensembles.blend import Blend
 from models.pyfunc import EventModel
 from models.scoring.golden_sample import largest_difference
 from models.scoring.scorer import Scorer
-from models.segments.collection import SegmentBook
+from models.segments.collection import SegmentCollection
 from training.config.experiment import Experiment
 from training.data.records import TaskData, code_version, machine, task_data
 from training.evaluation.metrics import evaluate
@@ -241,11 +241,13 @@ def _segments(
     progress: Console | None,
 ) -> Reproduction:
     """A segmentation: matched with the same version as then, and every figure and the recorded sample compared."""
-    from training.segmentation.segmenting import refit
+    from training.segmentation.segmenting import refit_segments
 
     matched = model.tags.get("matched_with", "")
     before = Scorer.load(resolve(f"models:/{model.tags['task']}/{matched}").folder).model if matched else None
-    book, figures = refit(experiment, data, before if isinstance(before, SegmentBook) else None, progress)
+    book, figures = refit_segments(
+        experiment, data, before if isinstance(before, SegmentCollection) else None, progress
+    )
     sample = _sample(model, _with(model, book))
     return _reproduction(model, recorded, figures, None, sample, circumstances)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from models.segments.collection import SegmentBook
+from models.segments.collection import SegmentCollection
 from models.segments.insight.typical_journeys import journey_texts
 from training.journey_map.page import shell
 from training.journey_map.sections import Part
@@ -41,7 +41,7 @@ def write_segment_page(
     path: Path,
     experiment: str,
     said: str,
-    book: SegmentBook,
+    book: SegmentCollection,
     tables: Mapping[str, pd.DataFrame],
     metrics: Mapping[str, float],
     notes: Sequence[str],
@@ -90,7 +90,7 @@ def _headlines(metrics: Mapping[str, float]) -> list[str]:
     return told
 
 
-def _sections(scheme: str, book: SegmentBook, tables: Mapping[str, pd.DataFrame]) -> list[Part]:
+def _sections(scheme: str, book: SegmentCollection, tables: Mapping[str, pd.DataFrame]) -> list[Part]:
     """All about one partition."""
     own = {name.partition("/")[2]: frame for name, frame in tables.items() if name.startswith(f"{scheme}/")}
     profiles = own["profiles"]
@@ -132,7 +132,7 @@ def _sections(scheme: str, book: SegmentBook, tables: Mapping[str, pd.DataFrame]
 JOURNEYS = "Real journeys nearest to the middle of each segment, without identifiers, dates or exact values."
 
 
-def _who(book: SegmentBook, scheme: str) -> str:
+def _who(book: SegmentCollection, scheme: str) -> str:
     told = (
         f"<dt>{escape(one.name)} <small>{escape(one.id)}</small></dt><dd>{escape(one.words)}</dd>"
         for one in book.partitions[scheme].segments

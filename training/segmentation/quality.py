@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.journeys.journeys import Snapshots
-from models.segments.insight.profiles import row_figures
+from models.segments.insight.profiles import summarise_rows
 from training.evaluation.metrics import paired_bootstrap
 
 Ints = npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ def cell_rates(place_train: npt.ArrayLike, y_train: npt.ArrayLike, place: npt.Ar
     return np.asarray(rates[wanted])
 
 
-def information(
+def predictive_value(
     segment_train: npt.ArrayLike,
     segment_test: npt.ArrayLike,
     n_segments: int,
@@ -100,7 +100,7 @@ def _log_loss(y: Floats, p: Floats) -> float:
 
 
 def _rfm(snapshots: Snapshots) -> tuple[Floats, Floats, Floats]:
-    figures = row_figures(snapshots)
+    figures = summarise_rows(snapshots)
     known = np.nan_to_num(figures.recency_days, nan=np.inf), figures.active_days, np.nan_to_num(figures.value)
     recency = np.where(np.isinf(known[0]), 1e6, known[0])
     return recency, known[1], known[2]

@@ -34,13 +34,13 @@ from models.pyfunc import code_paths, input_example, signature
 from models.scoring.golden_sample import record_sample
 from models.scoring.scorer import Scorer, requirements, touchpoints_seen
 from models.scoring.training_reference import Reference
-from models.segments.clustering.clusters import FoundSegments
+from models.segments.clustering.clusters import ClusterSegments
 from models.segments.clustering.refinement import PointParts
-from models.segments.collection import SegmentBook
+from models.segments.collection import SegmentCollection
 from models.segments.contract import Segmentation
 from models.segments.insight.drift import segment_drift
 from models.segments.insight.effects import segment_effects
-from models.segments.insight.names import named
+from models.segments.insight.names import name_segments
 from models.segments.insight.profiles import segment_profiles
 from models.segments.insight.targets import health_report, target_table
 from models.segments.insight.tree import SegmentTree
@@ -56,7 +56,7 @@ from training.config.segment_settings import FOUND, RULES, SEGMENTED, Segments
 from training.data.records import TaskData, configuration_fingerprint, fresh, note, tags, task_data, write_provenance
 from training.progress import say, stage
 from training.segmentation.page import write_segment_page
-from training.segmentation.quality import information
+from training.segmentation.quality import predictive_value
 from training.segmentation.rows import Population, population
 from training.tracking.tracking import FinalRun, PyfuncModel, Tracker
 
@@ -109,12 +109,12 @@ def segment(experiment: Experiment, *, progress: Console | None = None, runs: Pa
     home = runs / experiment.name
     with stage(progress, f"Reading {experiment.events.path}"):
         log = load_log(experiment.events, quarantine_path=home / "quarantine.csv")
-    return Segmenting.of(experiment, log, home, progress).run()
+    return SegmentationRun.of(experiment, log, home, progress).run()
 
 
-def refit(
-    experiment: Experiment, data: TaskData, matched_with: SegmentBook | None, progress: Console | None = None
-) -> tuple[SegmentBook, dict[str, float]]:
+def refit_segments(
+    experiment: Experiment, data: TaskData, matched_with: SegmentCollection | None, progress: Console | None = None
+) -> tuple[SegmentCollection, dict[str, float]]:
     """Fit the segments of an experiment again, recording nothing.
 
     Args:
@@ -128,7 +128,7 @@ def refit(
     """
     settings = experiment.segmentation
     rows = population(data, experiment.task.horizon_days, settings.who)
-    again = Segmenting(experiment, settings, data, rows, Tracker(experiment.name), Path(), progress)
+    again = SegmentationRun(experiment, settings, data, rows, Tracker(experiment.name), Path(), progress)
     again.__dict__["_in_use"] = None if matched_with is None else (matched_with, "")
     return again.fitted(), again.metrics
 
@@ -136,7 +136,7 @@ def refit(
 class AllCustomers(Protocol):
     """All customers of a log of which a sample is at hand."""
 
-    def points(self, found: FoundSegments) -> PointParts:
+    def points(self, found: ClusterSegments) -> PointParts:
         """Where they lie in the space that was chosen."""
         ...
 
@@ -146,7 +146,7 @@ class AllCustomers(Protocol):
 
 
 @dataclass
-class Segmenting:
+class SegmentationRun:
     """One segmentation under way.
 
     Attributes:
@@ -169,7 +169,7 @@ class Segmenting:
     metrics: dict[str, float] = field(default_factory=dict)
     everyone: AllCustomers | None = None
     origin: str = ""
-    _clusters: FoundSegments | None = None
+    _clusters: ClusterSegments | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, log: Loaded, home: Path, progress: Console | None) -> Self:
@@ -196,13 +196,13 @@ class Segmenting:
             str(run.info.run_id), uri, self.name, self.metrics, self.tables, tuple(self.notes), page.resolve()
         )
 
-    def fitted(self) -> SegmentBook:
+    def fitted(self) -> SegmentCollection:
         """Fit and explain every partition; fills tables, figures and notes."""
         partitions = self._partitions()
         for partition in partitions.values():
             with stage(self.progress, f"Explaining {len(partition.segments)} segments of '{partition.scheme}'"):
                 self._explain(partition)
-        return SegmentBook(tuple(partitions.values()), self._main(partitions))
+        return SegmentCollection(tuple(partitions.values()), self._main(partitions))
 
     @property
     def name(self) -> str:
@@ -217,7 +217,7 @@ class Segmenting:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
-    def _in_use(self) -> tuple[SegmentBook, str] | None:
+    def _in_use(self) -> tuple[SegmentCollection, str] | None:
         """The champion's book and its version; None where there is none."""
         from training.tracking.registry import CHAMPION, resolve
 
@@ -226,7 +226,7 @@ class Segmenting:
         except ConfigError:
             return None
         book = Scorer.load(found.folder).model
-        return (book, found.version) if isinstance(book, SegmentBook) else None
+        return (book, found.version) if isinstance(book, SegmentCollection) else None
 
     @cached_property
     def _tabular(self) -> TabularFeatures:
@@ -268,16 +268,16 @@ class Segmenting:
         main = self.settings.main_partition
         return main if main in partitions else next(iter(partitions))
 
-    def _found(self) -> FoundSegments:
+    def _found(self) -> ClusterSegments:
         previous = None
         if self._in_use is not None:
             before = self._in_use[0].partitions.get(FOUND)
-            previous = before if isinstance(before, FoundSegments) else None
+            previous = before if isinstance(before, ClusterSegments) else None
         options = self.settings.found.model_copy(update={"seed": self.settings.found.seed or self.experiment.seed})
-        found = FoundSegments(options).fit(self.rows.now, previous, self.everyone.points if self.everyone else None)
+        found = ClusterSegments(options).fit(self.rows.now, previous, self.everyone.points if self.everyone else None)
         effects = segment_effects(self._tabular, self._sampled, found.assign(self._sampled), found.segments)
         kept = {one.id: one.name for one in previous.segments} if previous else None
-        found.rename(named(found.segments, effects, kept))
+        found.rename(name_segments(found.segments, effects, kept))
         self.tables[f"{FOUND}/choice"] = found.choice
         self.metrics |= {"stability": found.stability_, "segments": float(len(found.segments))}
         self.metrics |= {"largest_share": float(found.shares_.max()), "smallest_share": float(found.shares_.min())}
@@ -334,7 +334,7 @@ class Segmenting:
 
     def _rule_of_thumb(self, partition: Segmentation, place: Places) -> None:
         """A short tree in place of the clusters; rules are rules already."""
-        if not isinstance(partition, FoundSegments):
+        if not isinstance(partition, ClusterSegments):
             return
         try:
             tree = SegmentTree().fit(self._tabular, self._sampled, place, partition.segments)
@@ -376,7 +376,7 @@ class Segmenting:
     def _usefulness(self, partition: Segmentation) -> None:
         """Does the segment alone tell more about what comes than RFM cells of the same number?"""
         train, test = self.rows.train, self.rows.test
-        found = information(
+        found = predictive_value(
             partition.assign(train),
             partition.assign(test),
             len(partition.segments),
@@ -393,7 +393,7 @@ class Segmenting:
     def _is_main(self, scheme: str) -> bool:
         return scheme == self.settings.main_partition
 
-    def _scorer(self, book: SegmentBook) -> Scorer:
+    def _scorer(self, book: SegmentCollection) -> Scorer:
         task = {"name": self.name, "kind": "segment", "experiment": self.experiment.name}
         return Scorer(
             model=book,
@@ -424,7 +424,7 @@ class Segmenting:
         write_key(key, folder.parent / "lookalikes.key")
         self.notes.append(f"Look-alikes are under keyed hashes; the key lies in {folder.parent.name}/lookalikes.key.")
 
-    def _files(self, folder: Path, book: SegmentBook) -> Path:
+    def _files(self, folder: Path, book: SegmentCollection) -> Path:
         """The tables, the page, and where they come from; the page's path."""
         fresh(folder)
         write_provenance(folder, self.experiment)
@@ -450,11 +450,11 @@ class Segmenting:
         record = FinalRun(
             train_id=run_name,
             name=NAME,
-            kind=SegmentBook.kind,
+            kind=SegmentCollection.kind,
             role=ROLE,
             params=self.settings.model_dump(mode="json", exclude={"rules"}),
             metrics=self.metrics,
-            tags=self._tags | {"kind": SegmentBook.kind, "train_id": run_name} | matched,
+            tags=self._tags | {"kind": SegmentCollection.kind, "train_id": run_name} | matched,
             note=text,
             artifacts=folder / "artifacts",
             datasets={split: self.data.rows(split) for split in ("train", "test")},

@@ -26,7 +26,7 @@ from features.journeys.journeys import Snapshots
 from features.journeys.loading import load_log
 from features.spark.log import Kept, SparkLog, read_log, session
 from models.segments.clustering.algorithms import Points
-from models.segments.clustering.clusters import FoundSegments, with_events
+from models.segments.clustering.clusters import ClusterSegments, with_events
 from models.segments.insight.profiles import last_rows
 from models.segments.rules.rule_segments import RuleSegments
 from models.segments.rules.static_lists import Hashes
@@ -35,7 +35,7 @@ from training.data.label_parts import LabelPlan, plan_labels, train_rows
 from training.data.landing import Sample, land_journeys, require_share
 from training.progress import say, stage
 from training.scoring.spark_files import received, sent
-from training.segmentation.segmenting import Segmenting, SegmentResult
+from training.segmentation.segmenting import SegmentationRun, SegmentResult
 
 Rows = Callable[[Part], Snapshots]
 CUSTOMERS_HERE = 200_000  # as many as a sample has where nothing else is asked for
@@ -79,7 +79,7 @@ def segment_on_spark(
             land_journeys(experiment, log, home / SAMPLE, sample)
             log.quarantine(home / "quarantine.parquet")
         there = experiment.events.with_path((home / SAMPLE).resolve())
-        segmenting = Segmenting.of(experiment, load_log(there), home, progress)
+        segmenting = SegmentationRun.of(experiment, load_log(there), home, progress)
         segmenting.origin = json.dumps(asdict(log.facts), sort_keys=True)
         segmenting.everyone = SparkCustomers(log, rows_of(experiment, segmenting, log), progress)
         segmenting.notes += _notes(log.facts.customers, segmenting.data.journeys.n_customers)
@@ -89,7 +89,7 @@ def segment_on_spark(
         shutil.rmtree(home / SAMPLE, ignore_errors=True)
 
 
-def rows_of(experiment: Experiment, segmenting: Segmenting, log: SparkLog) -> Rows:
+def rows_of(experiment: Experiment, segmenting: SegmentationRun, log: SparkLog) -> Rows:
     """What gives the rows of a part that segments are fitted on.
 
     Args:
@@ -134,7 +134,7 @@ class SparkCustomers:
     rows: Rows
     progress: Console | None
 
-    def points(self, found: FoundSegments) -> Kept:
+    def points(self, found: ClusterSegments) -> Kept:
         """They stay where they were made."""
         say(self.progress, f"  Method and number are chosen; now the centres of all {self.log.facts.customers:,}.")
         return self.log.kept(partial(points_of, name=_sent(self.log, found), rows=self.rows))
@@ -153,7 +153,7 @@ def _notes(customers: int, here: int) -> list[str]:
     return [f"Counts, thresholds, quantiles and look-alikes are of {some}; centres and static lists are of everyone."]
 
 
-def _sent(log: SparkLog, segments: FoundSegments | RuleSegments) -> str:
+def _sent(log: SparkLog, segments: ClusterSegments | RuleSegments) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         segments.save(Path(scratch))
         return sent(log, Path(scratch))
@@ -171,8 +171,8 @@ def members_of(part: Part, name: str) -> dict[str, Joined]:
 
 
 @cache
-def _found(name: str) -> FoundSegments:
-    return received(name, FoundSegments.load)
+def _found(name: str) -> ClusterSegments:
+    return received(name, ClusterSegments.load)
 
 
 @cache

@@ -26,8 +26,8 @@ from models.calibration import BetaCalibration
 from models.contract import Saved
 from models.scoring.golden_sample import record_sample
 from models.scoring.scorer import Scorer, touchpoints_seen
-from models.segments.clustering.clusters import FoundSegments, FoundSettings
-from models.segments.collection import SegmentBook
+from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
+from models.segments.collection import SegmentCollection
 from models.segments.rules.schemes import fit_schemes
 from serving.bento.package import package
 from training.config.segment_settings import FOUND, USUAL
@@ -149,9 +149,9 @@ class World:
         if (folder / "task.json").is_file():
             return folder
         rows = self.simulation.journeys.at(str(self.events["timestamp"].max()))
-        settings = FoundSettings(segments=6, rounds=2, restarts=5, methods=("kmeans",), representation="tabular")
+        settings = ClusterSettings(segments=6, rounds=2, restarts=5, methods=("kmeans",), representation="tabular")
         schemes, _ = fit_schemes([name for name in USUAL if name != FOUND], rows)
-        book = SegmentBook((FoundSegments(settings).fit(rows), *schemes.values()), FOUND)
+        book = SegmentCollection((ClusterSegments(settings).fit(rows), *schemes.values()), FOUND)
         return self._save(book, "segments", "segmentation", rows, folder)
 
     def _gru(self) -> Path:

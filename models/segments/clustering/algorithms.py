@@ -1,8 +1,8 @@
 """Clusterings of points: fitted by scikit-learn, assigned without it.
 
-`fitted` gives a `Clustering` by k-means, a Gaussian mixture or by density (HDBSCAN: Campello, Moulavi & Sander 2013). A
-new point goes to the nearest centre, the most probable component, or with the nearest core point that has a label.
-Sums run in one order whatever the number of points, so that one point alone gets the same cluster as in a batch.
+`fit_clustering` fits k-means, a Gaussian mixture or clusters by density (HDBSCAN: Campello, Moulavi & Sander 2013). A
+new point goes to the nearest centre, to the most probable component, or to the cluster of the nearest core point. Sums
+run in one order whatever the number of points, so that one point alone gets the same cluster as in a batch.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Clustering:
         return np.column_stack([squares[:, labels == cluster].min(axis=1) for cluster in range(self.n_clusters)])
 
 
-def fitted(
+def fit_clustering(
     points: Points, method: Method, k: int, seed: int, restarts: int = 10, iterations: int = 200
 ) -> Clustering | None:
     """Cluster (n, d) points; None where density finds fewer than two clusters.

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from features.journeys.holdout import stable_groups
-from models.segments.clustering.algorithms import Clustering, Method, Points, fitted
+from models.segments.clustering.algorithms import Clustering, Method, Points, fit_clustering
 from models.segments.clustering.space import ClusterSpace
 from models.segments.clustering.views import Matrix
 
@@ -34,8 +33,8 @@ CHOICE_RESTARTS, CHOICE_ITERATIONS = 3, 40
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What makes a good partition; see `models.segments.clustering.clusters.FoundSettings`."""
+class ChoiceLimits:
+    """What makes a good partition; see `models.segments.clustering.clusters.ClusterSettings`."""
 
     fewest: int = 4
     most: int = 12
@@ -57,7 +56,7 @@ class Candidate:
 
 
 @dataclass
-class Trial:
+class CandidateTrial:
     """A candidate, its clustering of all rows, and how it did."""
 
     candidate: Candidate
@@ -67,18 +66,22 @@ class Trial:
     faults: list[str] = field(default_factory=list)
     labels: list[npt.NDArray[np.int32]] = field(default_factory=list)  # of each round: (n,)
 
-    @property
-    def indices(self) -> Matrix:
-        """The adjusted Rand index of each pair of rounds."""
-        return np.array([adjusted_rand(a, b) for a, b in combinations(self.labels, 2)])
+    indices: list[float] = field(default_factory=list)  # the adjusted Rand index of each pair of rounds
+
+    def add(self, labels: npt.NDArray[np.int32]) -> None:
+        """One more round: (n,) clusters of all rows, compared with those of each round before."""
+        from sklearn.metrics import adjusted_rand_score  # which only a fit needs
+
+        self.indices += [float(adjusted_rand_score(before, labels)) for before in self.labels]
+        self.labels.append(labels)
 
     @property
     def stability(self) -> float:
-        """Their mean; NaN where nothing was fitted twice."""
-        return float(self.indices.mean()) if len(self.labels) > 1 else float("nan")
+        """The mean index; NaN where nothing was fitted twice."""
+        return float(np.mean(self.indices)) if self.indices else float("nan")
 
 
-class Arena:
+class BootstrapSamples:
     """Bootstrap samples of some rows in each representation.
 
     Args:
@@ -93,39 +96,38 @@ class Arena:
         spaces: dict[str, ClusterSpace],
         raw: dict[str, list[Matrix]],
         customers: npt.NDArray[np.object_],
-        wanted: Wanted,
+        wanted: ChoiceLimits,
     ) -> None:
         self.spaces, self.raw, self.wanted = spaces, raw, wanted
         self.hashes = stable_groups(customers, HASH, 0).astype(np.uint64)
         self._all = {
-            name: space.relearnt(raw[name]).place(raw[name], len(space.named_dimensions) or 1)
+            name: space.relearn(raw[name]).place(raw[name], len(space.named_dimensions) or 1)
             for name, space in spaces.items()
         }
         self._rounds: dict[tuple[str, int], tuple[Points, npt.NDArray[np.int64]]] = {}
 
-    def trial(self, candidate: Candidate) -> Trial:
+    def trial(self, candidate: Candidate) -> CandidateTrial:
         """The candidate fitted on all rows, and whether its sizes will do."""
         points = self._all[candidate.representation][:, : candidate.dimensions]
-        found = fitted(points, candidate.method, candidate.segments, 0, CHOICE_RESTARTS, CHOICE_ITERATIONS)
+        found = fit_clustering(points, candidate.method, candidate.segments, 0, CHOICE_RESTARTS, CHOICE_ITERATIONS)
         if found is None:
-            return Trial(candidate, 1, 1.0, 1.0, ["it found one cluster only"])
+            return CandidateTrial(candidate, 1, 1.0, 1.0, ["it found one cluster only"])
         shares = np.bincount(found.assign(points), minlength=found.n_clusters) / len(points)
-        trial = Trial(candidate, found.n_clusters, float(shares.min()), float(shares.max()))
+        trial = CandidateTrial(candidate, found.n_clusters, float(shares.min()), float(shares.max()))
         trial.faults = self._faults(trial)
         return trial
 
-    def rounds(self, trials: Sequence[Trial], rounds: int) -> None:
+    def rounds(self, trials: Sequence[CandidateTrial], rounds: int) -> None:
         """Bring the bootstrap of each trial up to so many rounds."""
         for number in range(rounds):
             for trial in trials:
                 if len(trial.labels) == number and trial.k > 1:
-                    labels = self._labels(trial.candidate, number)
-                    trial.labels.append(labels)
+                    trial.add(self._labels(trial.candidate, number))
 
     def _labels(self, candidate: Candidate, number: int) -> npt.NDArray[np.int32]:
         points, drawn = self._round(candidate.representation, number)
         points = points[:, : candidate.dimensions]
-        found: Clustering | None = fitted(
+        found: Clustering | None = fit_clustering(
             points[drawn], candidate.method, candidate.segments, 1 + number, CHOICE_RESTARTS, CHOICE_ITERATIONS
         )
         return np.zeros(len(points), np.int32) if found is None else found.assign(points)
@@ -136,11 +138,11 @@ class Arena:
         if key not in self._rounds:
             raw = self.raw[representation]
             drawn = np.repeat(np.arange(len(self.hashes)), poisson_draws(self.hashes, number))
-            space = self.spaces[representation].relearnt([numbers[drawn] for numbers in raw])
+            space = self.spaces[representation].relearn([numbers[drawn] for numbers in raw])
             self._rounds[key] = (space.place(raw, len(space.named_dimensions) or 1), drawn)
         return self._rounds[key]
 
-    def _faults(self, trial: Trial) -> list[str]:
+    def _faults(self, trial: CandidateTrial) -> list[str]:
         w, faults = self.wanted, []
         if not w.fewest <= trial.k <= w.most:
             faults.append(f"{trial.k} segments, not {w.fewest} to {w.most}")
@@ -150,14 +152,14 @@ class Arena:
             faults.append(f"its largest segment has {trial.largest:.0%} of the rows")
         return faults
 
-    def score(self, trial: Trial) -> float:
+    def score(self, trial: CandidateTrial) -> float:
         """Stability, with what segments and axes are worth."""
         w = self.wanted
         more = w.worth_of_a_segment * (trial.k - w.fewest)
         return trial.stability + more + w.worth_of_an_axis * trial.candidate.dimensions
 
 
-def choose(arena: Arena, candidates: Sequence[Candidate], rounds: int) -> tuple[Candidate, pd.DataFrame]:
+def choose(arena: BootstrapSamples, candidates: Sequence[Candidate], rounds: int) -> tuple[Candidate, pd.DataFrame]:
     """The best candidate and the table of all.
 
     Those of good size go through a few rounds, the better ones through more, the finalists through all. Where none is
@@ -179,29 +181,28 @@ def choose(arena: Arena, candidates: Sequence[Candidate], rounds: int) -> tuple[
     return best.candidate, _table(trials, best, arena)
 
 
-def _worth(trial: Trial, arena: Arena) -> float:
+def _worth(trial: CandidateTrial, arena: BootstrapSamples) -> float:
     """The score; below those stable enough come the others, by stability alone."""
     return arena.score(trial) if trial.stability >= arena.wanted.stable_enough else trial.stability - 10
 
 
-def _excess(trial: Trial, wanted: Wanted) -> float:
+def _excess(trial: CandidateTrial, wanted: ChoiceLimits) -> float:
     """How far sizes and number are from what is wanted."""
     number = max(wanted.fewest - trial.k, trial.k - wanted.most, 0)
     return number + max(wanted.smallest_share - trial.smallest, 0) + max(trial.largest - wanted.largest_share, 0)
 
 
-def _table(trials: Sequence[Trial], best: Trial, arena: Arena) -> pd.DataFrame:
+def _table(trials: Sequence[CandidateTrial], best: CandidateTrial, arena: BootstrapSamples) -> pd.DataFrame:
     rows = []
     for trial in trials:
-        indices = trial.indices if len(trial.labels) > 1 else np.full(1, np.nan)
         rows.append(
             {
                 "method": trial.candidate.method,
                 "representation": trial.candidate.representation,
                 "dimensions": trial.candidate.dimensions,
                 "k": trial.k,
-                "stability": float(indices.mean()),
-                "stability_low": float(np.quantile(indices, LOW)),
+                "stability": trial.stability,
+                "stability_low": float(np.quantile(trial.indices, LOW)) if trial.indices else float("nan"),
                 "largest_share": trial.largest,
                 "smallest_share": trial.smallest,
                 "chosen": trial is best,
@@ -211,25 +212,11 @@ def _table(trials: Sequence[Trial], best: Trial, arena: Arena) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _why_not(trial: Trial, best: Trial, arena: Arena) -> str:
+def _why_not(trial: CandidateTrial, best: CandidateTrial, arena: BootstrapSamples) -> str:
     if not trial.stability >= arena.wanted.stable_enough:
         return f"stability {trial.stability:.2f} is below {arena.wanted.stable_enough:g}"
     gap = arena.score(best) - arena.score(trial)
     return f"worth {gap:.2f} less, segments and axes counted"
-
-
-def adjusted_rand(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> float:
-    """The adjusted Rand index of two partitions of (n,) rows; 1 where both put all into one.
-
-    >>> adjusted_rand(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
-    1.0
-    """
-    width = int(b.max()) + 1
-    table = np.bincount(a.astype(np.int64) * width + b, minlength=(int(a.max()) + 1) * width).reshape(-1, width)
-    pairs, rows, columns = (float((n * (n - 1.0)).sum()) / 2 for n in (table, table.sum(axis=1), table.sum(axis=0)))
-    expected = rows * columns / max(1.0, len(a) * (len(a) - 1.0) / 2)
-    most = (rows + columns) / 2
-    return (pairs - expected) / (most - expected) if most > expected else 1.0
 
 
 def poisson_draws(hashes: npt.NDArray[np.uint64], number: int) -> npt.NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """Found segments: clusters of customers by how they behave and what they do; new customers are assigned without a fit.
 
-    found = FoundSegments(FoundSettings()).fit(train)            # snapshots of train, one row a customer
+    found = ClusterSegments(ClusterSettings()).fit(train)            # snapshots of train, one row a customer
     found.assign(snapshots)                                      # (n,) places in found.segments
-    FoundSegments(settings).fit(later, previous=found).report_   # who moved, split, merged, appeared
+    ClusterSegments(settings).fit(later, previous=found).report_   # who moved, split, merged, appeared
 
 Number and method are chosen by bootstrap stability (`models.segments.clustering.choice`), the space by
 `models.segments.clustering.space`. Ids survive a refit (`models.segments.matching`) and are never used again. No label
@@ -28,12 +28,12 @@ from features.errors import DataError
 from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
 from features.settings import Section
-from models.segments.clustering.algorithms import METHODS, Clustering, Method, fitted
-from models.segments.clustering.choice import Arena, Candidate, Wanted, choose
+from models.segments.clustering.algorithms import METHODS, Clustering, Method, fit_clustering
+from models.segments.clustering.choice import BootstrapSamples, Candidate, ChoiceLimits, choose
 from models.segments.clustering.embedding_view import EmbeddingView
 from models.segments.clustering.refinement import LocalPoints, PointParts, refined
 from models.segments.clustering.space import ClusterSpace
-from models.segments.clustering.views import Behaviour, Composition, Dimension, Matrix, View
+from models.segments.clustering.views import Behaviour, ClusterView, Composition, Dimension, Matrix
 from models.segments.contract import NO_SEGMENT, Segment
 from models.segments.matching import RefitReport, match, refit_report
 from models.sequence.embedder import Embedder
@@ -49,7 +49,7 @@ FEW_WORDS = 3
 APART = 0.3  # standard deviations from the middle that are worth a word
 
 
-class FoundSettings(Section):
+class ClusterSettings(Section):
     """What is clustered, and how.
 
     Attributes:
@@ -116,11 +116,11 @@ class FoundSettings(Section):
         EncoderSettings.from_dict(self.encoder or {})
         return self
 
-    def wanted(self, customers: int) -> Wanted:
+    def wanted(self, customers: int) -> ChoiceLimits:
         """Limits of the choice, so few customers that there are."""
         most = max(2, customers // ROWS_A_SEGMENT)
         fewest, largest = (self.segments or n for n in (self.fewest, self.most))
-        return Wanted(
+        return ChoiceLimits(
             fewest=min(fewest, most),
             most=min(largest, most),
             smallest_share=self.smallest_share,
@@ -129,10 +129,10 @@ class FoundSettings(Section):
         )
 
 
-Everyone = Callable[["FoundSegments"], PointParts | None]
+Everyone = Callable[["ClusterSegments"], PointParts | None]
 
 
-class FoundSegments:
+class ClusterSegments:
     """Segments found by clustering, behind `models.segments.contract.Segmentation`.
 
     After `fit`: `segments`, `choice` (the table of candidates), `report_` (of a refit, else None), `shares_` ((k,) of
@@ -141,14 +141,14 @@ class FoundSegments:
 
     kind = "found"
 
-    def __init__(self, settings: FoundSettings | None = None) -> None:
-        self.settings = settings or FoundSettings()
+    def __init__(self, settings: ClusterSettings | None = None) -> None:
+        self.settings = settings or ClusterSettings()
         self.report_: RefitReport | None = None
         self.segments_: tuple[Segment, ...] = ()
         self.next_number_ = 1
 
     def fit(
-        self, snapshots: Snapshots, previous: FoundSegments | None = None, everyone: Everyone | None = None
+        self, snapshots: Snapshots, previous: ClusterSegments | None = None, everyone: Everyone | None = None
     ) -> Self:
         """Find segments in (n,) training snapshots, one row a customer or several.
 
@@ -172,12 +172,14 @@ class FoundSegments:
         few = _sampled(customers, self.settings.choice_rows, self.settings.seed)
         wanted = self.settings.wanted(len(np.unique(rows.customer)))
         some = {name: [numbers[few] for numbers in parts] for name, parts in raw.items()}
-        arena = Arena(spaces, some, customers[few], wanted)
+        arena = BootstrapSamples(spaces, some, customers[few], wanted)
         self.chosen_, self.choice = self._chosen(arena, previous)
         space = spaces[self.chosen_.representation]
-        self.space_ = space.relearnt(raw[self.chosen_.representation])
+        self.space_ = space.relearn(raw[self.chosen_.representation])
         points = self.space_.place(raw[self.chosen_.representation], self.chosen_.dimensions)
-        found = fitted(points, self.chosen_.method, self.chosen_.segments, self.settings.seed, self.settings.restarts)
+        found = fit_clustering(
+            points, self.chosen_.method, self.chosen_.segments, self.settings.seed, self.settings.restarts
+        )
         assert found is not None, "the candidate found clusters on fewer rows"
         self.clustering_, self.shares_, self.next_number_ = found, np.zeros(0), 1
         parts = self._points_of(snapshots, len(rows)) if everyone is None else everyone(self)
@@ -277,7 +279,7 @@ class FoundSegments:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; runs no code from the folder."""
         data = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-        found = cls(FoundSettings.model_validate(data["settings"]))
+        found = cls(ClusterSettings.model_validate(data["settings"]))
         embedder = Embedder.load(folder / "encoder") if data["space"]["embedding"] else None
         found.space_ = ClusterSpace.from_dict(data["space"], embedder)
         found.chosen_ = Candidate(**data["chosen"])
@@ -309,18 +311,18 @@ class FoundSegments:
         wanted = s.representation
         names = {"auto": ("tabular", "both") if s.encoder else ("tabular",)}.get(wanted, (wanted,))
         tabular = self._tabular_views(rows) if {"tabular", "both"} & set(names) else []
-        views: dict[str, list[View]] = {"tabular": tabular}
+        views: dict[str, list[ClusterView]] = {"tabular": tabular}
         if {"embedding", "both"} & set(names):
             embedding = EmbeddingView(Embedder(EncoderSettings.from_dict(s.encoder or {})).fit(rows))
             views |= {"embedding": [embedding], "both": [*tabular, embedding]}
         weights = {"behaviour": s.behaviour_weight, "embedding": s.embedding_weight}
         return {name: self._useful(ClusterSpace(views[name], weights, s.shared), rows) for name in names}
 
-    def _tabular_views(self, rows: Snapshots) -> list[View]:
+    def _tabular_views(self, rows: Snapshots) -> list[ClusterView]:
         s, known = self.settings, rows.journeys.categories
         if missing := [column for column in s.columns or () if column not in known]:
             raise DataError(f"The log has no column '{missing[0]}' to see composition in; it has {sorted(known)}.")
-        views: list[View] = [Behaviour(s.axes).fit(rows)] if "behaviour" in s.groups else []
+        views: list[ClusterView] = [Behaviour(s.axes).fit(rows)] if "behaviour" in s.groups else []
         if "composition" in s.groups:
             columns = s.columns if s.columns is not None else tuple(c for c in CANONICAL if c in known)
             most_axes = AXES_TO_AGREE_ON if s.shared else AXES_A_COLUMN
@@ -336,7 +338,7 @@ class FoundSegments:
             )
         return learnt
 
-    def _chosen(self, arena: Arena, previous: FoundSegments | None) -> tuple[Candidate, pd.DataFrame]:
+    def _chosen(self, arena: BootstrapSamples, previous: ClusterSegments | None) -> tuple[Candidate, pd.DataFrame]:
         s, w = self.settings, arena.wanted
         numbers = range(w.fewest, w.most + 1)
         before = None if previous is None else previous.chosen_
@@ -353,7 +355,7 @@ class FoundSegments:
                 candidates += [Candidate(name, method, d, k) for d in axes for k in asked]
         return choose(arena, candidates, s.rounds)
 
-    def _name(self, found: Clustering, points: Any, rows: Snapshots, previous: FoundSegments | None) -> None:
+    def _name(self, found: Clustering, points: Any, rows: Snapshots, previous: ClusterSegments | None) -> None:
         """Order the clusters, give them ids (old ones where they go on) and words."""
         places = found.assign(points)
         sizes = np.bincount(places, minlength=found.n_clusters)

@@ -61,7 +61,7 @@ class LocalPoints:
 
 
 @dataclass(frozen=True)
-class Moments:
+class ClusterMoments:
     """What a step needs of a part; those of all parts add up.
 
     Attributes:
@@ -80,8 +80,8 @@ class Moments:
     total: Matrix
     squares: float
 
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+    def __add__(self, other: ClusterMoments) -> ClusterMoments:
+        return ClusterMoments(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
     @property
     def variance(self) -> float:
@@ -90,18 +90,18 @@ class Moments:
         return float(self.squares / max(self.n, 1) - mean @ mean) / len(mean)
 
 
-def moments(points: Points, clustering: Clustering) -> Moments:
+def moments(points: Points, clustering: Clustering) -> ClusterMoments:
     """Of (n, d) points, each with its nearest centre, or spread over the components by how probable they are."""
     x, k = points.astype(np.float64), clustering.n_clusters
     total, squares = x.sum(axis=0), float((x * x).sum())
     if clustering.method == "mixture":
         share = clustering.memberships(points)
         products = np.stack([(x * share[:, [cluster]]).T @ x for cluster in range(k)])
-        return Moments(len(x), share.sum(axis=0), share.T @ x, products, total, squares)
+        return ClusterMoments(len(x), share.sum(axis=0), share.T @ x, products, total, squares)
     place = clustering.assign(points)
     member = (place[:, None] == np.arange(k)).astype(np.float64)  # (n, k)
     sums, weight = member.T @ x, member.sum(axis=0)
-    return Moments(len(x), weight, sums, np.zeros((k, 0, 0)), total, squares)
+    return ClusterMoments(len(x), weight, sums, np.zeros((k, 0, 0)), total, squares)
 
 
 def sizes(points: Points, clustering: Clustering) -> Counts:
@@ -129,7 +129,7 @@ def refined(clustering: Clustering, points: PointParts, most_steps: int = MOST_S
     return clustering, points.total(partial(sizes, clustering=clustering))
 
 
-def moved(clustering: Clustering, found: Moments) -> Clustering:
+def moved(clustering: Clustering, found: ClusterMoments) -> Clustering:
     """The clustering after one step; a cluster that nobody is near stays where it is."""
     near = found.weight > NOBODY * found.n
     weight = np.where(near, found.weight, 1.0)[:, None]

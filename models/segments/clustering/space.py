@@ -29,10 +29,10 @@ from models.segments.clustering.embedding_view import EmbeddingView
 from models.segments.clustering.views import (
     FLAT,
     Behaviour,
+    ClusterView,
     Composition,
     Dimension,
     Matrix,
-    View,
     principal_axes,
     product,
 )
@@ -54,7 +54,9 @@ class ClusterSpace:
         shared: of composition only the axes that columns agree on, where there are any.
     """
 
-    def __init__(self, views: Sequence[View], weights: dict[str, float] | None = None, shared: bool = False) -> None:
+    def __init__(
+        self, views: Sequence[ClusterView], weights: dict[str, float] | None = None, shared: bool = False
+    ) -> None:
         self.views = list(views)
         self.weights = weights or {}
         self.shared = shared
@@ -79,7 +81,7 @@ class ClusterSpace:
         self.turn_ = weighed @ turn  # (a, m)
         return self
 
-    def relearnt(self, raw: Sequence[Matrix]) -> ClusterSpace:
+    def relearn(self, raw: Sequence[Matrix]) -> ClusterSpace:
         """Another space of the same views, learnt from other rows; this one stays as it is."""
         return ClusterSpace([copy(view) for view in self.views], self.weights, self.shared).learn(raw)
 
@@ -142,7 +144,7 @@ class ClusterSpace:
     @classmethod
     def from_dict(cls, data: dict[str, Any], embedder: Any = None) -> Self:
         """The inverse of `to_dict`; an embedding view needs its encoder, which is saved apart."""
-        views: list[View] = [KINDS[view["kind"]].from_dict(view) for view in data["views"]]
+        views: list[ClusterView] = [KINDS[view["kind"]].from_dict(view) for view in data["views"]]
         views += [EmbeddingView.from_dict(view, embedder) for view in data["embedding"]]
         space = cls(views, data["weights"], data["shared"])
         for name in LEARNT:

@@ -45,7 +45,7 @@ class Dimension:
     view: str
 
 
-class View(Protocol):
+class ClusterView(Protocol):
     """What the space asks of a view."""
 
     kind: str

@@ -14,6 +14,7 @@ profiles: The profile of each segment: how many, growing or not, worth what, how
 targets: A table for choosing target segments, and a health report against the goals that the experiment
     file states.
 tree: A short decision tree that says who is in which segment, in words, and how often it is right.
+tree_nodes: A fitted decision tree as arrays: read from scikit-learn, pruned, followed without scikit-learn.
 tree_rules: The leaves of a tree as rules that a person can read: one a segment, with how much of it the
     rule finds.
 typical_journeys: Typical journeys of a segment: real ones nearest to its centre, told so that nobody can be

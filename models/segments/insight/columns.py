@@ -30,7 +30,7 @@ ABOUT_THE_DATE = re.compile(r"cutoff_|season_|last_hour$|last_weekday$")
 
 
 @dataclass(frozen=True)
-class Column:
+class ReadableColumn:
     """One readable column.
 
     Attributes:
@@ -66,24 +66,24 @@ class Column:
         return cls(**data)
 
 
-def readable_columns(tabular: TabularFeatures) -> tuple[Column, ...]:
+def readable_columns(tabular: TabularFeatures) -> tuple[ReadableColumn, ...]:
     """The columns that a person can read, in the order of the fitted features."""
     learned = tabular.learned_
     assert learned is not None, "tabular features must be fitted"
-    found: list[Column] = []
+    found: list[ReadableColumn] = []
     for feature in tabular.features_:
         if ABOUT_THE_DATE.match(feature.name):
             continue
         if not feature.categorical:
-            found.append(Column(feature.name, feature.name, feature.group, feature.meaning))
+            found.append(ReadableColumn(feature.name, feature.name, feature.group, feature.meaning))
             continue
         for level, value in enumerate(values_of(feature.name, learned)[:MOST_LEVELS]):
             meaning = f"{feature.meaning} is '{value}'"
-            found.append(Column(f"{feature.name}={value}", feature.name, feature.group, meaning, level, value))
+            found.append(ReadableColumn(f"{feature.name}={value}", feature.name, feature.group, meaning, level, value))
     return tuple(found)
 
 
-def column_values(columns: tuple[Column, ...], x: Floats32, names: list[str]) -> Floats32:
+def column_values(columns: tuple[ReadableColumn, ...], x: Floats32, names: list[str]) -> Floats32:
     """(n, c) the columns from (n, f) features of these names; a yes-or-no column is 0 where nothing is known."""
     place = {name: i for i, name in enumerate(names)}
     out = np.empty((len(x), len(columns)), np.float32, order="F")

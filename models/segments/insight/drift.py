@@ -21,7 +21,7 @@ from features.errors import DataError
 from features.settings import Section
 from features.statistics import wilson
 from models.segments.contract import NO_SEGMENT, Segment
-from models.segments.insight.columns import Column
+from models.segments.insight.columns import ReadableColumn
 from models.segments.insight.effects import number_words
 
 Floats = npt.NDArray[np.float64]
@@ -149,7 +149,7 @@ def psi_noise(before: npt.ArrayLike, after: npt.ArrayLike, chance: float) -> flo
 def input_drift(
     x_before: npt.NDArray[np.float32],
     x_after: npt.NDArray[np.float32],
-    columns: Sequence[Column],
+    columns: Sequence[ReadableColumn],
     before: npt.ArrayLike,
     after: npt.ArrayLike,
     segments: Sequence[Segment],
@@ -299,7 +299,7 @@ def _binned(old: npt.NDArray[np.float32], new: npt.NDArray[np.float32], bins: in
     return counts[0], counts[1]
 
 
-def _moved(column: Column, old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> dict[str, object]:
+def _moved(column: ReadableColumn, old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> dict[str, object]:
     """A feature's medians before and after (means where these are equal), in words."""
     kind, a, b = "median", _middle(old), _middle(new)
     if a == b:

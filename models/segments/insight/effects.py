@@ -30,9 +30,9 @@ from features.settings import Section
 from features.statistics import benjamini_hochberg, normal_quantile
 from features.tabular.features import TabularFeatures
 from models.segments.contract import Segment
-from models.segments.insight.columns import Column, column_values, readable_columns
+from models.segments.insight.columns import ReadableColumn, column_values, readable_columns
 from models.segments.insight.intervals import difference_of_shares
-from models.segments.insight.profiles import checked_places, last_rows
+from models.segments.insight.profiles import check_places, last_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def segment_effects(
         effect_low, effect_high, q_value, in_segment and in_rest (median, or share for yes-or-no columns),
         customers_known, words.
     """
-    places = checked_places(segments, snapshots, place)
+    places = check_places(segments, snapshots, place)
     asked = settings or EffectSettings()
     rows = last_rows(snapshots)
     if len(rows) > asked.most_rows:
@@ -100,7 +100,7 @@ def segment_effects(
 
 def effects_of_columns(
     x: npt.NDArray[np.float32],
-    columns: Sequence[Column],
+    columns: Sequence[ReadableColumn],
     place: npt.ArrayLike,
     segments: Sequence[Segment],
     settings: EffectSettings | None = None,
@@ -173,7 +173,9 @@ def _ties(ranks: Floats) -> Floats:
     return found
 
 
-def _chosen(tests: _Tests, q: Floats, segment: int, columns: Sequence[Column], asked: EffectSettings) -> list[int]:
+def _chosen(
+    tests: _Tests, q: Floats, segment: int, columns: Sequence[ReadableColumn], asked: EffectSettings
+) -> list[int]:
     """The strongest sure columns, one a subject and without those that say nearly the same; easily read ones first."""
     size = np.where(q <= asked.q_value, np.abs(tests.delta[:, segment]), 0.0)
     found: list[int] = []
@@ -203,7 +205,7 @@ def _told(
     x: npt.NDArray[np.float32],
     places: Ints,
     tests: _Tests,
-    columns: Sequence[Column],
+    columns: Sequence[ReadableColumn],
     c: int,
     segment: int,
     rank: int,

@@ -23,7 +23,7 @@ NOT_KNOWN = float("nan")
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A figure with its interval.
 
     Attributes:
@@ -41,7 +41,7 @@ class Figure:
     customers: int
 
 
-NO_FIGURE = Figure(NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, 0, 0)
+NO_FIGURE = Estimate(NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, 0, 0)
 
 
 def difference_of_shares(
@@ -70,7 +70,7 @@ def difference_of_shares(
     return low, high
 
 
-def share_over_customers(y: npt.ArrayLike, customers: npt.ArrayLike, level: float = LEVEL) -> Figure:
+def share_over_customers(y: npt.ArrayLike, customers: npt.ArrayLike, level: float = LEVEL) -> Estimate:
     """The share of ones among rows, with a Wilson interval on as many rows as the customers are worth.
 
     Rows of one customer that agree tell less than rows of several, by the design effect: the variance of the share
@@ -93,12 +93,12 @@ def share_over_customers(y: npt.ArrayLike, customers: npt.ArrayLike, level: floa
         variance = float(((sums - p * counts) ** 2).sum()) / n**2 * few
         worth = n / max(1.0, variance / (p * (1 - p) / n))
     low, high = wilson(p * worth, worth, level)
-    return Figure(p, float(low), float(high), n, n_customers)
+    return Estimate(p, float(low), float(high), n, n_customers)
 
 
 def mean_over_customers(
     values: npt.ArrayLike, customers: npt.ArrayLike, *, n_boot: int = 1000, seed: int = 0, level: float = LEVEL
-) -> Figure:
+) -> Estimate:
     """The mean over rows with a percentile interval from resampling customers.
 
     Sums of money have long tails, which the bootstrap follows and a normal interval does not; beyond 20,000 customers
@@ -117,13 +117,13 @@ def mean_over_customers(
     sums, counts = _by_customer(kept, codes, n_customers)
     mean = float(sums.sum() / counts.sum())
     if n_customers < 2:
-        return Figure(mean, NOT_KNOWN, NOT_KNOWN, len(kept), n_customers)
+        return Estimate(mean, NOT_KNOWN, NOT_KNOWN, len(kept), n_customers)
     if n_customers > MANY_CUSTOMERS:
         spread = np.sqrt(((sums - mean * counts) ** 2).sum() * n_customers / (n_customers - 1)) / counts.sum()
         half = normal_quantile(level) * float(spread)
-        return Figure(mean, mean - half, mean + half, len(kept), n_customers)
+        return Estimate(mean, mean - half, mean + half, len(kept), n_customers)
     low, high = np.quantile(_means(sums, counts, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
-    return Figure(mean, float(low), float(high), len(kept), n_customers)
+    return Estimate(mean, float(low), float(high), len(kept), n_customers)
 
 
 def _known(values: npt.ArrayLike, customers: npt.ArrayLike) -> tuple[Floats, Ints, int]:

@@ -120,7 +120,7 @@ def segment_names(
     return names
 
 
-def named(
+def name_segments(
     segments: Sequence[Segment],
     effects: pd.DataFrame,
     kept: Mapping[str, str] | None = None,

@@ -17,7 +17,7 @@ import pandas as pd
 from features.errors import DataError
 from features.journeys.journeys import UNKNOWN_CUSTOMER, Snapshots
 from models.segments.contract import NO_SEGMENT, Segment
-from models.segments.insight.intervals import Figure, mean_over_customers, share_over_customers
+from models.segments.insight.intervals import Estimate, mean_over_customers, share_over_customers
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ N_BOOT = 1000
 
 
 @dataclass(frozen=True)
-class Profiles:
+class SegmentProfiles:
     """Profiles of the segments of a partition.
 
     Attributes:
@@ -43,7 +43,7 @@ class Profiles:
 
 
 @dataclass(frozen=True)
-class RowFigures:
+class RowSummary:
     """What each row's events say, (n,) each.
 
     Attributes:
@@ -73,7 +73,7 @@ def segment_profiles(
     earlier: npt.ArrayLike | None = None,
     value_days: float | None = None,
     seed: int = 0,
-) -> Profiles:
+) -> SegmentProfiles:
     """Describe each segment.
 
     Sizes, value, satisfaction and medians are of the rows `now`; rates are of all rows that have a label, because the
@@ -93,18 +93,18 @@ def segment_profiles(
     Raises:
         DataError: lengths that do not fit, a place without a segment.
     """
-    places = checked_places(segments, snapshots, place)
-    current = now_rows(snapshots) if now is None else _rows(now, len(snapshots))
+    places = check_places(segments, snapshots, place)
+    current = current_rows(snapshots) if now is None else _rows(now, len(snapshots))
     before = earlier_rows(snapshots) if earlier is None else _rows(earlier, len(snapshots))
-    figures = row_figures(snapshots, value_days)
+    figures = summarise_rows(snapshots, value_days)
     sizes = _sizes(segments, snapshots, places, current, before)
     described = [_described(s, snapshots, places, current, figures, seed) for s in range(len(segments))]
     rated = [_rates(s, snapshots, places, labels or {}) for s in range(len(segments))]
     table = pd.concat([sizes, pd.DataFrame(described), pd.DataFrame(rated)], axis=1)
-    return Profiles(table, tuple(_notes(places, current, before, figures, labels or {})))
+    return SegmentProfiles(table, tuple(_notes(places, current, before, figures, labels or {})))
 
 
-def checked_places(segments: Sequence[Segment], snapshots: Snapshots, place: npt.ArrayLike) -> Ints:
+def check_places(segments: Sequence[Segment], snapshots: Snapshots, place: npt.ArrayLike) -> Ints:
     """(n,) int64 places; DataError where there is not one for each row or a place has no segment."""
     places = np.asarray(place, np.int64).reshape(-1)
     if len(places) != len(snapshots):
@@ -116,7 +116,7 @@ def checked_places(segments: Sequence[Segment], snapshots: Snapshots, place: npt
     return places
 
 
-def now_rows(snapshots: Snapshots) -> Ints:
+def current_rows(snapshots: Snapshots) -> Ints:
     """Rows of the last cutoff; where cutoffs are each customer's own, the last row of each customer."""
     if _shared_cutoffs(snapshots):
         return np.flatnonzero(snapshots.cutoff == snapshots.cutoff.max())
@@ -140,7 +140,7 @@ def last_rows(snapshots: Snapshots) -> Ints:
     return np.sort(order[last])
 
 
-def row_figures(snapshots: Snapshots, value_days: float | None = None) -> RowFigures:
+def summarise_rows(snapshots: Snapshots, value_days: float | None = None) -> RowSummary:
     """What each row's events say; values over `value_days` before the cutoff, the rest over all time."""
     journeys, start, stop = snapshots.journeys, snapshots.start, snapshots.stop
     since = start if value_days is None else first_since(snapshots, value_days)
@@ -151,7 +151,7 @@ def row_figures(snapshots: Snapshots, value_days: float | None = None) -> RowFig
     new_day = np.concatenate(([0.0], (day[1:] != day[:-1]).astype(np.float64)))[: len(day)]
     days = _between(new_day, np.where(some, start + 1, stop), stop) + some  # the first event opens a day anyhow
     last = journeys.t[np.where(some, stop - 1, 0)] if len(journeys.t) else np.zeros(n, np.int64)
-    return RowFigures(
+    return RowSummary(
         value=np.full(n, np.nan) if value is None else _between(np.nan_to_num(value), since, stop),
         score_sum=np.zeros(n) if satisfaction is None else _between(np.nan_to_num(satisfaction), start, stop),
         scores=np.zeros(n) if satisfaction is None else _between(np.isfinite(satisfaction), start, stop),
@@ -223,7 +223,7 @@ def growth_words(customers: int, before: float, days: float) -> str:
 
 
 def _described(
-    segment: int, snapshots: Snapshots, places: Ints, current: Ints, figures: RowFigures, seed: int
+    segment: int, snapshots: Snapshots, places: Ints, current: Ints, figures: RowSummary, seed: int
 ) -> dict[str, float]:
     """Value, rhythm and satisfaction of a segment now."""
     rows = current[places[current] == segment]
@@ -256,7 +256,7 @@ def _rates(segment: int, snapshots: Snapshots, places: Ints, labels: Mapping[str
     return found
 
 
-def _columns(name: str, figure: Figure, stem: str) -> dict[str, float]:
+def _columns(name: str, figure: Estimate, stem: str) -> dict[str, float]:
     return {name: figure.value, f"{stem}_low": figure.low, f"{stem}_high": figure.high}
 
 
@@ -267,7 +267,7 @@ def median(values: Floats) -> float:
 
 
 def _notes(
-    places: Ints, current: Ints, before: Ints, figures: RowFigures, labels: Mapping[str, npt.ArrayLike]
+    places: Ints, current: Ints, before: Ints, figures: RowSummary, labels: Mapping[str, npt.ArrayLike]
 ) -> list[str]:
     """Sentences on what could not be said."""
     said = []

@@ -27,7 +27,7 @@ from features.settings import Section, unknown_key
 from features.statistics import wilson
 from models.segments.contract import Segment
 from models.segments.insight.effects import number_words
-from models.segments.insight.profiles import checked_places, first_since, now_rows
+from models.segments.insight.profiles import check_places, current_rows, first_since
 
 METRICS = {
     "conversion": ("conversion_rate", "conversion rate"),
@@ -101,7 +101,7 @@ def target_table(
     """What one wants to know of a segment before addressing it.
 
     Args:
-        profiles: `Profiles.table` of the same partition.
+        profiles: `SegmentProfiles.table` of the same partition.
         segments: the partition.
         snapshots: (n,) rows.
         place: (n,) place of each row in `segments`.
@@ -115,8 +115,8 @@ def target_table(
         the log has none of the ways.
     """
     asked = settings or TargetSettings()
-    places = checked_places(segments, snapshots, place)
-    rows = now_rows(snapshots) if now is None else np.flatnonzero(np.asarray(now, bool))
+    places = check_places(segments, snapshots, place)
+    rows = current_rows(snapshots) if now is None else np.flatnonzero(np.asarray(now, bool))
     reached = reachable_by(snapshots.take(rows), asked)
     rates = [name for name in profiles.columns if str(name).endswith("_rate")]
     value = ["value_mean", "value_low", "value_high"]
@@ -160,7 +160,7 @@ def health_report(profiles: pd.DataFrame, goals: Sequence[Goal]) -> pd.DataFrame
     """What fell short of which goal, by how much and how surely.
 
     Args:
-        profiles: `Profiles.table`.
+        profiles: `SegmentProfiles.table`.
         goals: of the experiment file.
 
     Returns:

@@ -30,15 +30,15 @@ from features.journeys.journeys import Snapshots
 from features.settings import Section
 from features.tabular.features import TabularFeatures
 from models.segments.contract import Segment
-from models.segments.insight.columns import EASY, PLAIN, Column, column_values, readable_columns
-from models.segments.insight.intervals import Figure, share_over_customers
-from models.segments.insight.profiles import checked_places
+from models.segments.insight.columns import EASY, PLAIN, ReadableColumn, column_values, readable_columns
+from models.segments.insight.intervals import Estimate, share_over_customers
+from models.segments.insight.profiles import check_places
+from models.segments.insight.tree_nodes import LEAF, TreeNodes
 from models.segments.insight.tree_rules import rules_table
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-LEAF = -1
 GOOD_ENOUGH = 0.9  # fidelity at which no words are tried that take longer to explain
 WORTH_MORE = 0.02  # gain in fidelity for which such words are used, or more leaves
 MOSTLY_KNOWN = 0.95  # share of rows for which an everyday column must be known
@@ -62,38 +62,6 @@ class TreeSettings(Section):
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """A binary tree as arrays; node 0 is the root.
-
-    Attributes:
-        column: (m,) which column is asked, -1 at a leaf.
-        threshold: (m,) at most this goes left.
-        left: (m,) the node to the left.
-        right: (m,) likewise.
-        unknown_left: (m,) whether a value that is not known goes left.
-        place: (m,) the segment that a leaf says.
-    """
-
-    column: Ints
-    threshold: npt.NDArray[np.float64]
-    left: Ints
-    right: Ints
-    unknown_left: npt.NDArray[np.bool_]
-    place: Ints
-
-    def leaves(self, x: Floats32) -> Ints:
-        """(n,) the leaf of each row of (n, c) columns."""
-        node = np.zeros(len(x), np.int64)
-        rows = np.arange(len(x))
-        while (asking := self.column[node] != LEAF).any():
-            at, some = node[asking], rows[asking]
-            value = x[some, self.column[at]]
-            left = np.where(np.isnan(value), self.unknown_left[at], value <= self.threshold[at])
-            node[some] = np.where(left, self.left[at], self.right[at])
-        return node
-
-
 class SegmentTree:
     """A tree rule for a partition."""
 
@@ -114,7 +82,7 @@ class SegmentTree:
         Raises:
             DataError: fewer than two segments have customers, or there are too few customers to check it on others.
         """
-        places = checked_places(segments, snapshots, place)
+        places = check_places(segments, snapshots, place)
         rows = self._sampled(np.flatnonzero(places >= 0))
         if len(np.unique(places[rows])) < 2:
             raise DataError("a rule needs customers in two segments at least: choose a partition with more")
@@ -139,7 +107,7 @@ class SegmentTree:
         return self.nodes_.place[self.nodes_.leaves(self._columns(snapshots))].astype(np.int32)
 
     @property
-    def fidelity(self) -> Figure:
+    def fidelity(self) -> Estimate:
         """Share of rows for which a tree that did not see their customer says their segment, with its interval."""
         return self.fidelity_
 
@@ -180,10 +148,13 @@ class SegmentTree:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         tree = cls(TreeSettings(**data["settings"]))
         tree.segments = tuple(Segment(**segment) for segment in data["segments"])
-        tree.columns_ = tuple(Column.from_dict(column) for column in data["columns"])
+        tree.columns_ = tuple(ReadableColumn.from_dict(column) for column in data["columns"])
         tree.tabular_ = TabularFeatures.from_dict(data["tabular"])
-        tree.nodes_ = _checked(_nodes_from(data["nodes"]), len(tree.columns_), len(tree.segments), path)
-        tree.fidelity_ = Figure(**data["fidelity"])
+        try:
+            tree.nodes_ = TreeNodes.from_dict(data["nodes"], len(tree.columns_), len(tree.segments))
+        except DataError as error:
+            raise DataError(f"{path} holds {error}") from None
+        tree.fidelity_ = Estimate(**data["fidelity"])
         tree.rules_, tree.choice_ = pd.DataFrame(data["rules"]), pd.DataFrame(data["choice"])
         return tree
 
@@ -200,7 +171,7 @@ class SegmentTree:
         return np.sort(rng.choice(rows, self.settings.most_rows, replace=False))
 
     def _searched(
-        self, columns: tuple[Column, ...], x: Floats32, names: list[str], places: Ints, groups: Ints
+        self, columns: tuple[ReadableColumn, ...], x: Floats32, names: list[str], places: Ints, groups: Ints
     ) -> _Search:
         """Out-of-fold answers for every number of leaves, and the number to take."""
         z = column_values(columns, x, names)
@@ -219,25 +190,15 @@ class SegmentTree:
         size = min(size for size in sizes if right[size] >= best - slack)
         return _Search(columns, size, right[size], said[size], right)
 
-    def _grown(self, z: Floats32, places: Ints, leaves: int) -> Nodes:
-        """A tree of scikit-learn as arrays, thresholds rounded."""
+    def _grown(self, z: Floats32, places: Ints, leaves: int) -> TreeNodes:
+        """A tree with at most so many leaves."""
         from sklearn.tree import DecisionTreeClassifier  # which only a fit needs
 
         smallest = max(1, round(self.settings.smallest_leaf * len(z)))
-        found = DecisionTreeClassifier(
+        classifier = DecisionTreeClassifier(
             max_leaf_nodes=leaves, min_samples_leaf=smallest, random_state=self.settings.seed
-        ).fit(z, places)
-        tree = found.tree_
-        leaf = tree.children_left == LEAF
-        nodes = Nodes(
-            np.where(leaf, LEAF, tree.feature).astype(np.int64),
-            np.array([0.0 if end else _rounded(t) for t, end in zip(tree.threshold, leaf, strict=True)]),
-            tree.children_left.astype(np.int64),
-            tree.children_right.astype(np.int64),
-            tree.missing_go_to_left.astype(bool),
-            found.classes_[tree.value[:, 0, :].argmax(axis=1)].astype(np.int64),
         )
-        return _pruned(nodes)
+        return TreeNodes.from_sklearn(classifier.fit(z, places))
 
     def _keep(
         self, found: _Search, tabular: TabularFeatures, x: Floats32, names: list[str], places: Ints, some: Snapshots
@@ -249,7 +210,7 @@ class SegmentTree:
         place = np.full(len(found.columns) + 1, LEAF, np.int64)
         place[asked] = np.arange(len(asked))
         self.columns_ = tuple(found.columns[c] for c in asked)
-        self.nodes_ = Nodes(place[nodes.column], *(getattr(nodes, n) for n in list(nodes.__annotations__)[1:]))
+        self.nodes_ = replace(nodes, column=place[nodes.column])
         used = list(dict.fromkeys(column.feature for column in self.columns_))
         self.tabular_ = tabular.select(used) if used else tabular
         self.choice_ = pd.DataFrame({"leaves": list(found.tried), "fidelity": list(found.tried.values())})
@@ -263,14 +224,14 @@ class SegmentTree:
 class _Search:
     """What cross-validation found for one set of columns."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[ReadableColumn, ...]
     size: int
     fidelity: float
     said: Ints
     tried: dict[int, float]
 
 
-def _vocabularies(tabular: TabularFeatures, x: Floats32, names: list[str]) -> list[tuple[Column, ...]]:
+def _vocabularies(tabular: TabularFeatures, x: Floats32, names: list[str]) -> list[tuple[ReadableColumn, ...]]:
     """Sets of columns to try, everyday ones first, everything last."""
     every = readable_columns(tabular)
     known = dict(zip(names, np.isfinite(x).mean(axis=0), strict=True))
@@ -279,54 +240,7 @@ def _vocabularies(tabular: TabularFeatures, x: Floats32, names: list[str]) -> li
     return [some for some in (easy, plain) if some and len(some) < len(every)] + [every]
 
 
-def _pruned(nodes: Nodes) -> Nodes:
-    """The same answers without questions whose two answers are one; children come after their parents."""
-    column, place = nodes.column.copy(), nodes.place.copy()
-    for node in reversed(range(len(column))):
-        left, right = nodes.left[node], nodes.right[node]
-        if column[node] != LEAF and column[left] == column[right] == LEAF and place[left] == place[right]:
-            column[node], place[node] = LEAF, place[left]
-    met, waiting = np.zeros(len(column), bool), [0]
-    while waiting:
-        node = waiting.pop()
-        met[node] = True
-        waiting += [] if column[node] == LEAF else [int(nodes.left[node]), int(nodes.right[node])]
-    return replace(nodes, column=np.where(met, column, LEAF), place=place)
-
-
-def _rounded(threshold: float) -> float:
-    """To three digits, and finite: a split on being known alone has an infinite one."""
-    most = float(np.finfo(np.float32).max)
-    return float(np.clip(float(f"{threshold:.3g}"), -most, most))
-
-
 def _folds(snapshots: Snapshots, settings: TreeSettings) -> Ints:
     """(n,) the fold of each row; rows of unknown customers share one."""
     ids = [one if one is not None else "" for one in snapshots.customer_ids]
     return stable_groups(np.array(ids, dtype=object), settings.folds, settings.seed)
-
-
-def _nodes_from(data: dict[str, list[Any]]) -> Nodes:
-    return Nodes(
-        np.array(data["column"], np.int64),
-        np.array(data["threshold"], np.float64),
-        np.array(data["left"], np.int64),
-        np.array(data["right"], np.int64),
-        np.array(data["unknown_left"], bool),
-        np.array(data["place"], np.int64),
-    )
-
-
-def _checked(nodes: Nodes, n_columns: int, n_segments: int, path: Path) -> Nodes:
-    """A file must not make the descent run in circles or out of its arrays."""
-    m, inner = len(nodes.column), nodes.column != LEAF
-    own = np.arange(m)
-    fits = all(len(values) == m for values in asdict(nodes).values()) and m > 0
-    if not fits or not (
-        (nodes.column < n_columns).all()
-        and (nodes.column >= LEAF).all()
-        and all(((side > own) & (side < m))[inner].all() for side in (nodes.left, nodes.right))
-        and ((nodes.place >= 0) & (nodes.place < n_segments)).all()
-    ):
-        raise DataError(f"{path} holds no tree as `SegmentTree.save` writes it: save it again")
-    return nodes

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from models.segments.contract import Segment
-from models.segments.insight.columns import Column
+from models.segments.insight.columns import ReadableColumn
 from models.segments.insight.effects import number_words
 from models.segments.insight.intervals import share_over_customers
-
-if TYPE_CHECKING:
-    from models.segments.insight.tree import Nodes
+from models.segments.insight.tree_nodes import LEAF, TreeNodes
 
 Ints = npt.NDArray[np.int64]
 Bounds = dict[int, tuple[float, float, bool]]  # column -> above, at most, may be unknown
@@ -24,8 +21,8 @@ NO_RULE = "no rule: the tree is too short to tell this segment from others"
 
 
 def rules_table(
-    nodes: Nodes,
-    columns: Sequence[Column],
+    nodes: TreeNodes,
+    columns: Sequence[ReadableColumn],
     x: npt.NDArray[np.float32],
     segments: Sequence[Segment],
     places: Ints,
@@ -44,7 +41,7 @@ def rules_table(
         customers: (n,) codes of whom the rows belong to.
     """
     counts = np.bincount(nodes.leaves(x), minlength=len(nodes.column))
-    seen = [Seen.of(x[:, c]) for c in range(len(columns))]
+    seen = [ValueRange.of(x[:, c]) for c in range(len(columns))]
     by_segment: dict[int, list[tuple[int, str]]] = {}
     for leaf, bounds in paths(nodes):
         text = path_words(bounds, columns, seen)
@@ -72,13 +69,13 @@ def _row(
     }
 
 
-def paths(nodes: Nodes) -> Iterator[tuple[int, Bounds]]:
+def paths(nodes: TreeNodes) -> Iterator[tuple[int, Bounds]]:
     """Each leaf with the bounds that lead to it, several on one column drawn together."""
     waiting: list[tuple[int, Bounds]] = [(0, {})]
     while waiting:
         node, bounds = waiting.pop()
         column = int(nodes.column[node])
-        if column < 0:
+        if column == LEAF:
             yield node, bounds
             continue
         above, most, unknown = bounds.get(column, (-np.inf, np.inf, True))
@@ -90,7 +87,7 @@ def paths(nodes: Nodes) -> Iterator[tuple[int, Bounds]]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ValueRange:
     """What values of a column the tree was grown on.
 
     Attributes:
@@ -106,7 +103,7 @@ class Seen:
     gaps: bool
 
     @classmethod
-    def of(cls, values: npt.NDArray[np.float32]) -> Seen:
+    def of(cls, values: npt.NDArray[np.float32]) -> ValueRange:
         """From (n,) values."""
         known = values[np.isfinite(values)].astype(np.float64)
         if not len(known):
@@ -114,13 +111,13 @@ class Seen:
         return cls(float(known.min()), float(known.max()), bool((known % 1 == 0).all()), len(known) < len(values))
 
 
-def path_words(bounds: Bounds, columns: Sequence[Column], seen: Sequence[Seen]) -> str:
+def path_words(bounds: Bounds, columns: Sequence[ReadableColumn], seen: Sequence[ValueRange]) -> str:
     """The bounds of one leaf, joined by "and"."""
     told = [condition_words(columns[c], *bound, seen[c]) for c, bound in bounds.items()]
     return ", and ".join(told) if told else "everybody"
 
 
-def condition_words(column: Column, above: float, most: float, unknown: bool, seen: Seen) -> str:
+def condition_words(column: ReadableColumn, above: float, most: float, unknown: bool, seen: ValueRange) -> str:
     """One bound in words.
 
     >>> condition_words(Column("n", "n", "volume", "events ever"), 2.5, float("inf"), False, Seen(1, 9, True, False))

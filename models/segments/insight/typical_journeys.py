@@ -18,7 +18,7 @@ from features.errors import DataError
 from features.journeys.journeys import Category, Journeys, Snapshots
 from features.settings import Section
 from models.segments.contract import Segment
-from models.segments.insight.profiles import checked_places, last_rows
+from models.segments.insight.profiles import check_places, last_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -91,7 +91,7 @@ def typical_journeys(
     Raises:
         DataError: another number of points than of snapshots.
     """
-    places, asked = checked_places(segments, snapshots, place), settings or JourneySettings()
+    places, asked = check_places(segments, snapshots, place), settings or JourneySettings()
     points = np.asarray(space)
     if len(points) != len(places):
         raise DataError(f"{len(places)} snapshots and {len(points)} points: give one point for each row")

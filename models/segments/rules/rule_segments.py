@@ -156,9 +156,9 @@ class RuleSegments:
         Raises:
             DataError: before `fit`.
         """
-        return self.assign_seen(SnapshotView(snapshots, self.features_))
+        return self.assign_view(SnapshotView(snapshots, self.features_))
 
-    def assign_seen(self, view: SnapshotView) -> npt.NDArray[np.int32]:
+    def assign_view(self, view: SnapshotView) -> npt.NDArray[np.int32]:
         """(n,) the same for snapshots that other rules have looked at, with the figures that those asked for.
 
         Raises:

@@ -111,7 +111,7 @@ class SchemeSettings(Section):
 
 
 @dataclass(frozen=True)
-class Learnt:
+class SchemeRules:
     """What a scheme learnt: ordered rules, and who is left.
 
     Attributes:
@@ -127,7 +127,7 @@ class Learnt:
     notes: tuple[str, ...] = field(default=())
 
 
-class Training:
+class TrainingView:
     """The training snapshots as schemes look at them: only events that some snapshot sees are counted."""
 
     def __init__(self, snapshots: Snapshots, settings: SchemeSettings) -> None:
@@ -207,6 +207,6 @@ def named(kind: str) -> str:
     return f'name them: {kind} = ["…"]'
 
 
-def first_of(columns: Sequence[str], training: Training) -> str | None:
+def first_of(columns: Sequence[str], training: TrainingView) -> str | None:
     """The first of these columns that the log has."""
     return next((column for column in columns if training.has(column)), None)

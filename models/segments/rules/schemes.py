@@ -20,12 +20,12 @@ from typing import Self
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Snapshots
 from models.segments.rules.rule_segments import RuleSegments
-from models.segments.rules.scheme_settings import Learnt, SchemeSettings, Training
+from models.segments.rules.scheme_settings import SchemeRules, SchemeSettings, TrainingView
 from models.segments.rules.schemes_journey import needs, objections, stage
 from models.segments.rules.schemes_taste import channel, geography, interests, profile
 from models.segments.rules.schemes_value import engagement, habits, rfm, value
 
-SCHEMES: dict[str, Callable[[Training], Learnt]] = {
+SCHEMES: dict[str, Callable[[TrainingView], SchemeRules]] = {
     "rfm": rfm,
     "value": value,
     "stage": stage,
@@ -62,7 +62,7 @@ class SchemeSegments(RuleSegments):
         """
         if not (snapshots.stop > snapshots.start).any():
             raise DataError(f"{self.scheme}: no event lies before any training cutoff; check cutoffs")
-        learnt = SCHEMES[self.scheme](Training(snapshots, self.settings))
+        learnt = SCHEMES[self.scheme](TrainingView(snapshots, self.settings))
         self.rules, self.rest, self.rest_words = learnt.rules, learnt.rest, learnt.rest_words
         self.disjoint = learnt.disjoint
         super().fit(snapshots)

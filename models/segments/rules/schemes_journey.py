@@ -9,17 +9,17 @@ import numpy as np
 from features.conditions.selections import days_words, either
 from features.errors import DataError
 from models.segments.rules.rule_segments import Rule
-from models.segments.rules.scheme_settings import REASON_COLUMNS, Learnt, Training, first_of, named, tidy
+from models.segments.rules.scheme_settings import REASON_COLUMNS, SchemeRules, TrainingView, first_of, named, tidy
 
 FEW_WENT_ON = 10  # fewer tell nothing about how long a stage takes
 
 
-def stage(training: Training) -> Learnt:
+def stage(training: TrainingView) -> SchemeRules:
     """The furthest or the latest stage."""
     order = stage_order(training, "stage")
     if training.settings.stage_by == "latest":
         rules = tuple(Rule(name=f"In {name}", when={"profile": "stage", "equals": name}) for name in order)
-        return Learnt(rules, "No stage", "no stage known", disjoint=True)
+        return SchemeRules(rules, "No stage", "no stage known", disjoint=True)
     rules = tuple(
         Rule(
             name=f"Reached {name}",
@@ -27,14 +27,14 @@ def stage(training: Training) -> Learnt:
         )
         for k, name in enumerate(order)
     )
-    return Learnt(rules, "No stage", "no stage known", disjoint=True)
+    return SchemeRules(rules, "No stage", "no stage known", disjoint=True)
 
 
 def _reached(name: str, later: list[str]) -> dict[str, Any]:
     return {"all": [{"stages": [name]}, {"stages": later, "exactly": 0}]}
 
 
-def stage_order(training: Training, scheme: str) -> list[str]:
+def stage_order(training: TrainingView, scheme: str) -> list[str]:
     """The stages as the settings order them, or by the median place of their first event in journeys.
 
     Raises:
@@ -53,7 +53,7 @@ def stage_order(training: Training, scheme: str) -> list[str]:
     return [names[k] for k in sorted(range(len(names)), key=lambda k: (*place[k], names[k]))]
 
 
-def needs(training: Training) -> Learnt:
+def needs(training: TrainingView) -> SchemeRules:
     """Complaints, low satisfaction, things sent back, questions, customers stuck in a stage.
 
     Raises:
@@ -84,17 +84,17 @@ def needs(training: Training) -> Learnt:
             "needs find nothing to go by: no complaint, score, return, call for help or stage in the log; "
             f"{named('complaints')}"
         )
-    return Learnt(tuple(rules), "No sign of trouble", "nothing of the kind", notes=tuple(notes))
+    return SchemeRules(tuple(rules), "No sign of trouble", "nothing of the kind", notes=tuple(notes))
 
 
-def _scores_differ(training: Training) -> bool:
+def _scores_differ(training: TrainingView) -> bool:
     if not training.has("satisfaction"):
         return False
     scores = training.journeys.numbers["satisfaction"][training.visible]
     return training.settings.low_satisfaction is not None or bool(np.nanmin(scores) < np.nanmax(scores))
 
 
-def _low_satisfaction(training: Training) -> float:
+def _low_satisfaction(training: TrainingView) -> float:
     if training.settings.low_satisfaction is not None:
         return training.settings.low_satisfaction
     scores = training.journeys.numbers["satisfaction"][training.visible]
@@ -102,7 +102,7 @@ def _low_satisfaction(training: Training) -> float:
     return tidy(min(float(np.quantile(scores, 0.25)), float(scores.min() + scores.max()) / 2))
 
 
-def _stuck(training: Training, notes: list[str]) -> list[Rule]:
+def _stuck(training: TrainingView, notes: list[str]) -> list[Rule]:
     """For each stage but the last: reached longer ago than most needed to go on, and nothing further yet."""
     order, settings, rules = stage_order(training, "needs"), training.settings, []
     for k, name in enumerate(order[:-1]):
@@ -120,7 +120,7 @@ def _stuck(training: Training, notes: list[str]) -> list[Rule]:
     return rules[::-1]
 
 
-def objections(training: Training) -> Learnt:
+def objections(training: TrainingView) -> SchemeRules:
     """Reasons given, baskets and prices left, competitors looked at.
 
     Raises:
@@ -143,12 +143,12 @@ def objections(training: Training) -> Learnt:
             f"{named('reasons')} or {named('prices')}"
         )
     notes = () if bought else ("objections take any look at a price as left: no touchpoint is known as a purchase",)
-    return Learnt(
+    return SchemeRules(
         tuple(rules), "No objection seen", f"nothing of the kind in the last {days_words(recent)}", notes=notes
     )
 
 
-def _reasons(training: Training) -> list[Rule]:
+def _reasons(training: TrainingView) -> list[Rule]:
     """A segment for each frequent reason, where a column holds reasons."""
     given = training.settings.reason_column
     column = first_of((given,) if given else REASON_COLUMNS, training)

@@ -10,13 +10,20 @@ from features.conditions.selections import allowed, days_words, number, percent
 from features.errors import DataError
 from features.tabular.learning import NUMBERS
 from models.segments.rules.rule_segments import Rule, distinct_ids, slug
-from models.segments.rules.scheme_settings import GEOGRAPHY_COLUMNS, INTEREST_COLUMNS, Learnt, Training, first_of, tidy
+from models.segments.rules.scheme_settings import (
+    GEOGRAPHY_COLUMNS,
+    INTEREST_COLUMNS,
+    SchemeRules,
+    TrainingView,
+    first_of,
+    tidy,
+)
 
 Counts = npt.NDArray[np.int64]
 AT_LEAST_EVENTS = 2  # once is no preference
 
 
-def interests(training: Training) -> Learnt:
+def interests(training: TrainingView) -> SchemeRules:
     """The group of items (or content) whose share is furthest above everybody's.
 
     Raises:
@@ -50,14 +57,14 @@ def interests(training: Training) -> Learnt:
     covered = percent(tidy(sum(base)))
     few = f"interests know {covered} of the events with '{column}' only: give interest_groups or a column of categories"
     notes = (few,) if sum(base) <= 0.5 else ()
-    return Learnt(rules, "No clear interest", f"no {column} stands out", disjoint=True, notes=notes)
+    return SchemeRules(rules, "No clear interest", f"no {column} stands out", disjoint=True, notes=notes)
 
 
 def _group_count(names: tuple[str, ...], counts: Counts, patterns: tuple[str, ...]) -> int:
     return int(counts[allowed(names, patterns)[1:] > 0].sum())
 
 
-def channel(training: Training) -> Learnt:
+def channel(training: TrainingView) -> SchemeRules:
     """The channel of most events.
 
     Raises:
@@ -79,12 +86,12 @@ def channel(training: Training) -> Learnt:
     )
     window = days_words(settings.window_days)
     share = percent(settings.channel_share)
-    return Learnt(
+    return SchemeRules(
         rules, "Several channels", f"no channel has {share} of the events of the last {window}", disjoint=True
     )
 
 
-def geography(training: Training) -> Learnt:
+def geography(training: TrainingView) -> SchemeRules:
     """The last known place.
 
     Raises:
@@ -98,7 +105,7 @@ def geography(training: Training) -> Learnt:
     return _by_name(training, column, "Elsewhere", "Unknown place")
 
 
-def profile(training: Training) -> Learnt:
+def profile(training: TrainingView) -> SchemeRules:
     """Demographics or firmographics: one column of the customer, by name or by thirds of a number.
 
     Raises:
@@ -113,7 +120,7 @@ def profile(training: Training) -> Learnt:
     return _by_thirds(training, column)
 
 
-def profile_column(training: Training) -> str | None:
+def profile_column(training: TrainingView) -> str | None:
     """The first extra column that never changes within a customer and is no place; then the first extra number."""
     extra = [name for name in training.journeys.categories if name not in ("touchpoint", "channel", "stage", "item")]
     still = [name for name in extra if name not in GEOGRAPHY_COLUMNS and training.has(name) and _still(training, name)]
@@ -121,7 +128,7 @@ def profile_column(training: Training) -> str | None:
     return next(iter([*still, *numbers]), None)
 
 
-def _still(training: Training, column: str) -> bool:
+def _still(training: TrainingView, column: str) -> bool:
     codes = training.journeys.categories[column].codes
     owner = np.repeat(np.arange(training.journeys.n_customers), np.diff(training.journeys.offsets))
     known = (codes >= 0) & training.visible
@@ -129,7 +136,7 @@ def _still(training: Training, column: str) -> bool:
     return not ((codes[1:] != codes[:-1]) & (owner[1:] == owner[:-1])).any()
 
 
-def _by_name(training: Training, column: str, other: str, unknown: str) -> Learnt:
+def _by_name(training: TrainingView, column: str, other: str, unknown: str) -> SchemeRules:
     names = training.frequent(column)[: training.settings.most_segments - 2]
     if not names:
         raise DataError(f"no value of '{column}' belongs to enough customers; lower min_share")
@@ -137,10 +144,10 @@ def _by_name(training: Training, column: str, other: str, unknown: str) -> Learn
     rules = [Rule(name=f"{column}: {name}", id=ids[name], when={"profile": column, "equals": name}) for name in names]
     some = {"not": {"any": [{"profile": column, "unknown": True}, {"profile": column, "one_of": names}]}}
     rules.append(Rule(name=other, when=some, words=f"another {column}"))
-    return Learnt(tuple(rules), unknown, f"{column} is unknown", disjoint=True)
+    return SchemeRules(tuple(rules), unknown, f"{column} is unknown", disjoint=True)
 
 
-def _by_thirds(training: Training, column: str) -> Learnt:
+def _by_thirds(training: TrainingView, column: str) -> SchemeRules:
     x = training.view.values(LatestNumber(column))
     low, high = (tidy(cut) for cut in np.quantile(x[~np.isnan(x)], (1 / 3, 2 / 3)))
     rules = [
@@ -150,4 +157,4 @@ def _by_thirds(training: Training, column: str) -> Learnt:
     if low < high:
         middle = {"profile": column, "more_than": low, "at_most": high}
         rules.insert(1, Rule(name=f"{column} {number(low)} to {number(high)}", id="middle", when=middle))
-    return Learnt(tuple(rules), f"Unknown {column}", f"{column} is unknown", disjoint=True)
+    return SchemeRules(tuple(rules), f"Unknown {column}", f"{column} is unknown", disjoint=True)

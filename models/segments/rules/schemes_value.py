@@ -14,7 +14,7 @@ from features.conditions.selections import days_words, joined, number, percent
 from features.conditions.thresholds import quantile_cuts, top_threshold
 from features.errors import DataError
 from models.segments.rules.rule_segments import Rule
-from models.segments.rules.scheme_settings import Floats, Learnt, Training, named, tidy
+from models.segments.rules.scheme_settings import Floats, SchemeRules, TrainingView, named, tidy
 
 USUAL_DAYS = 30.0  # where nobody in training came twice
 SEASON_DAYS = 300.0  # known for so long, a customer has seen most of a year
@@ -41,7 +41,7 @@ RFM = {
 }
 
 
-def rfm(training: Training) -> Learnt:
+def rfm(training: TrainingView) -> SchemeRules:
     """Recency, frequency and money."""
     bought, window = _purchases(training, "rfm"), training.settings.window_days
     recency: dict[str, Any] = {"last": bought}
@@ -64,7 +64,7 @@ def rfm(training: Training) -> Learnt:
     )
     same = [kind for kind, cut in zip(("frequency", "value"), cuts, strict=False) if len(set(cut)) == 1]
     notes = (f"rfm: {joined(same, 'and')} is much the same for all, so most score low",) if same else ()
-    return Learnt(rules, "No purchase", "never bought", disjoint=True, notes=notes)
+    return SchemeRules(rules, "No purchase", "never bought", disjoint=True, notes=notes)
 
 
 def _rfm_words(box: tuple[int, int, int, int], cuts: tuple[float, ...]) -> str:
@@ -84,7 +84,7 @@ def _scores(cuts: list[tuple[float, ...]], window: float) -> str:
     return f"{mean} rises above {' and above '.join(parts)} in the last {days_words(window)}"
 
 
-def value(training: Training) -> Learnt:
+def value(training: TrainingView) -> SchemeRules:
     """Tiers of value, of those who brought any.
 
     Raises:
@@ -106,10 +106,10 @@ def value(training: Training) -> Learnt:
     lower = {"sum": "value", "within_days": window, "more_than": 0.0, "less_than": above}
     share = training.settings.top_shares[-1]
     rules.append(Rule(name="Lower half" if share == 0.5 else f"Below the top {percent(share)}", when=lower, id="lower"))
-    return Learnt(tuple(rules), "No value", f"no value above zero in the last {days_words(window)}", disjoint=True)
+    return SchemeRules(tuple(rules), "No value", f"no value above zero in the last {days_words(window)}", disjoint=True)
 
 
-def engagement(training: Training) -> Learnt:
+def engagement(training: TrainingView) -> SchemeRules:
     """Recency against the customer's own rhythm."""
     activity = training.touchpoints("activity")
     gaps = training.figure(gap=activity)
@@ -124,10 +124,10 @@ def engagement(training: Training) -> Learnt:
         Rule(name="Cooling", when={**late, "more_than": warm, "at_most": cooling}),
         Rule(name="Dormant", when={**late, "more_than": cooling}),
     )
-    return Learnt(rules, "Never active", "no activity before the cutoff", disjoint=True, notes=notes)
+    return SchemeRules(rules, "Never active", "no activity before the cutoff", disjoint=True, notes=notes)
 
 
-def habits(training: Training) -> Learnt:
+def habits(training: TrainingView) -> SchemeRules:
     """How customers buy: once, by offers, in a season, often or seldom, much or little at a time.
 
     Raises:
@@ -146,12 +146,12 @@ def habits(training: Training) -> Learnt:
         *seasons,
         *_baskets(training, bought, buys),
     )
-    return Learnt(
+    return SchemeRules(
         rules, "No purchase", f"no purchase in the last {days_words(window)}", notes=offer_notes + season_notes
     )
 
 
-def _by_offers(training: Training, days: dict[str, Any], buys: Floats) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+def _by_offers(training: TrainingView, days: dict[str, Any], buys: Floats) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
     offers = training.touchpoints("offers")
     if not offers:
         return (), (f"habits say nothing of offers: no touchpoint looks like one; {named('offers')}",)
@@ -164,7 +164,7 @@ def _by_offers(training: Training, days: dict[str, Any], buys: Floats) -> tuple[
 
 
 def _by_season(
-    training: Training, bought: tuple[str, ...], days: dict[str, Any], buys: Floats
+    training: TrainingView, bought: tuple[str, ...], days: dict[str, Any], buys: Floats
 ) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
     """Most purchase days in one quarter of the year, of who is known for most of a year."""
     known = training.figure(first=bought)
@@ -179,7 +179,7 @@ def _by_season(
     return tuple(rules), ()
 
 
-def _baskets(training: Training, bought: tuple[str, ...], buys: Floats) -> tuple[Rule, ...]:
+def _baskets(training: TrainingView, bought: tuple[str, ...], buys: Floats) -> tuple[Rule, ...]:
     if not (buys > 1).any():
         return ()
     window = training.settings.window_days
@@ -200,7 +200,7 @@ def _baskets(training: Training, bought: tuple[str, ...], buys: Floats) -> tuple
     )
 
 
-def _purchases(training: Training, scheme: str) -> tuple[str, ...]:
+def _purchases(training: TrainingView, scheme: str) -> tuple[str, ...]:
     bought = training.touchpoints("purchases")
     if not bought:
         raise DataError(f"{scheme} needs purchases: no touchpoint in training carries value; {named('purchases')}")

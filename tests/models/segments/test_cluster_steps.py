@@ -14,9 +14,9 @@ from sklearn.mixture import GaussianMixture
 from features.journeys.event_log import merged
 from features.journeys.packing import pack
 from features.simulation.simulator import SCHEMA, simulate
-from models.segments.clustering.algorithms import Clustering, Points, fitted, levels, whitenings
-from models.segments.clustering.clusters import FoundSegments, FoundSettings
-from models.segments.clustering.refinement import LocalPoints, Moments, moments, moved, refined, sizes
+from models.segments.clustering.algorithms import Clustering, Points, fit_clustering, levels, whitenings
+from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
+from models.segments.clustering.refinement import ClusterMoments, LocalPoints, moments, moved, refined, sizes
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def points() -> Points:
 
 def begun(points: Points, method: str) -> Clustering:
     """What a sample would have given."""
-    found = fitted(points[:300], method, 4, seed=0)  # type: ignore[arg-type]
+    found = fit_clustering(points[:300], method, 4, seed=0)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -46,7 +46,7 @@ def test_moments_of_parts_add_up(points: Points, method: str) -> None:
         found = parts[0]
         for part in parts[1:]:
             found = merged(found, part)
-        for name in Moments.__dataclass_fields__:
+        for name in ClusterMoments.__dataclass_fields__:
             assert np.allclose(getattr(found, name), getattr(whole, name), rtol=1e-12, atol=1e-9), name
     assert whole.n == 6000
     assert whole.weight.sum() == pytest.approx(6000)
@@ -129,13 +129,13 @@ def test_a_cluster_that_nobody_is_near_stays(points: Points) -> None:
 
 def test_found_segments_have_the_centres_of_everyone() -> None:
     rows = pack(simulate(n_customers=500, days=150, seed=5).events, SCHEMA).at("2024-05-01")
-    settings = FoundSettings(methods=("kmeans",), dimensions=(3,), segments=4, rounds=2, restarts=5, fit_rows=100)
-    found = FoundSegments(settings).fit(rows)
+    settings = ClusterSettings(methods=("kmeans",), dimensions=(3,), segments=4, rounds=2, restarts=5, fit_rows=100)
+    found = ClusterSegments(settings).fit(rows)
     seen = rows.take(np.flatnonzero(rows.stop > rows.start))
     points, places = LocalPoints(found.space(seen)), found.assign(seen)
     assert np.allclose(found.shares_, np.bincount(places, minlength=4) / len(places))
     step = moved(found.clustering_, points.total(partial(moments, clustering=found.clustering_)))
     assert np.abs(step.arrays["centres"] - found.clustering_.arrays["centres"]).max() < 1e-3
-    sample = FoundSegments(settings).fit(rows, everyone=lambda _: None)
+    sample = ClusterSegments(settings).fit(rows, everyone=lambda _: None)
     assert np.abs(sample.clustering_.arrays["centres"] - found.clustering_.arrays["centres"]).max() > 0.01
     assert points.total(partial(sizes, clustering=found.clustering_)).tolist() == np.bincount(places).tolist()

@@ -10,18 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from sklearn.metrics import adjusted_rand_score
 
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Snapshots
 from features.journeys.packing import pack
 from features.simulation.simulator import SCHEMA, simulate
-from models.segments.clustering.choice import adjusted_rand
-from models.segments.clustering.clusters import FoundSegments, FoundSettings
+from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
 from models.segments.clustering.space import agreed_axes
 from models.segments.clustering.views import Behaviour, Composition
 from models.segments.contract import NO_SEGMENT, Segment, Segmentation
 
-QUICK = FoundSettings(methods=("kmeans",), dimensions=(2, 3), rounds=3, restarts=5, most=6)
+QUICK = ClusterSettings(methods=("kmeans",), dimensions=(2, 3), rounds=3, restarts=5, most=6)
 DAY_US = 86_400_000_000
 
 
@@ -36,11 +36,11 @@ def rows(events: pd.DataFrame) -> Snapshots:
 
 
 @pytest.fixture(scope="module")
-def found(rows: Snapshots) -> FoundSegments:
-    return FoundSegments(QUICK).fit(rows)
+def found(rows: Snapshots) -> ClusterSegments:
+    return ClusterSegments(QUICK).fit(rows)
 
 
-def test_keeps_the_contract(found: FoundSegments, rows: Snapshots) -> None:
+def test_keeps_the_contract(found: ClusterSegments, rows: Snapshots) -> None:
     assert isinstance(found, Segmentation)
     assert found.kind == found.scheme == "found"
     places = found.assign(rows)
@@ -56,20 +56,20 @@ def test_keeps_the_contract(found: FoundSegments, rows: Snapshots) -> None:
     assert found.named_axes(rows).shape[1] > 5
 
 
-def test_the_choice_says_why(found: FoundSegments) -> None:
+def test_the_choice_says_why(found: ClusterSegments) -> None:
     assert found.choice["chosen"].sum() == 1
     columns = ["method", "representation", "dimensions", "k", "stability", "stability_low", "largest_share"]
     assert list(found.choice.columns) == [*columns, "smallest_share", "chosen", "why_not"]
     assert 0 <= found.stability_ <= 1
 
 
-def test_without_an_event_in_no_segment(found: FoundSegments, rows: Snapshots) -> None:
+def test_without_an_event_in_no_segment(found: ClusterSegments, rows: Snapshots) -> None:
     early = rows.journeys.at("2023-01-01")
     assert (found.assign(early) == NO_SEGMENT).all()
     assert found.assign(rows.journeys.at("2024-05-01", [-1])).tolist() == [NO_SEGMENT]
 
 
-def test_one_alone_gets_what_it_gets_in_the_batch(found: FoundSegments, rows: Snapshots) -> None:
+def test_one_alone_gets_what_it_gets_in_the_batch(found: ClusterSegments, rows: Snapshots) -> None:
     places, points = found.assign(rows), found.space(rows)
     for row in range(0, len(rows), 29):
         one = rows.take(np.array([row]))
@@ -77,7 +77,7 @@ def test_one_alone_gets_what_it_gets_in_the_batch(found: FoundSegments, rows: Sn
         assert (found.space(one)[0] == points[row]).all()
 
 
-def test_what_comes_at_the_cutoff_or_later_changes_nothing(found: FoundSegments, events: pd.DataFrame) -> None:
+def test_what_comes_at_the_cutoff_or_later_changes_nothing(found: ClusterSegments, events: pd.DataFrame) -> None:
     later = events["timestamp"] >= "2024-05-01"
     known = events[~later]["customer_id"].unique()
     changed = events[later & events["customer_id"].isin(known)].assign(touchpoint="never seen", value=1e9)
@@ -86,9 +86,9 @@ def test_what_comes_at_the_cutoff_or_later_changes_nothing(found: FoundSegments,
     assert all((first == other).all() for other in others)
 
 
-def test_saved_and_loaded_to_the_bit(found: FoundSegments, rows: Snapshots, tmp_path: Path) -> None:
+def test_saved_and_loaded_to_the_bit(found: ClusterSegments, rows: Snapshots, tmp_path: Path) -> None:
     found.save(tmp_path / "deep" / "er")
-    again = FoundSegments.load(tmp_path / "deep" / "er")
+    again = ClusterSegments.load(tmp_path / "deep" / "er")
     assert (again.space(rows) == found.space(rows)).all()
     assert (again.distances(rows) == found.distances(rows)).all()
     assert (again.assign(rows) == found.assign(rows)).all()
@@ -99,7 +99,7 @@ def test_saved_and_loaded_to_the_bit(found: FoundSegments, rows: Snapshots, tmp_
     assert sorted(p.suffix for p in (tmp_path / "deep" / "er").iterdir()) == [".json", ".safetensors"]
 
 
-def test_served_without_scikit_learn(found: FoundSegments, events: pd.DataFrame, tmp_path: Path) -> None:
+def test_served_without_scikit_learn(found: ClusterSegments, events: pd.DataFrame, tmp_path: Path) -> None:
     found.save(tmp_path)
     events.head(300).to_parquet(tmp_path / "events.parquet")
     code = f"""
@@ -107,8 +107,8 @@ import sys
 from pathlib import Path
 import pandas as pd
 from features.journeys.packing import pack
-from models.segments.clustering.clusters import FoundSegments
-found = FoundSegments.load(Path({str(tmp_path)!r}))
+from models.segments.clustering.clusters import ClusterSegments
+found = ClusterSegments.load(Path({str(tmp_path)!r}))
 log = pack(pd.read_parquet({str(tmp_path / "events.parquet")!r}))
 assert (found.assign(log.at("2024-05-01")) >= 0).any()
 loaded = [name for name in ("sklearn", "torch", "lightgbm", "matplotlib", "plotly") if name in sys.modules]
@@ -117,15 +117,15 @@ assert not loaded, loaded
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
-def test_the_same_fit_twice(found: FoundSegments, rows: Snapshots) -> None:
-    again = FoundSegments(QUICK).fit(rows)
+def test_the_same_fit_twice(found: ClusterSegments, rows: Snapshots) -> None:
+    again = ClusterSegments(QUICK).fit(rows)
     assert again.version == found.version
     assert (again.assign(rows) == found.assign(rows)).all()
 
 
-def test_a_refit_keeps_ids_names_and_numbers(found: FoundSegments, rows: Snapshots) -> None:
+def test_a_refit_keeps_ids_names_and_numbers(found: ClusterSegments, rows: Snapshots) -> None:
     found.rename([Segment(s.id, f"The {s.id}", s.words) for s in found.segments])
-    other = FoundSegments(QUICK.model_copy(update={"seed": 3})).fit(rows, previous=found)
+    other = ClusterSegments(QUICK.model_copy(update={"seed": 3})).fit(rows, previous=found)
     assert other.report_ is not None
     assert other.report_.kept_share > 0.9
     kept = {s.id: s.name for s in other.segments}
@@ -136,9 +136,9 @@ def test_a_refit_keeps_ids_names_and_numbers(found: FoundSegments, rows: Snapsho
 
 
 def test_ids_are_never_used_again(rows: Snapshots) -> None:
-    five = FoundSegments(QUICK.model_copy(update={"segments": 5})).fit(rows)
-    two = FoundSegments(QUICK.model_copy(update={"segments": 2})).fit(rows, previous=five)
-    again = FoundSegments(QUICK.model_copy(update={"segments": 5})).fit(rows, previous=two)
+    five = ClusterSegments(QUICK.model_copy(update={"segments": 5})).fit(rows)
+    two = ClusterSegments(QUICK.model_copy(update={"segments": 2})).fit(rows, previous=five)
+    again = ClusterSegments(QUICK.model_copy(update={"segments": 5})).fit(rows, previous=two)
     first, fewer, last = ({s.id for s in each.segments} for each in (five, two, again))
     assert len(last) == 5
     gone = first - fewer
@@ -152,16 +152,16 @@ def test_several_rows_a_customer_and_a_sample(events: pd.DataFrame) -> None:
     log = pack(events, SCHEMA)
     rows = log.at(np.repeat(np.array(["2024-03-01", "2024-05-01"], "datetime64[us]"), 400), np.tile(np.arange(400), 2))
     settings = QUICK.model_copy(update={"fit_rows": 300, "choice_rows": 200})
-    found = FoundSegments(settings).fit(rows)
+    found = ClusterSegments(settings).fit(rows)
     assert set(found.assign(rows)) >= set(range(len(found.segments)))
 
 
 @pytest.mark.parametrize("methods", [("mixture",), ("density",)])
 def test_other_methods(rows: Snapshots, methods: tuple[str, ...], tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"methods": methods, "dimensions": (2,), "segments": 4})
-    found = FoundSegments(settings).fit(rows)
+    found = ClusterSegments(settings).fit(rows)
     found.save(tmp_path)
-    again = FoundSegments.load(tmp_path)
+    again = ClusterSegments.load(tmp_path)
     assert (again.assign(rows) == found.assign(rows)).all()
     assert (again.assign(rows.take(np.arange(3))) == found.assign(rows)[:3]).all()
 
@@ -169,11 +169,11 @@ def test_other_methods(rows: Snapshots, methods: tuple[str, ...], tmp_path: Path
 def test_an_embedding_has_its_place_beside_the_rest(rows: Snapshots, tmp_path: Path) -> None:
     encoder = {"hidden": 8, "objective": "none", "sequences": {"max_steps": 10, "min_count": 5}}
     settings = QUICK.model_copy(update={"representation": "both", "encoder": encoder, "segments": 4})
-    found = FoundSegments(settings).fit(rows)
+    found = ClusterSegments(settings).fit(rows)
     assert found.encoder_version
     assert any(dimension.view == "embedding" for dimension in found.space_.named_dimensions)
     found.save(tmp_path)
-    again = FoundSegments.load(tmp_path)
+    again = ClusterSegments.load(tmp_path)
     assert again.encoder_version == found.encoder_version
     assert (again.assign(rows) == found.assign(rows)).all()
 
@@ -182,7 +182,7 @@ def test_few_customers_and_nothing_to_tell(events: pd.DataFrame) -> None:
     known = events.loc[events["timestamp"] < "2024-05-01", "customer_id"].unique()
     few = pack(events[events["customer_id"].isin(known[:49])], SCHEMA)
     with pytest.raises(DataError, match=r"49 customers .* segments need 50"):
-        FoundSegments(QUICK).fit(few.at("2024-05-01"))
+        ClusterSegments(QUICK).fit(few.at("2024-05-01"))
     same = pd.DataFrame(
         {
             "customer_id": [f"c{i}" for i in range(60)],
@@ -191,27 +191,27 @@ def test_few_customers_and_nothing_to_tell(events: pd.DataFrame) -> None:
         }
     )
     with pytest.raises(DataError, match="Nothing tells these customers apart"):
-        FoundSegments(QUICK).fit(pack(same).at("2024-02-01"))
+        ClusterSegments(QUICK).fit(pack(same).at("2024-02-01"))
 
 
 def test_constant_columns_and_one_that_differs() -> None:
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"customer_id": np.repeat([f"c{i}" for i in range(80)], rng.integers(1, 12, 80))})
     rows = rows.assign(timestamp=pd.Timestamp("2024-01-01"), touchpoint="visit", channel="web", value=5.0)
-    found = FoundSegments(QUICK).fit(pack(rows).at("2024-02-01"))
+    found = ClusterSegments(QUICK).fit(pack(rows).at("2024-02-01"))
     assert len(found.segments) >= 2
     assert np.isfinite(found.distances(pack(rows).at("2024-02-01"))).all()
 
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ValidationError, match="did you mean 'methods'"):
-        FoundSettings.model_validate({"method": ["kmeans"]})
+        ClusterSettings.model_validate({"method": ["kmeans"]})
     with pytest.raises(ValidationError, match="turn them round"):
-        FoundSettings(fewest=9, most=5)
+        ClusterSettings(fewest=9, most=5)
     with pytest.raises((ValidationError, ConfigError), match="hidden"):
-        FoundSettings(encoder={"hiden": 5})
+        ClusterSettings(encoder={"hiden": 5})
     with pytest.raises(DataError, match="no column 'shop'"):
-        FoundSegments(QUICK.model_copy(update={"columns": ("shop",)})).fit(
+        ClusterSegments(QUICK.model_copy(update={"columns": ("shop",)})).fit(
             simulate(60, 60, 1).journeys.at("2024-02-20")
         )
 
@@ -277,9 +277,9 @@ def test_what_columns_agree_on_is_told_from_what_one_alone_says() -> None:
 def test_kinds_are_found_nearly_as_well_as_events_allow() -> None:
     simulation = simulate(n_customers=2_000, days=400, seed=3)
     snapshots = simulation.journeys.at(simulation.end)
-    found = FoundSegments(FoundSettings(segments=3, groups=("composition",), shared=True, methods=("kmeans",))).fit(
+    found = ClusterSegments(ClusterSettings(segments=3, groups=("composition",), shared=True, methods=("kmeans",))).fit(
         snapshots
     )
     names = [int(name[1:]) for name in simulation.journeys.customer_ids.to_pylist()]
     kind = simulation.states[names, 0] // 18  # mood, phase and course make 18 states of each kind
-    assert adjusted_rand(found.assign(snapshots), kind) > 0.75
+    assert adjusted_rand_score(found.assign(snapshots), kind) > 0.75

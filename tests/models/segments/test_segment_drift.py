@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.errors import DataError
 from models.segments.contract import Segment
-from models.segments.insight.columns import Column
+from models.segments.insight.columns import ReadableColumn
 from models.segments.insight.drift import DriftSettings, input_drift, psi_noise, psi_parts, segment_drift
 
 SEGMENTS = (Segment("s01", "A"), Segment("s02", "B"), Segment("s03", "C"))
@@ -80,7 +80,7 @@ def test_inputs_of_a_segment() -> None:
     x[1, :600, 1] += 1.0
     x[1, 600:, 2] = np.nan
     place = np.repeat([0, 1, 2], [600, 550, 50])
-    columns = [Column(name, name, "g", f"mean {name}") for name in "abc"]
+    columns = [ReadableColumn(name, name, "g", f"mean {name}") for name in "abc"]
     table = input_drift(x[0], x[1], columns, place, place, SEGMENTS)
     assert table.loc[table["alarm"], ["segment_id", "feature"]].to_numpy().tolist() == [["s01", "b"], ["s02", "c"]]
     assert table["segment_id"].unique().tolist() == ["s01", "s02"]  # the third is too small to judge

@@ -15,14 +15,14 @@ from features.events.schema import EventSchema
 from features.journeys.packing import pack
 from features.tabular.features import TabularFeatures
 from models.segments.contract import Segment
-from models.segments.insight.columns import Column, column_values, readable_columns
+from models.segments.insight.columns import ReadableColumn, column_values, readable_columns
 from models.segments.insight.effects import EffectSettings, _Tests, delta_interval, effects_of_columns, segment_effects
 
 SEGMENTS = (Segment("s01", "A"), Segment("s02", "B"))
 
 
-def column(name: str, group: str = "volume") -> Column:
-    return Column(name, name, group, f"count of {name}")
+def column(name: str, group: str = "volume") -> ReadableColumn:
+    return ReadableColumn(name, name, group, f"count of {name}")
 
 
 def delta(a: np.ndarray, b: np.ndarray) -> float:

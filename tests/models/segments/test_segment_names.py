@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.segments.contract import Segment
-from models.segments.insight.names import LONGEST, NO_WORDS, named, phrase_of, segment_names
+from models.segments.insight.names import LONGEST, NO_WORDS, name_segments, phrase_of, segment_names
 
 
 def effects(**by_segment: list[tuple[str, float]]) -> pd.DataFrame:
@@ -83,6 +83,6 @@ def test_any_effects_give_short_unique_names(by_segment: dict[str, list[tuple[st
 
 def test_named_segments_carry_a_sentence() -> None:
     table = effects(s01=[("visits", 0.9)]).assign(words="Visits ever: much higher (median 9 against 2 of the rest)")
-    first, second = named((Segment("s01", ""), Segment("s02", "")), table)
+    first, second = name_segments((Segment("s01", ""), Segment("s02", "")), table)
     assert first == Segment("s01", "Frequent", "Visits ever: much higher (median 9 against 2 of the rest).")
     assert second == Segment("s02", NO_WORDS, NO_WORDS + ".")

@@ -11,12 +11,12 @@ from features.journeys.journeys import Journeys, Snapshots
 from features.journeys.packing import pack
 from models.segments.contract import Segment
 from models.segments.insight.profiles import (
+    current_rows,
     earlier_rows,
     growth_words,
     last_rows,
-    now_rows,
-    row_figures,
     segment_profiles,
+    summarise_rows,
 )
 
 SEGMENTS = (Segment("s01", "Rich"), Segment("s02", "Poor"), Segment("s03", "Nobody"))
@@ -55,18 +55,18 @@ def at(journeys: Journeys, *days: int) -> Snapshots:
 
 
 def test_what_rows_say(journeys: Journeys) -> None:
-    figures = row_figures(at(journeys, 41))
+    figures = summarise_rows(at(journeys, 41))
     assert figures.value.tolist() == [160, 300, 1, 0]
     assert figures.events.tolist() == [3, 1, 1, 1]
     assert figures.active_days.tolist() == [3, 1, 1, 1]
     assert figures.recency_days.tolist() == [1, 39, 38, 36]
     assert figures.scores.tolist() == [2, 0, 1, 0]
     assert figures.score_sum.tolist() == [6, 0, 4, 0]
-    assert row_figures(at(journeys, 41), value_days=39.5).value.tolist() == [10, 300, 1, 0]
+    assert summarise_rows(at(journeys, 41), value_days=39.5).value.tolist() == [10, 300, 1, 0]
 
 
 def test_a_row_without_events_says_nothing(journeys: Journeys) -> None:
-    figures = row_figures(journeys.at(FIRST + 2 * DAY, [-1, 1]))
+    figures = summarise_rows(journeys.at(FIRST + 2 * DAY, [-1, 1]))
     assert figures.value.tolist() == [0, 0]
     assert figures.active_days.tolist() == [0, 0]
     assert np.isnan(figures.recency_days).all()
@@ -95,10 +95,10 @@ def test_a_profile_by_hand(journeys: Journeys) -> None:
 
 def test_rows_are_chosen_by_cutoff_or_by_customer(journeys: Journeys) -> None:
     shared = at(journeys, 20, 41)
-    assert now_rows(shared).tolist() == [1, 3, 5, 7]
+    assert current_rows(shared).tolist() == [1, 3, 5, 7]
     assert earlier_rows(shared).tolist() == [0, 2, 4, 6]
     own = journeys.at((FIRST + pd.to_timedelta([10, 5, 7, 9], "D")).to_numpy(), [0, 0, 1, 2])
-    assert now_rows(own).tolist() == last_rows(own).tolist() == [0, 2, 3]
+    assert current_rows(own).tolist() == last_rows(own).tolist() == [0, 2, 3]
     profiles = segment_profiles(SEGMENTS, own, [0, 0, 0, 0], earlier=[1])
     assert profiles.table["growth"][0] == 2.0
 

@@ -17,9 +17,10 @@ from features.journeys.journeys import Snapshots
 from features.journeys.packing import pack
 from features.tabular.features import TabularFeatures, TabularSettings
 from models.segments.contract import Segment
-from models.segments.insight.columns import Column
-from models.segments.insight.tree import Nodes, SegmentTree, TreeSettings
-from models.segments.insight.tree_rules import Seen, condition_words, paths
+from models.segments.insight.columns import ReadableColumn
+from models.segments.insight.tree import SegmentTree, TreeSettings
+from models.segments.insight.tree_nodes import TreeNodes
+from models.segments.insight.tree_rules import ValueRange, condition_words, paths
 
 SEGMENTS = (Segment("s01", "Silent"), Segment("s02", "Busy"), Segment("s03", "Others"))
 
@@ -145,7 +146,7 @@ def test_questions_without_a_difference_are_left_out() -> None:
 
 def test_bounds_on_one_column_are_drawn_together() -> None:
     columns = np.array([0, 0, -1, -1, -1])
-    nodes = Nodes(
+    nodes = TreeNodes(
         columns,
         np.array([5.5, 2.5, 0, 0, 0]),
         np.array([1, 2, -1, -1, -1]),
@@ -156,7 +157,7 @@ def test_bounds_on_one_column_are_drawn_together() -> None:
     found = dict(paths(nodes))
     assert found == {2: {0: (-np.inf, 2.5, False)}, 3: {0: (2.5, 5.5, True)}, 4: {0: (5.5, np.inf, False)}}
     assert nodes.leaves(np.array([[1], [3], [np.nan], [9]], np.float32)).tolist() == [2, 3, 3, 4]
-    visits, seen = Column("v", "v", "volume", "visits ever"), Seen(0, 30, True, True)
+    visits, seen = ReadableColumn("v", "v", "volume", "visits ever"), ValueRange(0, 30, True, True)
     assert [condition_words(visits, *bound[0], seen) for bound in found.values()] == [
         "visits ever at most 2",
         "visits ever at least 3 and at most 5 or not known",

@@ -26,7 +26,7 @@ from models.scoring.training_reference import Reference
 from serving.champions.champions import Champions, Origin
 from serving.monitor.files import RowFiles
 from serving.monitor.monitoring import COLUMNS, Watch, WatchSettings
-from training.monitoring.checks import Thresholds
+from training.monitoring.checks import MonitorThresholds
 from training.monitoring.monitor import monitor
 from training.monitoring.page import monitor_page
 from training.monitoring.rows import read_rows
@@ -127,7 +127,7 @@ def test_rows_like_the_training_set_off_no_alarm(world: World, like: Rows, write
 def test_chance_alone_sets_off_no_alarm(world: World, like: Rows, write: Write, tmp_path: Path) -> None:
     """However low the thresholds are: 20 small samples of customers like those of the training."""
     answers = [row for row in like if row["touchpoints"] is None]
-    none = Thresholds(psi=1e-9, score=1e-9, missing=1e-9, touchpoints=1e-9, unknown=0.0)
+    none = MonitorThresholds(psi=1e-9, score=1e-9, missing=1e-9, touchpoints=1e-9, unknown=0.0)
     rng, alarmed = np.random.default_rng(0), 0
     for _ in range(20):
         shutil.rmtree(tmp_path / "rows", ignore_errors=True)
@@ -273,7 +273,7 @@ def test_torn_lines_and_times_outside_are_left_out(world: World, like: Rows, tmp
         file.write('{"at":"2024-06-01T10\n[]\n{"at": 1}\n')
     served = read_rows(path, since="2024-06-03", until="2024-06-05T00:00:00+00:00")
     assert sorted(served.answers["at"].dt.day.unique()) == [3, 4]
-    assert served.torn == 3
+    assert served.broken_lines == 3
     assert any("3 lines are no rows" in note for note in monitor(path, str(world.folder)).notes)
     with pytest.raises(ConfigError, match="--since 'soon' is no time"):
         read_rows(path, since="soon")
@@ -283,16 +283,16 @@ def test_a_day_without_answers(world: World, like: Rows, write: Write) -> None:
     rows = [row for row in like if not row["at"].startswith("2024-06-05")]
     path = write(rows)
     assert monitor(path, str(world.folder)).alarms == ()
-    report = monitor(path, str(world.folder), thresholds=Thresholds(volume=0.5))
+    report = monitor(path, str(world.folder), thresholds=MonitorThresholds(volume=0.5))
     assert report.alarms == ("0 answers on 2024-06-05: 0% of the median day's 45.",)
 
 
 def test_thresholds_are_checked() -> None:
-    assert Thresholds.of(["psi=0.1", "fewest=50"]) == Thresholds(psi=0.1, fewest=50)
+    assert MonitorThresholds.of(["psi=0.1", "fewest=50"]) == MonitorThresholds(psi=0.1, fewest=50)
     with pytest.raises(ConfigError, match="did you mean 'psi'"):
-        Thresholds.of(["psl=0.1"])
+        MonitorThresholds.of(["psl=0.1"])
     with pytest.raises(ConfigError, match="given as name=value"):
-        Thresholds.of(["psi"])
+        MonitorThresholds.of(["psi"])
 
 
 def test_the_command_ends_with_status_3_past_a_threshold(
@@ -341,10 +341,10 @@ def test_rows_have_what_the_report_reads() -> None:
 
 
 def test_a_training_leaves_a_reference(trained: Any) -> None:
-    from training.monitoring.monitor import find
+    from training.monitoring.monitor import load_champion
 
     _, result = trained
-    champion = find(result.model_uri)
+    champion = load_champion(result.model_uri)
     assert len(champion.reference.names) > 5
     assert {"auroc", "brier", "base_rate"} <= set(champion.reference.metrics)
     assert champion.name == "small_churn"

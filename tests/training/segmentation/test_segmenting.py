@@ -18,7 +18,7 @@ from features.journeys.packing import pack
 from features.simulation.simulator import simulate
 from http_client import Client
 from models.scoring.golden_sample import largest_difference
-from models.segments.collection import SegmentBook
+from models.segments.collection import SegmentCollection
 from serving.api.routes import application
 from serving.champions.champions import Champions
 from training.config.experiment import Experiment, load_experiment
@@ -192,7 +192,7 @@ def test_the_service_finds_lookalikes_of_customers_and_of_a_journey(
 
 def test_a_static_list_stays_as_it_was(made: SegmentResult) -> None:
     book = load_scorer(made.model_uri).model
-    assert isinstance(book, SegmentBook)
+    assert isinstance(book, SegmentCollection)
     rules = book.partitions["rules"]
     names = [one.name for one in rules.segments]
     assert names == ["Complained lately", "Listed in spring"]

@@ -22,14 +22,14 @@ from features.simulation.simulator import simulate
 from features.spark.log import read_log
 from features.timestamps import microseconds
 from models.segments.clustering import clusters
-from models.segments.clustering.clusters import FoundSegments, with_events
+from models.segments.clustering.clusters import ClusterSegments, with_events
 from models.segments.clustering.refinement import refined
-from models.segments.collection import SegmentBook
+from models.segments.collection import SegmentCollection
 from models.segments.rules.rule_segments import RuleSegments
 from training.config.experiment import Experiment, load_experiment
 from training.review.reproduce import reproduce
 from training.scoring.scoring import load_scorer
-from training.segmentation.segmenting import Segmenting, SegmentResult
+from training.segmentation.segmenting import SegmentationRun, SegmentResult
 from training.segmentation.spark_segmenting import SparkCustomers, everyone_at, rows_of, segment_on_spark
 from training.tracking.registry import resolve
 from training.tracking.tracking import connect
@@ -68,9 +68,9 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-def book_of(result: SegmentResult) -> SegmentBook:
+def book_of(result: SegmentResult) -> SegmentCollection:
     book = load_scorer(result.model_uri).model
-    assert isinstance(book, SegmentBook)
+    assert isinstance(book, SegmentCollection)
     return book
 
 
@@ -83,10 +83,10 @@ def test_everyone_is_where_one_machine_puts_them(
     asked = {"representation": representation, "encoder": encoder, "methods": ("mixture",)}
     settings = experiment.segmentation.found.model_copy(update=asked)
     rows = everyone_at(part_of(load_log(experiment.events).journeys), at=LATE)
-    mine = FoundSegments(settings).fit(rows)
+    mine = ClusterSegments(settings).fit(rows)
     log = read_log(spark, experiment.events, partitions=3).named()
     customers = SparkCustomers(log, partial(everyone_at, at=LATE), None)
-    theirs = FoundSegments(settings).fit(rows, everyone=customers.points)
+    theirs = ClusterSegments(settings).fit(rows, everyone=customers.points)
     log.close()
     for name, values in mine.clustering_.arrays.items():
         assert np.allclose(values, theirs.clustering_.arrays[name], rtol=1e-6, atol=1e-6), name
@@ -102,7 +102,7 @@ def test_a_sample_chooses_and_everyone_says_where_the_centres_are(
     assert any("are of a sample" in note and "of 400 customers;" in note for note in result.notes)
     book, log = book_of(result), load_log(experiment.events).journeys
     found, rules = book.partitions["found"], book.partitions["rules"]
-    assert isinstance(found, FoundSegments)
+    assert isinstance(found, ClusterSegments)
     assert isinstance(rules, RuleSegments)
     at = max(resolve_cutoffs(experiment))
     rows = log.at(np.int64(at))
@@ -147,7 +147,7 @@ def test_candidates_of_parts_are_those_of_the_whole(experiment: Experiment, tmp_
     own_labels.sample(frac=0.7, random_state=1).to_csv(tmp_path / "labels.csv", index=False)
     other = load_experiment(file, ["segments.who=candidates", f"events.path={experiment.events.path}"])
     log = load_log(other.events)
-    segmenting = Segmenting.of(other, log, tmp_path, None)
+    segmenting = SegmentationRun.of(other, log, tmp_path, None)
     whole = Whole(slices(log.journeys, 5))
     rows = rows_of(other, segmenting, whole)  # type: ignore[arg-type]
     found = [row for part in whole.parts for row in zip(*keys_of(rows(part)), strict=True)]
