@@ -28,7 +28,7 @@ from training.tracking.tracking import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENT = ROOT / "experiments" / "configs" / "demo.toml"
-NAMES = {"recency": "recency alone", "rfm": "RFM + logistic regression"}  # straw men that are shown
+NAMES = {"recency": "recency alone", "rfm": "RFM + logistic regression"}  # baselines that are shown
 STEPS = 3
 
 
@@ -108,7 +108,7 @@ def _predictions(run_id: str) -> pd.DataFrame:
 
 
 def draw(shown: Shown, scheme: Scheme) -> Figure:
-    """The map at the left; the champion's calibration and its margin over the straw men at the right."""
+    """The map at the left; the champion's calibration and its margin over the baselines at the right."""
     figure = Figure(figsize=(10.4, 4.9), dpi=150, facecolor=scheme.paper, layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(1.55, 1), height_ratios=(1.45, 1))
     flows = figure.add_subplot(grid[:, 0])
@@ -148,8 +148,8 @@ def _calibration(axes: Axes, rows: pd.DataFrame, scheme: Scheme) -> None:
 
 
 def _ranking(axes: Axes, models: dict[str, pd.DataFrame], scheme: Scheme) -> None:
-    """AUROC of the champion and of the straw men on the held-out rows, with intervals."""
-    _dressed(axes, "Held-out AUROC beside the straw men", scheme)
+    """AUROC of the champion and of the baselines on the held-out rows, with intervals."""
+    _dressed(axes, "Held-out AUROC beside the baselines", scheme)
     for place, (name, rows) in enumerate(models.items()):
         found: dict[str, Any] = evaluate(rows["label"], rows["probability"], rows["customer_id"])
         colour = scheme.faint if place else scheme.strong

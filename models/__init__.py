@@ -1,6 +1,6 @@
 """Models of snapshots: fit, predict, explain, save, load.
 
-baselines: Straw men: the base rate, recency alone, and RFM with logistic regression. What a model must beat
+baselines: The base rate, recency alone, and RFM with logistic regression. What a model must beat
     to be worth it.
 calibration: Calibration: a continuous, strictly increasing map from a model's margin to a probability.
 catalogue: The kinds of model there are, what a search may turn in each, how one is made, and what stands

@@ -1,4 +1,4 @@
-"""Straw men: the base rate, recency alone, and RFM with logistic regression. What a model must beat to be worth it."""
+"""Baselines: the base rate, recency alone, and RFM with logistic regression. What a model must beat to be worth it."""
 
 from __future__ import annotations
 

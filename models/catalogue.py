@@ -1,8 +1,8 @@
 """The kinds of model there are, what a search may turn in each, how one is made, and what stands beside it.
 
 Training, tracking and serving know of kinds only what is said here. A search turns the kinds in `SPACES`; from the
-settings that it finds, `companions` names the models that run beside them (twins and probes that show what a model is
-worth, further models that take their settings over), and `combinations` makes blends of what was fitted.
+settings that it finds, `companions` names the models that run beside them (ablations and probes that show what a
+model is worth, further models that take their settings over), and `combinations` makes blends of what was fitted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from models.ensembles.blend import Blend, cross_fitted
 from models.sequence.settings import EncoderSettings, Network, ProbeSettings, SequenceModelSettings
 
 Ints = npt.NDArray[np.int64]
-Role = Literal["model", "twin", "probe", "baseline"]
+Role = Literal["model", "ablation", "probe", "baseline"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Companion:
         name: of its run; no other model of the training has it.
         kind: in `KINDS`.
         settings: as `make` takes them.
-        role: "model" (could be promoted, may be the best), "twin" (a model robbed of something it may see), "probe"
+        role: "model" (could be promoted, may be the best), "ablation" (a model robbed of something it may see), "probe"
             (a simple model on an embedding) or "baseline".
         said: a sentence for the reviewer.
-        of: names of the models that this one is held against: "twin of `gru`".
+        of: names of the models that this one is held against: "ablation of `gru`".
     """
 
     name: str
@@ -228,7 +228,7 @@ def companions(found: Mapping[str, Settings]) -> list[Companion]:
         found: kind → the settings that its search ended with.
     """
     read = [kind for kind in SEQUENCES if kind in found]
-    beside = [twin for kind in read for twin in _twins(kind, found[kind])]
+    beside = [ablation for kind in read for ablation in _ablations(kind, found[kind])]
     if read:
         beside.append(_untrained(read[0], found[read[0]]))
     if read and GBDT.kind in found:
@@ -240,7 +240,7 @@ def companions(found: Mapping[str, Settings]) -> list[Companion]:
     return beside
 
 
-def _twins(kind: str, settings: Settings) -> list[Companion]:
+def _ablations(kind: str, settings: Settings) -> list[Companion]:
     """What the order and the times were worth to a sequence model: the same model without the one or the other."""
     robbed = {
         "shuffled": ({"order": "shuffled"}, "the contents of each journey's steps shuffled, their times left in place"),
@@ -251,8 +251,8 @@ def _twins(kind: str, settings: Settings) -> list[Companion]:
             name=f"{kind}_{name}",
             kind=kind,
             settings=settings | {"sequences": settings.get("sequences", {}) | change},
-            role="twin",
-            said=f"A twin of `{kind}` with the same settings, {said}: what it loses is what that was worth.",
+            role="ablation",
+            said=f"An ablation of `{kind}` with the same settings, {said}: what it loses is what that was worth.",
             of=(kind,),
         )
         for name, (change, said) in robbed.items()

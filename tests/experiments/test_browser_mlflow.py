@@ -220,7 +220,7 @@ def test_a_run_says_what_it_is_and_what_made_it(desk: Desk, look: Callable[..., 
 
 
 ARTIFACTS = {
-    "straw_men.csv": "base_rate",
+    "baselines.csv": "base_rate",
     "slices.csv": "tenure",
     "fairness.csv": "country",
     "comparisons.csv": "probe_shuffled",

@@ -1,4 +1,4 @@
-"""The straw men, against figures computed by hand and against scikit-learn."""
+"""The baselines, against figures computed by hand and against scikit-learn."""
 
 from __future__ import annotations
 

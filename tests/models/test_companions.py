@@ -1,4 +1,4 @@
-"""What runs beside the searched kinds: twins, the probe of an untrained encoder, LightGBM on an embedding."""
+"""What runs beside the searched kinds: ablations, the probe of an untrained encoder, LightGBM on an embedding."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ BOOSTER: dict[str, Any] = {"num_leaves": 5, "features": {"groups": ["rfm"]}}
 def test_a_sequence_model_gets_twins_an_untrained_probe_and_an_embedding_beside_lightgbm() -> None:
     found = {each.name: each for each in companions({"gbdt": BOOSTER, "gru": GRU})}
     assert {name: (each.kind, each.role, each.of) for name, each in found.items()} == {
-        "gru_shuffled": ("gru", "twin", ("gru",)),
-        "gru_without_time": ("gru", "twin", ("gru",)),
+        "gru_shuffled": ("gru", "ablation", ("gru",)),
+        "gru_without_time": ("gru", "ablation", ("gru",)),
         "untrained_probe": ("probe", "probe", ("gru",)),
         "embedding_gbdt": ("embedding_gbdt", "model", ("gbdt",)),
     }
@@ -28,8 +28,12 @@ def test_a_sequence_model_gets_twins_an_untrained_probe_and_an_embedding_beside_
     assert isinstance(timeless, SequenceModel)
     assert (shuffled.settings.sequences.order, shuffled.settings.sequences.time) == ("shuffled", True)
     assert (timeless.settings.sequences.order, timeless.settings.sequences.time) == ("kept", False)
-    for twin in (shuffled, timeless):
-        assert (twin.settings.hidden, twin.settings.epochs, twin.settings.sequences.max_steps) == (16, 3, 50)
+    for ablation in (shuffled, timeless):
+        assert (ablation.settings.hidden, ablation.settings.epochs, ablation.settings.sequences.max_steps) == (
+            16,
+            3,
+            50,
+        )
     probe, booster = made["untrained_probe"], made["embedding_gbdt"]
     assert isinstance(probe, Probe)
     assert (probe.settings.objective, probe.settings.network, probe.settings.hidden) == ("none", "gru", 16)
@@ -41,16 +45,16 @@ def test_a_sequence_model_gets_twins_an_untrained_probe_and_an_embedding_beside_
 def test_each_sequence_kind_has_twins_and_together_one_untrained_probe() -> None:
     settings = {"gru": GRU, "transformer": GRU | {"hidden": 32}, "probe": {"hidden": 8, "network": "transformer"}}
     found = companions(settings)
-    twins = [each for each in found if each.role == "twin"]
-    assert sorted(each.name for each in twins) == sorted(
+    ablations = [each for each in found if each.role == "ablation"]
+    assert sorted(each.name for each in ablations) == sorted(
         f"{kind}_{robbed}" for kind in settings for robbed in ("shuffled", "without_time")
     )
     assert len({each.name for each in found}) == len(found)
     assert len([each for each in found if each.role == "probe"]) == 1
-    for twin in twins:
-        made = make(twin.kind, twin.settings)
+    for ablation in ablations:
+        made = make(ablation.kind, ablation.settings)
         assert isinstance(made, SequenceModel | Probe)
-        assert made.settings.hidden == settings[twin.kind]["hidden"]
+        assert made.settings.hidden == settings[ablation.kind]["hidden"]
 
 
 def test_the_settings_that_were_found_stay_as_they_are() -> None:

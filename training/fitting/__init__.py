@@ -1,6 +1,6 @@
 """Final models: fitted, compared, recorded.
 
-comparison: What a model is worth: differences from its twins, its probes and the members that it is blended
+comparison: What a model is worth: differences from its ablations, its probes and the members that it is blended
     of, row by row.
 final_files: The files and pictures of a final model's run, under stable names.
 finals: Final models: fitted on all training rows, kept on disk with what they predicted, so that a killed

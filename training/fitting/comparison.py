@@ -1,4 +1,4 @@
-"""What a model is worth: differences from its twins, its probes and the members that it is blended of, row by row.
+"""What a model is worth: differences from its ablations, its probes and the members that it is blended of, row by row.
 
 Both models of a pair are measured on the same rows, and each replicate draws the same customers for both, so their
 difference is known far better than either figure. Validation rows were predicted by models of the folds; the held-out
@@ -21,7 +21,7 @@ N_BOOT = 1_000
 
 
 def pairs(finals: Sequence[Final]) -> Iterator[tuple[Final, Final]]:
-    """Who is held against whom: a model and its twin or probe, a combination and each of its members."""
+    """Who is held against whom: a model and its ablation or probe, a combination and each of its members."""
     by_name = {final.name: final for final in finals}
     for final in finals:
         for other in (by_name[name] for name in final.of if name in by_name):
@@ -44,7 +44,7 @@ def compared(finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, s
     return _table(pairs(finals), data, n_boot, seed)
 
 
-def against_straw_men(
+def differences_from_baselines(
     final: Final, finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, seed: int = 0
 ) -> pd.DataFrame:
     """Paired differences of a model from every baseline of its training, as `compared` gives them.
@@ -56,12 +56,12 @@ def against_straw_men(
         n_boot: replicates.
         seed: of the resampling.
     """
-    straw_men = [other for other in finals if other.role == "baseline" and other.name != final.name]
-    return _table(((final, other) for other in straw_men), data, n_boot, seed)
+    baselines = [other for other in finals if other.role == "baseline" and other.name != final.name]
+    return _table(((final, other) for other in baselines), data, n_boot, seed)
 
 
 def beats(table: pd.DataFrame, split: str = "test") -> bool:
-    """Whether a model surely ranks better than every straw man on these rows, see `against_straw_men`."""
+    """Whether a model surely ranks better than every baseline on these rows, see `differences_from_baselines`."""
     own = table[table["rows"] == split]
     return bool(len(own) and (own["auroc_difference_low"] > 0).all())
 

@@ -22,7 +22,9 @@ from training.search.worker import log_loss
 CURVES = {"roc": roc_table, "pr": pr_table, "lift": lift_table, "calibration": calibration_table}
 ROWS = {"test": "held-out rows", "validation": "validation rows"}
 SETTINGS = "settings.json"
-BEST_OTHERS = 2  # models that a picture compares with, the best on validation; then twins and probes, then baselines
+BEST_OTHERS = (
+    2  # models that a picture compares with, the best on validation; then ablations and probes, then baselines
+)
 
 
 def write_files(
@@ -68,15 +70,15 @@ def settings_of(final: Final) -> dict[str, Any]:
 
 
 def beside(final: Final, finals: Sequence[Final], data: TaskData) -> list[Final]:
-    """What a picture of a model compares it with: the best models, its twins and probes, the baselines; or nothing."""
+    """The models that a picture shows beside a model: the best models, its ablations and probes, the baselines."""
     if final.role == "baseline":
         return []
     others = [other for other in finals if other.name != final.name]
     y, _, _ = data.scored("validation")
     models = sorted((o for o in others if o.role == "model"), key=lambda other: log_loss(y, other.validation))
-    own = [other for other in others if final.name in other.of and other.role in ("twin", "probe")]
-    straw_men = [other for other in others if other.role == "baseline"]
-    return [*models[:BEST_OTHERS], *own[:BEST_OTHERS], *straw_men][: MOST_MODELS - 1]
+    own = [other for other in others if final.name in other.of and other.role in ("ablation", "probe")]
+    baselines = [other for other in others if other.role == "baseline"]
+    return [*models[:BEST_OTHERS], *own[:BEST_OTHERS], *baselines][: MOST_MODELS - 1]
 
 
 def curve_metrics(final: Final) -> pd.DataFrame | None:

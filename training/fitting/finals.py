@@ -49,7 +49,7 @@ class Final:
         name: in this training, and of its run.
         kind: of model.
         settings: what it was made with, or what was learnt when it was combined.
-        role: "model", "twin", "probe" or "baseline".
+        role: "model", "ablation", "probe" or "baseline".
         said: a sentence for the reviewer.
         of: the models that it is held against.
         encoder_version: of the embedding, "" where it has none.

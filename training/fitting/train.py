@@ -5,7 +5,7 @@
     result.models["gbdt"]["metrics"]["test"]["auroc"]
 
 Each kind of model is searched and fitted; then come the companions that the catalogue names for the settings found
-(twins and probes that show what a model is worth, models on its embedding), combinations of all models, and the
+(ablations and probes that show what a model is worth, models on its embedding), combinations of all models, and the
 baselines. Validation figures come from folds inside train (other customers, later cutoffs), for every one of them.
 Held-out rows are predicted once for each final model, after its settings are fixed. Every step leaves what it made in
 `runs/NAME/TRAIN_ID/`, so a training that was stopped, by `kill -9` too, goes on where it was when it is called again;
@@ -47,7 +47,7 @@ from training.data.records import (
 )
 from training.evaluation.customer_groups import customer_slices, group_table, profile_groups
 from training.evaluation.metrics import evaluate, remarks
-from training.fitting.comparison import against_straw_men, beats, compared, own_rows, sentences
+from training.fitting.comparison import beats, compared, differences_from_baselines, own_rows, sentences
 from training.fitting.final_files import curve_metrics, write_files
 from training.fitting.finals import Final, Finals, Floats
 from training.progress import say, stage
@@ -60,8 +60,11 @@ from training.search.trials import Trial
 from training.tracking.tracking import FinalRun, PyfuncModel, Tracker
 
 SEARCHED = "Fitted on all training rows with the settings of the best trial; the held-out rows were scored once."
-STRAW_MAN = "A straw man: what a model must surely beat to be worth it."
-CANDIDATES = ("model", "baseline")  # roles that may be the best of a training; twins and probes only show what is worth
+BASELINE_NOTE = "A baseline: what a model must surely beat to be worth it."
+CANDIDATES = (
+    "model",
+    "baseline",
+)  # roles that may be the best of a training; ablations and probes only show what is worth
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,8 @@ class _Training:
 
     def run(self) -> TrainResult:
         finals = self._models()
-        finals += [self.finals.fitted(Companion(kind, kind, {}, "baseline", STRAW_MAN)) for kind in BASELINES]
-        with stage(self.progress, "Comparing models with their twins, probes and members"):
+        finals += [self.finals.fitted(Companion(kind, kind, {}, "baseline", BASELINE_NOTE)) for kind in BASELINES]
+        with stage(self.progress, "Comparing models with their ablations, probes and members"):
             comparisons = compared(finals, self.data, seed=self.experiment.seed)
         told = {final.name: _told(self._recorded(final, finals, comparisons)) for final in finals}
         candidates = [name for name in told if told[name]["role"] in CANDIDATES]
@@ -277,7 +280,7 @@ class _Training:
             return there
         with stage(self.progress, f"Recording {final.name} in MLflow"):
             contents = self._card_contents(final, finals, comparisons)
-            tables = {"comparisons": own_rows(comparisons, final.name), "straw_men": contents.baselines}
+            tables = {"comparisons": own_rows(comparisons, final.name), "baselines": contents.baselines}
             tables |= {"slices": contents.slices, "fairness": contents.fairness}
             card = model_card(contents, self.experiment)
             to = self.folder / "artifacts" / final.name
@@ -289,7 +292,7 @@ class _Training:
         """What the model card reports."""
         y, customers, _ = self.data.scored("test")
         commit, changed = code_version()
-        seed, straw_men = self.experiment.seed, [each for each in finals if each.role == "baseline"]
+        seed, baselines = self.experiment.seed, [each for each in finals if each.role == "baseline"]
         named = profile_groups(self.data.test, self.experiment.report.fairness)
         return CardContents(
             name=final.name,
@@ -300,8 +303,8 @@ class _Training:
             code_changed=changed,
             data=card_lines(self.data),
             limits=(*self.data.notes, *remarks(y, final.test, customers)),
-            metrics={each.name: self._figures(each) for each in (final, *straw_men)},
-            baselines=against_straw_men(final, finals, self.data, seed=seed),
+            metrics={each.name: self._figures(each) for each in (final, *baselines)},
+            baselines=differences_from_baselines(final, finals, self.data, seed=seed),
             remarks=tuple(sentences(comparisons, final.name)),
             slices=group_table(self._slices, y, final.test, customers, seed=seed),
             fairness=group_table(named, y, final.test, customers, seed=seed),
@@ -324,7 +327,7 @@ class _Training:
         title = f"{final.name}: {self.experiment.name}"
         known = {"encoder_version": final.encoder_version, "search_run_id": self.search_runs.get(final.name, "")}
         known["candidate"] = str(final.role in CANDIDATES).lower()
-        known["beats_straw_men"] = "" if final.role == "baseline" else str(beats(contents.baselines)).lower()
+        known["beats_baselines"] = "" if final.role == "baseline" else str(beats(contents.baselines)).lower()
         params = final.settings | ({"encoder_version": final.encoder_version} if final.encoder_version else {})
         return FinalRun(
             train_id=self.train_id,

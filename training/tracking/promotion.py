@@ -2,7 +2,7 @@
 
 Models are compared on rows that none has seen. A challenger takes over from a champion only if, on the same rows, the
 95 % interval of the AUROC difference (challenger − champion) stays above −0.005 and the Brier score is not surely
-worse. The first champion must surely beat each straw man. Segments are judged by stability: clusters of resampled
+worse. The first champion must surely beat each baseline. Segments are judged by stability: clusters of resampled
 customers must agree, and those who have a segment must keep it. Everything else stays a challenger, with the reason in
 a sentence.
 """
@@ -34,7 +34,7 @@ class Decision:
     Attributes:
         alias: "champion" if it may take over, else "challenger".
         reason: a sentence with the figures that decided.
-        figures: by opponent ("champion" or the straw man's name), what `paired_bootstrap` found.
+        figures: by opponent ("champion" or the baseline's name), what `paired_bootstrap` found.
     """
 
     alias: Literal["champion", "challenger"]
@@ -46,7 +46,7 @@ def decide(
     y: npt.ArrayLike,
     p_challenger: npt.ArrayLike,
     p_champion: npt.ArrayLike | None,
-    straw_men: Mapping[str, npt.ArrayLike],
+    baselines: Mapping[str, npt.ArrayLike],
     customers: npt.ArrayLike,
     *,
     n_boot: int = 2000,
@@ -60,7 +60,7 @@ def decide(
         y: (n,) labels.
         p_challenger: (n,) probabilities of the version to promote.
         p_champion: (n,) probabilities of the present champion, None if there is none.
-        straw_men: (n,) probabilities by name; they decide only where there is no champion.
+        baselines: (n,) probabilities by name; they decide only where there is no champion.
         customers: (n,) who each row belongs to.
         n_boot: replicates.
         seed: of the resampling.
@@ -83,13 +83,13 @@ def decide(
     if p_champion is not None:
         found = paired_bootstrap(labels, p_challenger, p_champion, customers, n_boot=n_boot, seed=seed)
         return _against_champion(found)
-    if not straw_men:
-        return Decision("challenger", "No champion yet and no straw men to beat: train the baselines beside the model.")
+    if not baselines:
+        return Decision("challenger", "No champion yet and no baselines to beat: train the baselines beside the model.")
     beaten = {
         name: paired_bootstrap(labels, p_challenger, p, customers, n_boot=n_boot, seed=seed)
-        for name, p in straw_men.items()
+        for name, p in baselines.items()
     }
-    return _against_straw_men(beaten)
+    return _decide_first_champion(beaten)
 
 
 def decide_by_stability(candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
@@ -170,16 +170,16 @@ def _against_champion(found: dict[str, float]) -> Decision:
     return Decision("champion", f"Not worse than the champion: {said}.", figures)
 
 
-def _against_straw_men(beaten: dict[str, dict[str, float]]) -> Decision:
+def _decide_first_champion(beaten: dict[str, dict[str, float]]) -> Decision:
     said = "; ".join(f"AUROC {_difference(found, 'auroc')} against {name}" for name, found in beaten.items())
     said = f"{said}, on {_rows(next(iter(beaten.values())))}"
     if failed := [name for name, found in beaten.items() if not found["auroc_difference_low"] > 0]:
         return Decision(
             "challenger",
-            f"A first champion must surely beat every straw man, and it does not beat {' and '.join(failed)}: {said}.",
+            f"A first champion must surely beat every baseline, and it does not beat {' and '.join(failed)}: {said}.",
             beaten,
         )
-    return Decision("champion", f"First champion, surely better than every straw man: {said}.", beaten)
+    return Decision("champion", f"First champion, surely better than every baseline: {said}.", beaten)
 
 
 def _difference(found: dict[str, float], name: str) -> str:

@@ -44,7 +44,7 @@ Floats = npt.NDArray[np.float64]
 
 CHAMPION: Literal["champion"] = "champion"
 CHALLENGER: Literal["challenger"] = "challenger"
-BESIDE_CHAMPION = "comparison/with_champion.html"  # an artifact of the candidate's run
+CHAMPION_COMPARISON = "comparison/with_champion.html"  # an artifact of the candidate's run
 CHANGE = "change"  # among the figures of a decision: what would be different from the champion
 
 
@@ -213,7 +213,7 @@ def _compare(
     experiment = experiment_of(candidate)
     with stage(progress, f"Reading {experiment.events.path}"):
         journeys = load_journeys(experiment.events)
-    rivals = [champion] if champion is not None else _straw_men(candidate, client)
+    rivals = [champion] if champion is not None else _baselines(candidate, client)
     try:
         snapshots, y, said = comparison_snapshots(experiment, journeys, [candidate, *rivals])
     except DataError as error:
@@ -221,14 +221,14 @@ def _compare(
     say(progress, f"  {said}")
     with stage(progress, f"Scoring {len(snapshots):,} rows with {1 + len(rivals)} models"):
         scores = {rival.uri: _scores(rival, snapshots) for rival in (candidate, *rivals)}
-    straw_men = {} if champion is not None else {rival.tags["kind"]: scores[rival.uri] for rival in rivals}
+    baselines = {} if champion is not None else {rival.tags["kind"]: scores[rival.uri] for rival in rivals}
     old = scores[champion.uri] if champion is not None else None
     customers = snapshots.customer_ids
-    decision = decide(y, scores[candidate.uri], old, straw_men, customers, seed=experiment.seed)
+    decision = decide(y, scores[candidate.uri], old, baselines, customers, seed=experiment.seed)
     if champion is not None and old is not None:
         decision = replace(decision, figures={**decision.figures, CHANGE: change(scores[candidate.uri], old)})
         same = (snapshots, y, scores[candidate.uri], old, said, experiment.seed)
-        with stage(progress, f"Laying it beside the champion: {BESIDE_CHAMPION} of its run"):
+        with stage(progress, f"Laying it beside the champion: {CHAMPION_COMPARISON} of its run"):
             _log_beside(candidate, champion, same, client)
     return decision, said
 
@@ -245,8 +245,8 @@ def _log_beside(
     names = candidate.uri, f"{candidate.tags['task']}@{CHAMPION}"
     found = side_by_side(names, (candidate, champion), SameRows(*same), client, n_boot=1000)
     with tempfile.TemporaryDirectory() as folder, quiet():
-        page = write_comparison(found, Path(folder) / Path(BESIDE_CHAMPION).name)
-        client.log_artifact(candidate.run_id, str(page), str(Path(BESIDE_CHAMPION).parent))
+        page = write_comparison(found, Path(folder) / Path(CHAMPION_COMPARISON).name)
+        client.log_artifact(candidate.run_id, str(page), str(Path(CHAMPION_COMPARISON).parent))
 
 
 def comparison_snapshots(
@@ -273,7 +273,7 @@ def _scores(model: ResolvedModel, snapshots: Snapshots) -> Floats:
     return Scorer.load(model.folder).probabilities(snapshots)
 
 
-def _straw_men(candidate: ResolvedModel, client: MlflowClient) -> list[ResolvedModel]:
+def _baselines(candidate: ResolvedModel, client: MlflowClient) -> list[ResolvedModel]:
     """The baselines of the candidate's own training, without the candidate."""
     experiment_id = client.get_run(candidate.run_id).info.experiment_id
     wanted = f"tags.train_id = '{candidate.tags['train_id']}' and tags.role = 'baseline'"
@@ -321,7 +321,7 @@ def _write_reason(
         "decision": decision.alias,
         "reason": decision.reason,
         "rows": rows,
-        "compared_with": champion.version if champion is not None else "straw men",
+        "compared_with": champion.version if champion is not None else "baselines",
         "figures": json.dumps(decision.figures),
     }.items():
         client.set_model_version_tag(name, version, key, value)

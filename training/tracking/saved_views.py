@@ -52,11 +52,11 @@ VIEWS = (
     View(
         "best", "Which run is best, and how surely?", CANDIDATES, "validation_log_loss",
         metrics=("validation_log_loss", *_with_interval("test_log_loss", "test_auroc", "test_brier")),
-        tags=("kind", "best_on_validation", "beats_straw_men"),
+        tags=("kind", "best_on_validation", "beats_baselines"),
     ),
     View(
-        "straw-men", "Does it beat the straw men?", CANDIDATES, "test_auroc", rising=False,
-        metrics=(*_with_interval("test_auroc"), "test_lift_at_10"), tags=("role", "beats_straw_men"),
+        "baselines", "Does it beat the baselines?", CANDIDATES, "test_auroc", rising=False,
+        metrics=(*_with_interval("test_auroc"), "test_lift_at_10"), tags=("role", "beats_baselines"),
     ),
     View(
         "customers", "On which customers does it fail? (tables)", CANDIDATES, "validation_log_loss",

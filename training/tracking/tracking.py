@@ -51,10 +51,10 @@ GUIDE = """Choose a question under "Views", at the upper right; its filter, orde
 One experiment a task. By hand, choose what to compare by a tag, in the filter above the list:
 
 - `tags.candidate = 'true'`: models and baselines: what could be promoted, and what it must be better than
-- `tags.candidate = 'false'`: twins and probes: what a model is worth: itself without something it sees, or something
+- `tags.candidate = 'false'`: ablations and probes: a model without something it sees, or something
   simple on its embedding; `comparisons.csv` has the differences
-- `tags.best_on_validation = 'true'`: the best of each training; `tags.beats_straw_men = 'true'`: surely better than
-  every straw man on held-out rows
+- `tags.best_on_validation = 'true'`: the best of each training; `tags.beats_baselines = 'true'`: surely better than
+  every baseline on held-out rows
 - `tags.role = 'search'`: searches, their trials below them
 - `tags.role = 'map'`: journey maps: a page, tables and pictures
 
@@ -135,7 +135,7 @@ class FinalRun:
         train_id: of the training it belongs to; with `name` it says which run this is.
         name: of the model in this training; also the run's name.
         kind: of model.
-        role: "model", "baseline", "twin" or "probe".
+        role: "model", "baseline", "ablation" or "probe".
         params: settings, flat.
         metrics: with the prefix `validation_` or `test_`.
         tags: task, data fingerprint, commit and so on.

@@ -226,20 +226,22 @@ def test_a_task_of_one_kind_of_label_is_named(rows: Rows) -> None:
         GRUModel().fit(snapshots, y * 2)
 
 
-# --- twins ---
+# --- ablations ---
 
 
 def test_twins_are_robbed_of_order_and_of_time(rows: Rows) -> None:
     snapshots, y = rows
-    twins = {twin.name: twin for twin in companions({"gru": SHORT}) if twin.role == "twin"}
-    assert sorted(twins) == ["gru_shuffled", "gru_without_time"]
-    shuffled, timeless = (make(twin.kind, twin.settings) for _, twin in sorted(twins.items()))
+    ablations = {ablation.name: ablation for ablation in companions({"gru": SHORT}) if ablation.role == "ablation"}
+    assert sorted(ablations) == ["gru_shuffled", "gru_without_time"]
+    shuffled, timeless = (make(ablation.kind, ablation.settings) for _, ablation in sorted(ablations.items()))
     assert isinstance(shuffled, GRUModel)
     assert isinstance(timeless, GRUModel)
     assert shuffled.settings.sequences == SequenceSettings(**SEQUENCES, order="shuffled")
     assert timeless.settings.sequences == SequenceSettings(**SEQUENCES, time=False)
-    for twin in (shuffled, timeless):
-        assert replace(twin.settings, sequences=SequenceSettings(**SEQUENCES)) == SequenceModelSettings.from_dict(SHORT)
+    for ablation in (shuffled, timeless):
+        assert replace(ablation.settings, sequences=SequenceSettings(**SEQUENCES)) == SequenceModelSettings.from_dict(
+            SHORT
+        )
     timeless.settings = replace(timeless.settings, members=1, objective="none", epochs=1)
     timeless.fit(snapshots, y)
     journeys = snapshots.journeys

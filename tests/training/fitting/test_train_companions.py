@@ -1,4 +1,4 @@
-"""A training of several models with their twins, probes and blend: what runs, what is recorded, what may be best."""
+"""A training of several models with their ablations, probes and blend: what runs, is recorded, and may be best."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ SPACES["recent"] = lambda trial: {"x": trial.suggest_float("x", 0.0, 1.0)}
 def companions(found):
     robbed = found["recent"] | {"robbed": True}
     return [
-        Companion("recent_shuffled", "recent", robbed, "twin", "Without the order.", ("recent",)),
+        Companion("recent_shuffled", "recent", robbed, "ablation", "Without the order.", ("recent",)),
         Companion("recent_probe", "rare", {}, "probe", "On random numbers.", ("recent",)),
     ]
 """
@@ -141,7 +141,7 @@ def test_every_model_comes_back_with_its_role_and_all_metrics(beside: Trained) -
     _, result = beside
     roles = {name: told["role"] for name, told in result.models.items()}
     assert roles == {
-        "rare": "model", "recent": "model", "recent_shuffled": "twin", "recent_probe": "probe", "blend": "model",
+        "rare": "model", "recent": "model", "recent_shuffled": "ablation", "recent_probe": "probe", "blend": "model",
         **dict.fromkeys(BASELINES, "baseline"),
     }  # fmt: skip
     assert result.models["recent_shuffled"]["kind"] == "recent"
@@ -174,14 +174,14 @@ def test_a_twin_or_a_probe_is_never_the_best(beside: Trained, monkeypatch: pytes
 
 def test_a_companion_says_what_it_is_and_what_it_is_held_against(beside: Trained) -> None:
     _, result = beside
-    twin = logged(result, "recent_shuffled")
-    assert [twin.data.tags[key] for key in ("role", "kind", "name")] == ["twin", "recent", "recent_shuffled"]
-    assert twin.info.run_name == "recent_shuffled"
-    assert "Without the order." in twin.data.tags[NOTE]
-    assert "AUROC of recent − recent_shuffled (twin): " in twin.data.tags[NOTE]
-    assert "on validation rows" in twin.data.tags[NOTE]
-    assert twin.data.params["robbed"] == "true"
-    assert "search_run_id" not in twin.data.tags
+    ablation = logged(result, "recent_shuffled")
+    assert [ablation.data.tags[key] for key in ("role", "kind", "name")] == ["ablation", "recent", "recent_shuffled"]
+    assert ablation.info.run_name == "recent_shuffled"
+    assert "Without the order." in ablation.data.tags[NOTE]
+    assert "AUROC of recent − recent_shuffled (ablation): " in ablation.data.tags[NOTE]
+    assert "on validation rows" in ablation.data.tags[NOTE]
+    assert ablation.data.params["robbed"] == "true"
+    assert "search_run_id" not in ablation.data.tags
     assert "search_run_id" in logged(result, "recent").data.tags
 
 
@@ -189,13 +189,13 @@ def test_differences_are_of_the_same_rows_and_lie_beside_each_model(beside: Trai
     _, result = beside
     table = read(result, "recent", "comparisons.csv")
     told = set(table[["model", "against", "role", "rows"]].itertuples(index=False, name=None))
-    for against, role in (("recent_shuffled", "twin"), ("recent_probe", "probe")):
+    for against, role in (("recent_shuffled", "ablation"), ("recent_probe", "probe")):
         assert {("recent", against, role, split) for split in ("validation", "test")} <= told
     assert ("blend", "recent", "model", "validation") in told
     metrics = {name: result.models[name]["metrics"]["test"]["auroc"] for name in result.models}
     row = table.query("against == 'recent_shuffled' and rows == 'test'").iloc[0]
     assert row["auroc_difference"] == pytest.approx(metrics["recent"] - metrics["recent_shuffled"])
-    assert row["auroc_difference_low"] > 0, "a twin that was taught nonsense"
+    assert row["auroc_difference_low"] > 0, "an ablation that was taught nonsense"
     assert set(read(result, "blend", "comparisons.csv")["against"]) == {"rare", "recent"}
     files = Tracker("beside").client.list_artifacts(result.models["rfm"]["run_id"])
     assert "comparisons.csv" not in {file.path for file in files}
@@ -265,7 +265,7 @@ def test_a_training_that_stopped_in_a_companion_goes_on_after_its_last_fold(
 
     def stopped(self: Finals, wanted: Any, *rest: Any) -> Any:
         calls.append((wanted.name, rest[-1].name))
-        if len(calls) == 5:  # two searched models, then the twin on its third fold
+        if len(calls) == 5:  # two searched models, then the ablation on its third fold
             raise KeyboardInterrupt
         return fit(self, wanted, *rest)
 

@@ -17,12 +17,12 @@ from training.tracking.tracking import Tracker
 Trained = tuple[Path, TrainResult]
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "reviewing.md").read_text(encoding="utf-8")
 NAMED = set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)))
-# Of models in epochs, and with twins: test_train_companions; of a candidate beside a champion: test_desk.
+# Of models in epochs, and with ablations: test_train_companions; of a candidate beside a champion: test_saved_views.
 ELSEWHERE = {"pictures/learning.png", "comparisons.csv", "comparison/with_champion.html"}
 IS_FILE = re.compile(r"[\w/]+\.(csv|json|md|png|txt|html)")
 IS_METRIC = re.compile(r"(test|validation|fold)_[a-z_]+|fit_seconds|rows_per_second")
 IN_WORDS = {
-    "this type", "train", "test", "model", "baseline", "twin", "probe", "rfm", "recency", "base_rate", "said",
+    "this type", "train", "test", "model", "baseline", "ablation", "probe", "rfm", "recency", "base_rate", "said",
     "curve/…", "validation_…", "test_…", "…_low", "…_high", "tags.role", '[report] fairness = ["country"]',
 }  # fmt: skip
 OF_VERSIONS = {"decision", "reason", "rows", "compared_with", "figures"}
@@ -65,8 +65,8 @@ def test_every_filter_is_understood_and_every_tag_is_there(trained: Trained, run
     filters = {name for name in NAMED if name.startswith("tags.") and "=" in name}
     assert len(filters) >= 5
     found = {each: len(tracker._runs(each)) for each in filters}
-    # Twins and probes stand beside sequence models; that a model of 25 trees beats the straw men is not sure.
-    empty = {"tags.candidate = 'false'", "tags.beats_straw_men = 'true'"}
+    # Ablations and probes stand beside sequence models; that a model of 25 trees beats the baselines is not sure.
+    empty = {"tags.candidate = 'false'", "tags.beats_baselines = 'true'"}
     assert {each for each, count in found.items() if not count} <= empty
     tags = {tag for run in runs for tag in run.data.tags}
     plain = {n for n in NAMED - IN_WORDS if re.fullmatch(r"[a-z_]+", n) and not IS_METRIC.fullmatch(n)}

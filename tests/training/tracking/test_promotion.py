@@ -20,7 +20,7 @@ def noisy(spread: float) -> np.ndarray:
     return expit(Z + spread * NOISE)
 
 
-STRAW = {"recency": noisy(3.0), "rfm": noisy(1.0), "base_rate": np.full(3000, 0.4)}
+BASELINES = {"recency": noisy(3.0), "rfm": noisy(1.0), "base_rate": np.full(3000, 0.4)}
 
 
 def test_a_better_challenger_takes_over() -> None:
@@ -32,7 +32,7 @@ def test_a_better_challenger_takes_over() -> None:
 
 
 def test_the_same_predictions_may_take_over() -> None:
-    assert decide(Y, GOOD, GOOD, STRAW, CUSTOMERS, n_boot=300).alias == "champion"
+    assert decide(Y, GOOD, GOOD, BASELINES, CUSTOMERS, n_boot=300).alias == "champion"
 
 
 def test_a_worse_challenger_stays() -> None:
@@ -48,14 +48,14 @@ def test_well_ranked_but_surely_worse_probabilities_stay() -> None:
     assert decision.reason.startswith("Its probabilities are surely worse")
 
 
-def test_the_first_champion_beats_every_straw_man() -> None:
-    decision = decide(Y, GOOD, None, STRAW, CUSTOMERS, n_boot=500)
+def test_the_first_champion_beats_every_baseline() -> None:
+    decision = decide(Y, GOOD, None, BASELINES, CUSTOMERS, n_boot=500)
     assert decision.alias == "champion"
-    assert set(decision.figures) == set(STRAW)
-    failed = decide(Y, GOOD, None, STRAW | {"twin": expit(logit(GOOD) + 0.02 * NOISE)}, CUSTOMERS, n_boot=500)
+    assert set(decision.figures) == set(BASELINES)
+    failed = decide(Y, GOOD, None, BASELINES | {"ablation": expit(logit(GOOD) + 0.02 * NOISE)}, CUSTOMERS, n_boot=500)
     assert failed.alias == "challenger"
-    assert "does not beat twin" in failed.reason
-    assert "no straw men" in decide(Y, GOOD, None, {}, CUSTOMERS).reason
+    assert "does not beat ablation" in failed.reason
+    assert "no baselines" in decide(Y, GOOD, None, {}, CUSTOMERS).reason
 
 
 def test_too_few_rows_decide_nothing() -> None:
@@ -63,12 +63,12 @@ def test_too_few_rows_decide_nothing() -> None:
     assert decision.alias == "challenger"
     assert decision.reason.startswith("Too few closed rows to decide")
     assert decide(np.zeros(500), np.full(500, 0.1), None, {}, np.arange(500)).alias == "challenger"
-    assert "1 customers" in decide(Y, GOOD, None, STRAW, np.zeros(3000)).reason
+    assert "1 customers" in decide(Y, GOOD, None, BASELINES, np.zeros(3000)).reason
 
 
 def test_what_is_no_prediction_is_refused() -> None:
     with pytest.raises(DataError, match="between 0 and 1"):
-        decide(Y, GOOD * 2, None, STRAW, CUSTOMERS, n_boot=500)
+        decide(Y, GOOD * 2, None, BASELINES, CUSTOMERS, n_boot=500)
 
 
 def test_only_rows_that_no_model_has_seen() -> None:

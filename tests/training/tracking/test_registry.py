@@ -79,7 +79,7 @@ def test_the_decision_is_made_on_rows_after_the_last_training_label(trained: Tra
     assert version.aliases == [promotion.alias]
     assert version.description.startswith(f"{promotion.alias}: {promotion.reason}")
     assert version.tags["decision"] == promotion.alias
-    assert version.tags["compared_with"] == "straw men"
+    assert version.tags["compared_with"] == "baselines"
     n_rows = int(result.models["gbdt"]["metrics"]["test"]["n_rows"])
     assert promotion.rows.startswith(f"{n_rows} rows with cutoffs")
     assert promotion.to_dict()["model_uri"] == f"models:/small_churn@{promotion.alias}"

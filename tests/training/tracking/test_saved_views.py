@@ -8,12 +8,12 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from training.fitting.train import TrainResult
-from training.tracking.registry import BESIDE_CHAMPION, promote
+from training.tracking.registry import CHAMPION_COMPARISON, promote
 from training.tracking.saved_views import KIND, SHARED_VIEW, VIEWS, View, views
 from training.tracking.tracking import Tracker
 
 Trained = tuple[Path, TrainResult]
-COMPANIONS = {"sequence"}  # needs twins for more than the models themselves
+COMPANIONS = {"sequence"}  # needs ablations for more than the models themselves
 OTHER_COMMANDS = {"segments", "maps"}  # runs of `journeylab segment` and `journeylab map`
 
 
@@ -64,4 +64,4 @@ def test_a_candidate_lies_beside_the_champion_in_its_run(trained: Trained) -> No
     client.set_registered_model_alias("small_churn", "champion", "1")
     promote(result.models["rfm"]["uri"])
     files = {file.path for file in client.list_artifacts(result.models["rfm"]["run_id"], "comparison")}
-    assert files == {BESIDE_CHAMPION}
+    assert files == {CHAMPION_COMPARISON}
