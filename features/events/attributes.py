@@ -1,4 +1,4 @@
-"""A table of static facts about customers, one row each, joined onto their events."""
+"""The profile table: static facts about customers, one row each, to be joined onto their events."""
 
 from __future__ import annotations
 
@@ -29,19 +29,6 @@ class ProfileTable(Section):
     customer_id: str = "customer_id"
     columns: tuple[str, ...] = ()
     numeric_columns: tuple[str, ...] = ()
-
-
-def with_profile(table: pa.Table, facts: pa.Table | None) -> pa.Table:
-    """The profile table's columns beside each event of its customer; events that carry them already keep theirs."""
-    if facts is None or "customer_id" not in table.column_names:
-        return table
-    ids = text_column("customer_id", table["customer_id"].combine_chunks()).values
-    known = facts["customer_id"].combine_chunks()
-    found = pc.index_in(ids.dictionary, known).take(ids.indices)
-    for name in facts.column_names:
-        if name not in table.column_names:
-            table = table.append_column(name, facts[name].combine_chunks().take(found))
-    return table
 
 
 def profile_rows(facts: ProfileTable | None, base: Path | None, columns: list[str]) -> pa.Table | None:

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.events.adapter import Adapter
 from features.events.checks import SOURCE_ROW
 from features.events.schema import EventSchema
 
 COLUMNS = ("case", "amount_req", "reg_date", "activity", "lifecycle", "resource", "timestamp")
-SCHEMA = EventSchema(properties=("resource",), profile_numeric=("amount_req",))
 REGISTRATION = "registration"
 
 
@@ -63,3 +63,6 @@ def _activities(rows: pa.Table) -> pa.Table:
 def _touchpoint(activity: pa.ChunkedArray, lifecycle: pa.ChunkedArray) -> pa.ChunkedArray:
     step = pc.binary_join_element_wise(activity, pc.utf8_lower(lifecycle), " ")
     return pc.if_else(pc.starts_with(activity, "W_"), step, activity)
+
+
+ADAPTER = Adapter("bpi2012", bpi2012, COLUMNS, EventSchema(properties=("resource",), profile_numeric=("amount_req",)))

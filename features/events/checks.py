@@ -1,6 +1,6 @@
-"""The canonical event table: every row checked, bad ones set aside with a reason, nothing dropped in silence.
+"""Checks of every event row: bad rows go to quarantine with a reason, nothing is dropped in silence.
 
-    checked = check_events(frame, EventSchema(properties=("agent",)))
+    checked = check_events(frame, CheckOptions(EventSchema(properties=("agent",))))
     checked.events       # canonical columns, text as dictionaries, times as UTC µs
     checked.quarantine   # row, reason, and the row's own values as text
     checked.counts       # {"timestamp is before 1971": 3}
@@ -11,9 +11,9 @@ comes in batches (`features.journeys.stream`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.errors import DataError
-from features.events.columns import Column, Decimal, Mask, TimeUnit, naive_note, number_column, text_column, time_column
-from features.events.formats import ENOUGH, has_decimal_commas, time_formats
+from features.errors import DataError, nearest
+from features.events.columns import Column, Decimal, Mask, TimeUnit, number_column, text_column, time_column
+from features.events.formats import TEXTS_READ, has_decimal_commas, time_formats
 from features.events.schema import REQUIRED, EventSchema
 
 SOURCE_ROW = "source_row"  # optional column: the 1-based data row of the user's file that a row came from
 TOO_MANY_BAD = 0.5
-SHOWN_ROWS = 3
+ROWS_IN_ERROR = 3
 FILE = "file"  # the quarantine's column for the file of a folder
 MALFORMED = "the line has too many or too few fields"
-REPEATED = "the same as an earlier row in every column"
+DUPLICATE = "the same as an earlier row in every column"
 REMEDIES = {
     "is not a time": "Give ISO 8601 text ('2024-05-31 13:00:00', with or without zone), timestamps, a time_format "
     "for other text, or a time_unit for numbers.",
@@ -46,12 +46,12 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class CheckedEvents:
-    """What came out of the checks; `len(events) + len(quarantine) == rows_in`.
+    """Good and bad rows of a table; `len(events) + len(quarantine) == rows_in`.
 
     Attributes:
         events: the good rows in source order: canonical columns that the input has, then the schema's.
         quarantine: the bad rows: `row` (1-based data row of the source), `reason`, the input's columns as text.
-        counts: reason → rows set aside for it; a row counts once, under its first reason.
+        counts: reason → rows in quarantine for it; a row counts once, under its first reason.
         notes: what was assumed about the input, each said once.
     """
 
@@ -66,61 +66,57 @@ class CheckedEvents:
         return int(self.events.num_rows + self.quarantine.num_rows)
 
 
-def check_events(
-    events: pa.Table | pd.DataFrame,
-    schema: EventSchema | None = None,
-    *,
-    naive_ok: bool = True,
-    time_unit: TimeUnit | None = None,
-    time_format: str | None = None,
-    decimal: Decimal = ".",
-    duplicates: str = "keep",
-) -> CheckedEvents:
+@dataclass(frozen=True)
+class CheckOptions:
+    """How to check.
+
+    Attributes:
+        schema: the columns beyond the canonical ones.
+        time_unit: the unit of numeric times since 1970; without it they are refused.
+        time_format: strptime format of textual times that are not ISO 8601.
+        timezone: where times without a zone were written, such as "Europe/London"; UTC by default.
+        decimal: what parts the decimals of numbers that are text.
+        duplicates: "keep", or "quarantine" for the second and later of rows equal in every column of the schema. Who
+            checks batch by batch compares them once all are there.
+    """
+
+    schema: EventSchema = field(default_factory=EventSchema)
+    time_unit: TimeUnit | None = None
+    time_format: str | None = None
+    timezone: str | None = None
+    decimal: Decimal = "."
+    duplicates: str = "keep"
+
+
+def check_events(events: pa.Table | pd.DataFrame, options: CheckOptions | None = None) -> CheckedEvents:
     """Check a table with canonical column names.
 
     Args:
         events: a pandas frame or Arrow table. Columns outside the schema are ignored and noted; a column
             `source_row` gives the row numbers to report.
-        schema: the columns beyond the canonical ones.
-        naive_ok: take times without a zone as UTC; otherwise they are refused.
-        time_unit: the unit of numeric times since 1970; without it they are refused.
-        time_format: strptime format of textual times that are not ISO 8601.
-        decimal: what parts the decimals of numbers that are text.
-        duplicates: "keep", or "quarantine" for the second and later of rows equal in every column of the schema.
+        options: how to check.
 
     Raises:
         DataError: no event log at all: no rows, a required column missing, more than half of the rows bad.
     """
-    check = LogCheck()
-    options = CheckOptions(schema or EventSchema(), naive_ok, time_unit, time_format, decimal)
-    good, found = check_batch(events, options)
-    check.add(found)
+    check, options = LogCheck(), options or CheckOptions()
+    good, report = check_batch(events, options)
+    check.add(report)
     check.finish()
-    if duplicates == "quarantine" and (again := good.to_pandas().duplicated().to_numpy()).any():
-        check.move_to_quarantine(quarantine_duplicates(good.filter(pa.array(again)), found.rows[again]))
-        good = good.filter(pa.array(~again))
+    if options.duplicates == "quarantine" and (repeats := good.to_pandas().duplicated().to_numpy()).any():
+        check.move_to_quarantine(quarantine_duplicates(good.filter(pa.array(repeats)), report.rows[repeats]))
+        good = good.filter(pa.array(~repeats))
     return CheckedEvents(good, check.quarantine(), dict(check.counts), tuple(check.notes))
 
 
 @dataclass(frozen=True)
-class CheckOptions:
-    """How to check; the fields are those of `check_events`."""
-
-    schema: EventSchema = field(default_factory=EventSchema)
-    naive_ok: bool = True
-    time_unit: TimeUnit | None = None
-    time_format: str | None = None
-    decimal: Decimal = "."
-
-
-@dataclass(frozen=True)
 class BatchReport:
-    """What `check_batch` has to say about a batch.
+    """Counts, bad rows and notes of one batch.
 
     Attributes:
         n_good: how many rows are good.
         rows: (n_good,) int64, their numbers in the source.
-        bad: the rows set aside, as in `CheckedEvents.quarantine`; None where there are none.
+        bad: the rejected rows, as in `CheckedEvents.quarantine`; None where there are none.
         columns: the names that the batch has.
         notes: as in `CheckedEvents`.
     """
@@ -135,7 +131,7 @@ class BatchReport:
 def check_batch(
     batch: pa.Table | pd.DataFrame, options: CheckOptions, first_row: int = 1
 ) -> tuple[pa.Table, BatchReport]:
-    """The good rows of one batch and the findings. Touches nothing shared: threads may check side by side.
+    """The good rows of one batch and the report. Touches nothing shared: threads may check side by side.
 
     Args:
         batch: rows with canonical names; `source_row` overrides the numbers.
@@ -144,8 +140,8 @@ def check_batch(
     """
     table = as_table(batch)
     require_columns(table.column_names)
-    wanted = [name for name in schema_columns(options.schema) if name in table.column_names]
-    columns = {name: _column(name, table, options) for name in wanted}
+    names = [name for name in schema_columns(options.schema) if name in table.column_names]
+    columns = {name: _column(name, table, options) for name in names}
     good = pa.table({name: column.values for name, column in columns.items()})
     numbered = SOURCE_ROW in table.column_names
     rows = np.asarray(table[SOURCE_ROW]) if numbered else np.arange(first_row, first_row + table.num_rows)
@@ -153,14 +149,14 @@ def check_batch(
     if problems:
         reasons = _first_reasons(problems, table.num_rows)
         is_bad = np.asarray(reasons != None)  # noqa: E711
-        bad = _quarantined(table.filter(pa.array(is_bad)), rows[is_bad], reasons[is_bad])
+        bad = quarantine_rows(table.filter(pa.array(is_bad)), rows[is_bad], reasons[is_bad])
         good, rows = good.filter(pa.array(~is_bad)), rows[~is_bad]
     notes = _notes(columns, table, options)
     return good, BatchReport(good.num_rows, rows, bad, tuple(table.column_names), notes)
 
 
 class LogCheck:
-    """The tally over batches in their order: `add` what `check_batch` found in each, `finish` at the end."""
+    """The tally over batches in their order: `add` the report of each, `finish` at the end."""
 
     def __init__(self) -> None:
         self.rows_in = 0
@@ -169,36 +165,36 @@ class LogCheck:
         self._columns: tuple[str, ...] = ()
         self._bad: list[pa.Table] = []
 
-    def add(self, found: BatchReport) -> None:
+    def add(self, report: BatchReport) -> None:
         """Count a batch."""
-        self.rows_in += found.n_good
-        if found.bad is not None:
-            self.add_to_quarantine(found.bad)
-        self.notes += [note for note in found.notes if note not in self.notes]
-        self._columns = self._columns or found.columns
+        self.rows_in += report.n_good
+        if report.bad is not None:
+            self.add_to_quarantine(report.bad)
+        self.notes += [note for note in report.notes if note not in self.notes]
+        self._columns = self._columns or report.columns
 
     def add_to_quarantine(self, bad: pa.Table) -> None:
-        """Count rows that go to quarantine."""
+        """Count rejected rows."""
         self._bad.append(bad)
         self.rows_in += bad.num_rows
         for item in pc.value_counts(bad["reason"]).to_pylist():
             self.counts[item["values"]] = self.counts.get(item["values"], 0) + item["counts"]
 
     def move_to_quarantine(self, bad: pa.Table) -> None:
-        """Count rows that were good so far and go to quarantine after all."""
+        """Count rejected rows that were counted as good before."""
         self.rows_in -= bad.num_rows
         self.add_to_quarantine(bad)
 
     def finish(self) -> None:
-        """Raise if what was seen is no event log."""
+        """Raise a `DataError` if the rows so far are no event log."""
         if self.rows_in == 0:
-            raise DataError(f"No event rows: {_columns_there(self._columns)} but no data below the header.")
+            raise DataError(f"No event rows: {_column_list(self._columns)} but no data below the header.")
         rows_bad = sum(self.counts.values())
         if rows_bad > TOO_MANY_BAD * self.rows_in:
-            raise DataError(_no_log(self.quarantine(), self.counts, self.rows_in))
+            raise DataError(_no_event_log(self.quarantine(), self.counts, self.rows_in))
 
     def quarantine(self) -> pa.Table:
-        """The rows set aside so far: row, reason, and the values as text."""
+        """The rejected rows so far: row, reason, and the values as text."""
         if not self._bad:
             columns = [name for name in self._columns if name != SOURCE_ROW]
             fields = [("row", pa.int64()), ("reason", pa.string()), *((name, pa.string()) for name in columns)]
@@ -211,9 +207,9 @@ def _column(name: str, table: pa.Table, options: CheckOptions) -> Column:
     chunks = table[name]
     values = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
     if name == "timestamp":
-        column = time_column(name, values, time_unit=options.time_unit, time_format=options.time_format)
-        if naive_note(name) in column.notes and not options.naive_ok:
-            raise DataError(f"{name} carries no time zone, which is not allowed here. Add the zone to the times.")
+        column = time_column(
+            name, values, time_unit=options.time_unit, time_format=options.time_format, timezone=options.timezone
+        )
     elif name in options.schema.number_columns:
         column = number_column(name, values, at_least=0.0 if name == "duration_s" else None, decimal=options.decimal)
     else:
@@ -228,7 +224,7 @@ def _notes(columns: dict[str, Column], table: pa.Table, options: CheckOptions) -
 
 
 def ignored_note(columns: Iterable[str]) -> str:
-    """What is said about columns that nobody declared."""
+    """The note on columns that nobody declared."""
     return f"columns not in the schema are ignored: {', '.join(columns)}"
 
 
@@ -239,45 +235,49 @@ def _first_reasons(problems: list[tuple[str, Mask]], n: int) -> npt.NDArray[np.o
     return reasons
 
 
-def _quarantined(
-    rows: pa.Table, numbers: npt.NDArray[np.int64], reasons: npt.NDArray[np.object_] | list[str]
-) -> pa.Table:
-    originals = {name: _shown(rows[name]) for name in rows.column_names if name != SOURCE_ROW}
-    return pa.table({"row": pa.array(numbers, pa.int64()), "reason": pa.array(reasons, pa.string())} | originals)
+def quarantine_rows(rows: pa.Table, numbers: Any, reasons: Any) -> pa.Table:
+    """Quarantine rows: their numbers in the source, why they were rejected, their values as text.
+
+    Args:
+        rows: (n,) rejected rows.
+        numbers: (n,) whole numbers, an array of any kind.
+        reasons: (n,) texts.
+    """
+    values = {name: _as_written(rows[name]) for name in rows.column_names if name != SOURCE_ROW}
+    return pa.table({"row": pa.array(numbers, pa.int64()), "reason": pa.array(reasons, pa.string())} | values)
 
 
 def quarantine_duplicates(rows: pa.Table, numbers: npt.NDArray[np.int64]) -> pa.Table:
     """Quarantine rows for exact duplicates."""
-    return _quarantined(rows, numbers, [REPEATED] * len(numbers))
+    return quarantine_rows(rows, numbers, [DUPLICATE] * len(numbers))
 
 
 def quarantine_lines(lines: Sequence[tuple[int, str]]) -> pa.Table:
     """Quarantine rows for lines of a CSV file, (row, text), that have too many or too few fields."""
     rows, texts = zip(*lines, strict=True)
-    return _quarantined(pa.table({"line": pa.array(texts, pa.string())}), np.array(rows), [MALFORMED] * len(rows))
+    return quarantine_rows(pa.table({"line": pa.array(texts, pa.string())}), rows, [MALFORMED] * len(rows))
 
 
-def _no_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:
+def _no_event_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:
     share = f"{quarantine.num_rows:,} of {rows_in:,} rows cannot be used"
     why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
     worst = max(counts, key=lambda reason: counts[reason])
     column = worst.split(" ")[0]
-    rows = quarantine.filter(pc.equal(quarantine["reason"], worst)).slice(0, ENOUGH)
-    column = column if column in rows.column_names else "line"
-    first = rows.slice(0, SHOWN_ROWS)
-    values = first[column].to_pylist()
-    shown = ", ".join(f"row {row}: {value!r}" for row, value in zip(first["row"].to_pylist(), values, strict=True))
-    remedy = _read_so(worst, rows[column].to_pylist())
-    remedy = remedy or next((text for part, text in REMEDIES.items() if part in worst), "")
-    return f"This is no event log: {share} ({why}). First {column}: {shown}. {remedy}"
+    column = column if column in quarantine.column_names else "line"
+    bad = quarantine.filter(pc.equal(quarantine["reason"], worst)).slice(0, TEXTS_READ)
+    texts = bad[column].to_pylist()
+    rows = zip(bad["row"].to_pylist()[:ROWS_IN_ERROR], texts, strict=False)
+    examples = ", ".join(f"row {row}: {text!r}" for row, text in rows)
+    remedy = _setting_for(worst, texts) or next((text for part, text in REMEDIES.items() if part in worst), "")
+    return f"This is no event log: {share} ({why}). First {column}: {examples}. {remedy}"
 
 
-def _read_so(worst: str, texts: list[str | None]) -> str:
-    """The very setting that reads the texts, where one is known."""
-    if "is not a time" in worst and (formats := time_formats(texts)):
+def _setting_for(reason: str, texts: list[str | None]) -> str:
+    """The very setting that reads the texts, where there is one."""
+    if "is not a time" in reason and (formats := time_formats(texts)):
         either = " or ".join(f'time_format = "{form}"' for form in formats[:2])
         return f"Write {either} in [events]: it reads these."
-    if "is not a number" in worst and has_decimal_commas(texts):
+    if "is not a number" in reason and has_decimal_commas(texts):
         return 'Write decimal = "," in [events]: it reads these.'
     return ""
 
@@ -306,21 +306,24 @@ def _from_pandas(series: pd.Series) -> pa.Array:
         )
 
 
-def require_columns(columns: Iterable[str], names: Iterable[str] = REQUIRED) -> None:
-    """Raise a `DataError` that names a missing column, what is there instead, and the remedy."""
-    there = list(columns)
-    for name in names:
-        if name not in there:
-            close = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-            remedy = f"Map '{close[0]}' to it" if close else "Map the column that holds it"
+def require_columns(columns: Iterable[str]) -> None:
+    """Raise a `DataError` that names a missing required column, the columns of the table, and the remedy."""
+    names = list(columns)
+    for required in REQUIRED:
+        if required not in names:
+            close = nearest(required, names)
+            remedy = f"Map '{close}' to it" if close else "Map the column that holds it"
             raise DataError(
-                f"No column '{name}': {_columns_there(there)}. "
-                f'{remedy} in the experiment file: [events.columns] {name} = "{close[0] if close else "their name"}".'
-                + (' If no column says what happened: touchpoint = "purchase" in [events].' * (name == "touchpoint"))
+                f"No column '{required}': {_column_list(names)}. "
+                f'{remedy} in the experiment file: [events.columns] {required} = "{close or "their name"}".'
+                + (
+                    ' If no column says what happened: touchpoint = "purchase" in [events].'
+                    * (required == "touchpoint")
+                )
             )
 
 
-def _columns_there(columns: Iterable[str]) -> str:
+def _column_list(columns: Iterable[str]) -> str:
     names = [f"'{name}'" for name in columns if name != SOURCE_ROW]
     return f"the columns are {', '.join(names)}" if names else "the input has no columns at all"
 
@@ -348,8 +351,8 @@ def has_nulls(values: pa.Array) -> bool:
     return bool(values.null_count or (pa.types.is_dictionary(values.type) and values.dictionary.null_count))
 
 
-def _shown(column: pa.ChunkedArray) -> pa.Array:
-    """Any column as text, the way it looked."""
+def _as_written(column: pa.ChunkedArray) -> pa.Array:
+    """Any column as text, as the source has it."""
     values = column.combine_chunks()
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()

@@ -50,7 +50,7 @@ class Column:
 def text_column(name: str, column: pa.Array, *, keep_clean: bool = False) -> Column:
     """Categories and identifiers as a dictionary of text; blank is missing, whole numbers lose their '.0'.
 
-    With `keep_clean`, text without blanks or nulls stays plain text: no one needs the dictionary of identifiers.
+    With `keep_clean`, text without blanks or nulls stays plain text: identifiers need no dictionary.
     """
     plain = keep_clean and column.type == pa.string() and not column.null_count
     if plain and not any_blank_start(*text_buffers(column)):
@@ -65,11 +65,11 @@ def text_column(name: str, column: pa.Array, *, keep_clean: bool = False) -> Col
 
 
 def _encoded(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Each text once, in order of appearance, and the codes of all; our own index is faster, and knows no nulls."""
+    """Each text once, in order of appearance, and the codes of all."""
     if texts.null_count:
         encoded = texts.dictionary_encode()
         return encoded.dictionary, encoded.indices
-    index = TextIndex()
+    index = TextIndex()  # faster than Arrow's encoding, but takes no nulls
     codes = index.add(texts)
     return index.texts(), pa.array(codes)
 
@@ -170,17 +170,39 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def time_column(
-    name: str, column: pa.Array, *, time_unit: TimeUnit | None = None, time_format: str | None = None
+    name: str,
+    column: pa.Array,
+    *,
+    time_unit: TimeUnit | None = None,
+    time_format: str | None = None,
+    timezone: str | None = None,
 ) -> Column:
-    """Moments as UTC µs: timestamps of any unit and zone, dates, ISO 8601 text, numbers where the unit is said.
+    """Moments as UTC µs: timestamps of any unit and zone, dates, ISO 8601 text, numbers with a `time_unit`.
+
+    Args:
+        name: of the column, for messages.
+        column: (n,) of any type.
+        time_unit: of numbers.
+        time_format: strptime format of text that is not ISO 8601.
+        timezone: of times that carry no zone; UTC by default.
 
     Raises:
         DataError: a type that holds no moments, or numbers without `time_unit`.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    moments = _moments(name, column, time_unit, time_format)
+    if timezone is None or not moments.notes:  # no note: every time has a zone
+        return moments
+    zoned = pc.assume_timezone(moments.values, timezone, ambiguous="earliest", nonexistent="latest").cast(TIME)
+    if _is_text(column.type):  # some rows may carry a zone
+        zoned = pc.if_else(pc.match_substring_regex(column, ZONED), moments.values, zoned)
+    return Column(zoned, moments.problems)
+
+
+def _moments(name: str, column: pa.Array, time_unit: TimeUnit | None, time_format: str | None) -> Column:
     kind = column.type
-    if column.null_count == len(column):  # of whatever type: a frame without rows has no type worth the name
+    if column.null_count == len(column):  # a frame without rows has no type worth the name
         return Column(pa.nulls(len(column), TIME))
     if _is_text(kind):
         return _times_from_text(name, column.cast(pa.string()), time_unit, time_format)
@@ -196,7 +218,7 @@ def time_column(
 
 
 def naive_note(name: str) -> str:
-    """What is said when times carry no zone."""
+    """The note on times that carry no zone."""
     return f"{name} carries no time zone: taken as UTC"
 
 
@@ -210,13 +232,13 @@ def _in_range(name: str, stamps: pa.Array, notes: tuple[str, ...]) -> Column:
     if first is None or (first >= low and last < high):
         return Column(stamps.cast(TIME, safe=False), {}, notes)
     early, late = _mask(pc.less(ticks, low)), _mask(pc.greater_equal(ticks, high))
-    kept = pc.if_else(pa.array(early | late), pa.scalar(None, stamps.type), stamps)
+    stamps = pc.if_else(pa.array(early | late), pa.scalar(None, stamps.type), stamps)
     problems = {f"{name} is before 1971": early, f"{name} is after 2099": late}
-    return Column(kept.cast(TIME, safe=False), {why: mask for why, mask in problems.items() if mask.any()}, notes)
+    return Column(stamps.cast(TIME, safe=False), {why: mask for why, mask in problems.items() if mask.any()}, notes)
 
 
-def _mask(found: pa.Array) -> Mask:
-    return np.asarray(found.fill_null(False))
+def _mask(matches: pa.Array) -> Mask:
+    return np.asarray(matches.fill_null(False))
 
 
 def _times_from_numbers(name: str, column: pa.Array, time_unit: TimeUnit | None) -> Column:
@@ -230,9 +252,9 @@ def _times_from_numbers(name: str, column: pa.Array, time_unit: TimeUnit | None)
     seconds = np.where(present, numbers, 0.0) / TICKS[time_unit]
     sane = np.clip(seconds, -1e10, 1e10)  # far out of range on both sides, and no overflow
     stamps = pa.array(np.round(sane * 1e6).astype(np.int64), mask=~present).cast(TIME)
-    column_ = _in_range(name, stamps, ())
+    times = _in_range(name, stamps, ())
     infinite = np.isinf(numbers)
-    return Column(column_.values, column_.problems | ({f"{name} is not a time": infinite} if infinite.any() else {}))
+    return Column(times.values, times.problems | ({f"{name} is not a time": infinite} if infinite.any() else {}))
 
 
 def _clip_to_int64(column: pa.Array) -> pa.Array:
@@ -269,13 +291,13 @@ def _times_from_text(name: str, text: pa.Array, time_unit: TimeUnit | None, time
                 return _in_range(name, text.cast(kind).cast(TIME), notes)
             except pa.ArrowInvalid:
                 continue
-    return _times_one_by_one(name, text, time_format)
+    return _times_row_by_row(name, text, time_format)
 
 
-ZONE = r"(?:[zZ]|[+-]\d{2}(?::?\d{2})?)$"
+ZONED = r"\d.*:\d{2}.*(?:[zZ]|[+-]\d{2}(?::?\d{2})?)\s*$"
 
 
-def _times_one_by_one(name: str, text: pa.Array, time_format: str | None) -> Column:
+def _times_row_by_row(name: str, text: pa.Array, time_format: str | None) -> Column:
     """Zones mixed, other formats, or some rows that are no time at all."""
     trimmed = pc.utf8_trim_whitespace(text)
     missing = np.asarray(pc.is_in(pc.utf8_lower(trimmed), value_set=pa.array(sorted(MISSING_WORDS))).fill_null(True))
@@ -284,7 +306,7 @@ def _times_one_by_one(name: str, text: pa.Array, time_format: str | None) -> Col
     stamps = pd.to_datetime(series, format=time_format or "ISO8601", utc=True, errors="coerce")
     us = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
     unread = np.isnat(us) & ~missing
-    zoned = _mask(pc.match_substring_regex(trimmed, r"\d.*:\d{2}.*" + ZONE))
+    zoned = _mask(pc.match_substring_regex(trimmed, ZONED))
     notes = (naive_note(name),) if (~zoned & ~missing & ~unread).any() else ()
     column = _in_range(name, pa.array(us, TIME, mask=np.isnat(us)), notes)
     problems = column.problems | ({f"{name} is not a time": unread} if unread.any() else {})

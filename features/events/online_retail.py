@@ -4,8 +4,8 @@ What became of the file's oddities, and why:
 
 * An invoice that starts with `C` is a cancellation: its lines are `return`, with a negative value. Every other line
   is a `purchase`, postage and manual lines included: whoever pays postage was active that day.
-* A line without a CustomerID belongs to nobody (guests, and bookings such as bad debt): set aside.
-* An exact duplicate line is set aside when the experiment says `duplicates = "quarantine"` (as the shipped one does).
+* A line without a CustomerID belongs to nobody (guests, and bookings such as bad debt): rejected.
+* An exact duplicate line is rejected when the experiment says `duplicates = "quarantine"` (as the shipped one does).
 * A price of zero is a gift or a sample: kept, worth 0; the customer was active. Negative prices occur on bad debt only.
 * Item codes differ in case for the same article (`85123a`, `85123A`): upper case. Times are local and naive.
 """
@@ -15,11 +15,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.events.adapters import REJECT, first_reason, number_or_null
+from features.events.adapter import REJECT, Adapter, first_reason, number_or_null
 from features.events.schema import EventSchema
 
 COLUMNS = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
-SCHEMA = EventSchema(profile=("country",))
 
 
 def online_retail(raw: pa.Table) -> pa.Table:
@@ -56,3 +55,6 @@ def notes(raw: pa.Table) -> list[str]:
     free = pc.and_(pc.equal(number_or_null(raw["UnitPrice"]), 0.0), pc.is_valid(_customer(raw)))
     n = pc.sum(free).as_py() or 0
     return [f"{n:,} lines of customers have a price of zero: kept, worth 0"] if n else []
+
+
+ADAPTER = Adapter("online_retail", online_retail, COLUMNS, EventSchema(profile=("country",)), notes)

@@ -43,8 +43,8 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
             loaded = _load_adapted(source, base)
         else:
             loaded = load(
-                path, rules.options, columns=rules.columns, convert=rules, duplicates=rules.duplicates,
-                encoding=source.encoding, made=rules.added_columns,
+                path, rules.options, columns=rules.columns, convert=rules.complete, encoding=source.encoding,
+                made=rules.added_columns,
             )  # fmt: skip
     if quarantine_path is not None and loaded.quarantine.num_rows:
         quarantine_path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,11 +94,11 @@ def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, b
             path,
             rules.options,
             columns=rules.columns,
-            convert=rules,
+            convert=rules.complete,
             encoding=source.encoding,
             made=rules.added_columns,
         )
-        return stream, rules.duplicates == "quarantine"
+        return stream, rules.options.duplicates == "quarantine"
 
 
 def read_events(source: EventSource, *, base: Path | None = None) -> CheckedEvents:

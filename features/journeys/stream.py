@@ -68,7 +68,6 @@ def load(
     *,
     columns: Mapping[str, str] | None = None,
     convert: Convert | None = None,
-    duplicates: str = "keep",
     encoding: str = "utf8",
     made: Sequence[str] = (),
     threads: int = THREADS,
@@ -80,7 +79,6 @@ def load(
         options: the schema and how to check.
         columns: canonical name → the file's name; names that agree need no entry. Others are not read, but noted.
         convert: changes to the renamed rows (stages from touchpoints, say), batch by batch, by any thread.
-        duplicates: "keep", or "quarantine" for the second and later of rows equal in every column of the schema.
         encoding: of CSV files.
         made: columns that the files need not have, because `convert` makes them.
         threads: how many read and check.
@@ -91,7 +89,7 @@ def load(
     stream = open_stream(path, options, columns=columns, convert=convert, encoding=encoding, made=made)
     malformed: Malformed = []
     check, packer = LogCheck(), Packer()
-    step = _Step(stream, duplicates == "quarantine")
+    step = _Step(stream, stream.options.duplicates == "quarantine")
     for found, prepared in _ahead(step, stream.batches(malformed), threads):
         check.add(found)
         packer.add(prepared)

@@ -2,7 +2,7 @@
 
 A partition's rows come in the order of `KEY`, a hash of the customer, so that a customer's rows are together. A block
 is about `ROWS_A_BLOCK` events of whole customers, checked and packed by the functions that one machine uses
-(`features.events.source.TableReader`, `features.journeys.packing`), and written as rows `block, name, payload` of at
+(`features.events.table_reader`, `features.journeys.packing`), and written as rows `block, name, payload` of at
 most `CHUNK_BYTES` each: a cluster keeps, filters and moves them as any other rows. A customer who alone has more events
 is a block of their own, held as narrow columns (about 25 bytes an event). Nothing here needs Spark.
 """
@@ -21,7 +21,7 @@ import pyarrow as pa
 from features.errors import DataError
 from features.events.checks import SOURCE_ROW, check_batch, quarantine_duplicates
 from features.events.columns import as_text
-from features.events.source import TableReader
+from features.events.table_reader import TableReader
 from features.journeys.duplicates import as_rows, repeated, without
 from features.journeys.event_log import Least, Most, Part, partial_facts, with_names
 from features.journeys.journeys import Category, Journeys, as_readonly
@@ -117,7 +117,7 @@ class _Packing:
             return
         if table[SOURCE_ROW].null_count:
             raise DataError("Some rows have no place in the order of the source: fill the column that order_by names.")
-        good, found = check_batch(self.rules(table), self.rules.options)
+        good, found = check_batch(self.rules.complete(table), self.rules.options)
         if found.bad is not None:
             self._bad.append(found.bad)
         self._notes |= dict.fromkeys(found.notes)
@@ -126,13 +126,13 @@ class _Packing:
     def finish(self) -> Packed:
         """The block."""
         if self._empty is not None and not self._n_events:  # so that it has its columns all the same
-            good, found = check_batch(self.rules(self._empty), self.rules.options)
+            good, found = check_batch(self.rules.complete(self._empty), self.rules.options)
             self._take(good, found.rows)
         journeys, rows = self._packer.finish(threads=1)
         assert rows is not None
         journeys, rows = in_source_order(journeys, rows)
         firsts = _firsts(journeys, rows)
-        if self.rules.duplicates == "quarantine" and (gone := repeated(journeys)).any():
+        if self.rules.options.duplicates == "quarantine" and (gone := repeated(journeys)).any():
             places = np.flatnonzero(gone)
             self._bad.append(quarantine_duplicates(as_rows(journeys, places), rows[places]))
             journeys = without(journeys, gone)

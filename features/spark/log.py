@@ -31,7 +31,8 @@ import pyarrow.parquet as pq
 from features import errors
 from features.errors import ConfigError, DataError
 from features.events.checks import FILE, SOURCE_ROW, TOO_MANY_BAD, ignored_note, schema_columns
-from features.events.source import EventSource, TableReader, table_reader
+from features.events.source import EventSource, table_reader
+from features.events.table_reader import TableReader
 from features.journeys.event_log import LogFacts, Part, facts_from, merged
 from features.journeys.stream import FILE_BITS, their_names
 from features.spark.blocks import ABOUT, ASKED_CUTOFF, ASKED_ROW, BAD, BLOCKS, KEY, ROWS_A_BLOCK, needed

@@ -17,7 +17,7 @@ import numba
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.events.source import TableReader
+from features.events.table_reader import TableReader
 from features.journeys.event_log import Part, merged, merged_stream, partial_facts
 from features.spark.blocks import abouts, build, each_bad, facts_said, packed_blocks, read_blocks
 

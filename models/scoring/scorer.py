@@ -28,9 +28,10 @@ import pandas as pd
 import pyarrow as pa
 
 from features.errors import DataError
-from features.events.checks import CheckedEvents, check_events
+from features.events.checks import CheckedEvents
 from features.events.schema import EventSchema
-from features.events.stages import stage_of, with_stages
+from features.events.stages import stage_of
+from features.events.table_reader import TableReader, canonical_reader
 from features.journeys.journeys import Journeys, Snapshots, id_texts
 from features.journeys.packing import pack, pack_columns
 from features.timestamps import NOT_A_TIME, microseconds
@@ -164,8 +165,14 @@ class Scorer:
         Raises:
             DataError: no event log at all.
         """
-        checked = check_events(events, self.schema, duplicates="quarantine" if self.drops_duplicates else "keep")
-        return pack(with_stages(checked.events, self.source.get("stages") or {}), self.schema), checked
+        checked = self.reader.check(events)
+        return pack(checked.events, self.schema), checked
+
+    @cached_property
+    def reader(self) -> TableReader:
+        """How canonical rows are read, as in training."""
+        settings = {name: self.source[name] for name in ("adapter", "duplicates", "stages") if name in self.source}
+        return canonical_reader(self.schema, **settings)
 
     def score_journeys(
         self,
@@ -242,8 +249,8 @@ class Scorer:
     @cached_property
     def reads(self) -> str:
         """How events are packed: scorers with the same text make the same log of the same events."""
-        stages = self.source.get("stages") or {}
-        return json.dumps([self.schema.to_dict(), list(stages.items()), self.drops_duplicates])
+        reader = self.reader
+        return json.dumps([self.schema.to_dict(), list(reader.stages.items()), reader.options.duplicates])
 
     def pack_request(
         self,
@@ -266,26 +273,18 @@ class Scorer:
         """
         wanted = (*self.schema.category_columns, *self.schema.number_columns)
         columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in wanted}
+        if stages := self.reader.stages:
+            own = columns.get("stage") or [None] * len(t)
+            derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
+            columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
         left_out: list[str] = []
-        if self.drops_duplicates:
+        if self.reader.options.duplicates == "quarantine":  # after the stages, as `TableReader` does it
             rows = _first_of_equals(t, {"": owners} | columns)
             if len(rows) < len(t):
                 left_out = [owners[row] for row in sorted(set(range(len(t))) - set(rows))]
                 t, columns = t[rows], {name: [values[row] for row in rows] for name, values in columns.items()}
                 owners = [owners[row] for row in rows]
-        if stages := self.source.get("stages"):
-            own = columns.get("stage") or [None] * len(t)
-            derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
-            columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
         return pack_columns(owners, t, columns, self.schema), left_out
-
-    @property
-    def drops_duplicates(self) -> bool:
-        """Whether the second of two equal events is left out, as it was in training.
-
-        An adapter compares the rows of its own file; canonical rows are not those.
-        """
-        return self.source.get("duplicates") == "quarantine" and self.source.get("adapter", "table") == "table"
 
     def _why(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
         why: list[list[Reason]] = [[] for _ in range(len(snapshots))]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from features.events.checks import REPEATED
+from features.events.checks import DUPLICATE
 from training.scoring.bulk_plan import Desk, write_whole
 from training.scoring.bulk_split import LINES, Split
 
@@ -25,7 +25,7 @@ def write_quarantine(desk: Desk, split: Split, repeated: int) -> tuple[dict[str,
     Returns:
         Reason → rows, and the file; None where nothing was set aside.
     """
-    counts = split.counts | ({REPEATED: repeated} if repeated else {})
+    counts = split.counts | ({DUPLICATE: repeated} if repeated else {})
     names = [desk.run(number).stem for number in range(split.runs)]
     names += [LINES, *(desk.part(part).stem for part in range(desk.plan.partitions))]
     files = [file for name in names if (file := desk.bad(name)).exists()]

@@ -202,7 +202,7 @@ def test_bad_lines_and_bad_rows_are_numbered_as_in_the_file(tmp_path, small_part
 def test_a_folder_names_the_file_of_each_bad_row(tmp_path):
     write(tmp_path / "a.csv", HEADER + lines(5) + b"c1,soon,view,1\n" + lines(3, 100))
     write(tmp_path / "b.csv", HEADER + lines(2, 200) + b"c1\n" + lines(3, 300) + lines(1))
-    loaded = load(tmp_path, duplicates="quarantine")
+    loaded = load(tmp_path, CheckOptions(duplicates="quarantine"))
     bad = loaded.quarantine.select(["file", "row", "reason"]).to_pylist()
     assert [(row["file"], row["row"]) for row in bad] == [("a.csv", 6), ("b.csv", 3), ("b.csv", 7)]
     assert bad[2]["reason"] == "the same as an earlier row in every column"
@@ -221,8 +221,8 @@ def test_duplicates_across_parts_are_found(tmp_path, small_parts):
     table = synthetic_log(3000, 40)
     twice = pa.concat_tables([table, table.slice(0, 100)])
     pq.write_table(twice, tmp_path / "a.parquet", row_group_size=500)
-    loaded = load(tmp_path / "a.parquet", duplicates="quarantine")
-    whole = check_events(twice, duplicates="quarantine")
+    loaded = load(tmp_path / "a.parquet", CheckOptions(duplicates="quarantine"))
+    whole = check_events(twice, CheckOptions(duplicates="quarantine"))
     assert loaded.counts == whole.counts
     assert loaded.quarantine["row"].to_pylist() == whole.quarantine["row"].to_pylist()
     assert loaded.journeys.fingerprint() == pack(whole.events).fingerprint()

@@ -163,7 +163,7 @@ def test_duplicates_are_kept_or_set_aside(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"colums": {}}, "unknown key 'colums'; did you mean 'columns'"),
-        ({"adapter": "bpi_2012"}, "no adapter 'bpi_2012'. Did you mean 'bpi2012'"),
+        ({"adapter": "bpi_2012"}, "no adapter 'bpi_2012'; did you mean 'bpi2012'"),
         ({"columns": {"time": "when"}}, "columns maps to 'time', which is neither canonical nor declared"),
         ({"adapter": "bpi2012", "columns": {"customer_id": "case"}}, "knows its own"),
         ({"adapter": "bpi2012", "profile": ["x"]}, "profile is for adapter"),

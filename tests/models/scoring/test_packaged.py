@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 
 from features.errors import DataError
+from features.events.source import EventSource
+from features.journeys.loading import load_journeys, read_events
+from features.journeys.packing import pack
 from models.pyfunc import EventModel
 from models.scoring.golden_sample import largest_difference, read_sample, record_sample
 from models.scoring.scorer import NO_CUSTOMER, NO_CUTOFF, NO_EVENT_BEFORE, UNKNOWN_CUSTOMER, Scorer, touchpoints_seen
@@ -152,6 +155,30 @@ def test_the_stage_follows_the_touchpoint_on_both_ways(scorer: Scorer) -> None:
     journey, _ = scorer.pack_request([""] * len(t), t, {"touchpoint": ["sign_up", "other"], "stage": ["x", "y"]}, {})
     stage = journey.categories["stage"]
     assert [stage.names[code] for code in stage.codes] == ["awareness", "y"]
+
+
+def test_stages_come_before_duplicates_in_training_and_serving(scorer: Scorer, tmp_path: Path) -> None:
+    events = pd.DataFrame(
+        {
+            "customer_id": "c",
+            "timestamp": "2024-01-01",
+            "touchpoint": ["visit", "visit", "call", "call"],
+            "stage": ["own", "other", "own", "other"],
+        }
+    )
+    events.to_csv(tmp_path / "log.csv", index=False)
+    source = EventSource(path=tmp_path / "log.csv", stages={"visit": "look"}, duplicates="quarantine")
+    scorer = replace(scorer, schema=source.schema(), source=source.model_dump(mode="json"))
+    served, checked = scorer.read(events)
+    texts = {name: events[name].tolist() for name in ("touchpoint", "stage")}
+    t = events["timestamp"].to_numpy("datetime64[us]").astype(np.int64)
+    requested, left_out = scorer.pack_request(events["customer_id"].tolist(), t, texts, {})
+    table = pack(read_events(source).events)
+    for journeys in (load_journeys(source), table, served, requested):
+        stage = journeys.categories["stage"]
+        assert [stage.names[code] for code in stage.codes] == ["look", "own", "other"]
+    assert checked.quarantine["row"].to_pylist() == [2]
+    assert left_out == ["c"]
 
 
 def test_reasons_come_with_the_rows_that_have_a_probability(scorer: Scorer, simulated_events: pd.DataFrame) -> None:
