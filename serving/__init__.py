@@ -1,11 +1,13 @@
-"""The BentoML service, its request and response types, and the packaging of champions.
+"""The BentoML service: champions answer requests about customers.
 
-service: The BentoML service: `serving.api.routes` in BentoML's hands.
+Imports go one way: requests, champions, answers, then live and monitor, then api, then service; bento packages them.
+
 answers/: Answers to one customer, to many, and micro-batches.
-api/: The HTTP side: routes, access, middleware, OpenAPI.
-bento/: Packaging champions into a bento, and serving it.
-champions/: The packaged models and their vectors.
-live/: The champions in service, and swapping them.
+api/: The HTTP side: the table of routes, access, metrics, documentation.
+bento/: Packaging champions into a bento, serving it, swapping its champions.
+champions/: The packaged models and the search for look-alikes.
+live/: The champions in service at this moment.
 monitor/: Records of served answers for monitoring.
-requests/: Requests: decoded, checked, bounded.
+requests/: Requests: parsed, checked, limited.
+service: The BentoML service, which mounts the routes.
 """

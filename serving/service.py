@@ -1,10 +1,9 @@
-"""The BentoML service: `serving.api.routes` in BentoML's hands.
+"""The BentoML service: the routes of `serving.api.routes`, mounted in BentoML.
 
-The routes are an ASGI application mounted in the service, not `@bentoml.api` methods: they are as many as there are
-champions, answer in one sentence when a request is wrong, and cost half as much a call. BentoML keeps health,
-readiness, the limit of time and the workers; `serving.api.front` counts for Prometheus. BentoML's access log and traces
-are
-off: they name every path, and cost more than a score; `BENTOML_CONFIG_OPTIONS` turns them on, as for any bento:
+The routes are an ASGI application, not `@bentoml.api` methods: there are as many as champions, a wrong request is
+answered with one sentence, and a call costs half as much. BentoML keeps health, readiness, the limit of time and the
+workers; `serving.api.metrics` counts for Prometheus. BentoML's access log and traces are off: they name every path, and
+cost more than a score. `BENTOML_CONFIG_OPTIONS` turns them on, as for any bento:
 `services.journeylab.logging.access.enabled=true`, `services.journeylab.tracing.excluded_urls=[]`.
 
     BENTOML_DO_NOT_TRACK=True bentoml serve journeylab:latest --host 127.0.0.1      # or: journeylab serve
@@ -23,91 +22,92 @@ from typing import Any
 import bentoml
 
 from serving.api.access import TokenGate, Tokens
-from serving.api.front import Direct, Measured
-from serving.api.routes import application
+from serving.api.application import Application, Dispatcher
+from serving.api.metrics import RequestMetrics
 from serving.champions.champions import Champions
-from serving.live.live import Live, pointer_from_environment
-from serving.monitor.monitoring import Watch
+from serving.live.live import LiveChampions, pointer_from_environment
+from serving.monitor.monitoring import AnswerMonitor
 
-HERE = Path(os.environ.get("JOURNEYLAB_CHAMPIONS") or Path(__file__).resolve().parents[1] / "champions")
-SECONDS_A_REQUEST = 30
+FOLDER = Path(os.environ.get("JOURNEYLAB_CHAMPIONS") or Path(__file__).resolve().parents[1] / "champions")
+TIMEOUT_S = 30
 
-champions = Champions(HERE)
-live = Live(champions, pointer_from_environment(), Watch.given())
-own = application(live)
+champions = Champions(FOLDER)
+live = LiveChampions(champions, pointer_from_environment())
+monitor = AnswerMonitor.from_environment()
+application = Application(live, monitor)
 
 
 @bentoml.service(
     name="journeylab",
-    http={"host": "127.0.0.1"},  # loopback unless told otherwise
-    traffic={"timeout": SECONDS_A_REQUEST},
-    workers=1,  # two of them on two cores take turns with who asks, and hold every model twice
+    http={"host": "127.0.0.1"},  # BentoML's default is every address
+    traffic={"timeout": TIMEOUT_S},
+    workers=1,  # two on two cores take turns with the clients, and hold every model twice
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
-    metrics={"enabled": False},  # BentoML's own: see `serving.api.front`
+    metrics={"enabled": False},  # BentoML's own: see `serving.api.metrics`
     envs=[
         {"name": "BENTOML_DO_NOT_TRACK", "value": "True"},
         {"name": "OMP_NUM_THREADS", "value": "1"},  # one journey gains nothing from threads and loses by waking them
         {"name": "NUMBA_NUM_THREADS", "value": "1"},
     ],
 )
-@bentoml.asgi_app(own, path="/")
+@bentoml.asgi_app(application, path="/")
 class JourneyLab:
     """Calibrated probabilities from a customer's raw events."""
 
     def __init__(self) -> None:
-        if not live.look(ready):  # a worker that begins anew begins with what is in service
-            ready_for_scores(champions)
-        live.watch(ready)
-        if live.monitor is not None:
-            live.monitor.start()
+        if not live.update(prepare):  # a restarted worker begins with the champions that are in service
+            prepare_scores(champions)
+        live.watch(prepare)
+        if monitor is not None:
+            monitor.start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Write the monitor's last rows; a worker ends without leaving through `atexit`."""
-        if live.monitor is not None:
-            live.monitor.close()
+        if monitor is not None:
+            monitor.close()
 
 
-def ready(chosen: Champions) -> None:
+def prepare(chosen: Champions) -> None:
     """Warm champions up."""
-    from serving.bento.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
+    from serving.api.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
 
     warm_up(chosen)
-    _settle()
+    _freeze()
 
 
-def ready_for_scores(chosen: Champions) -> None:
+def prepare_scores(chosen: Champions) -> None:
     """Warm champions up; their reasons follow on a thread of their own, while scores are answered."""
-    from serving.bento.warm_up import warm_up_reasons, warm_up_scores
+    from serving.api.warm_up import warm_up_reasons, warm_up_scores  # as above
 
     def reasons() -> None:
         warm_up_reasons(chosen)
-        _settle()
+        _freeze()
 
     warm_up_scores(chosen)
-    _settle()
+    _freeze()
     threading.Thread(target=reasons, name="reasons", daemon=True).start()
 
 
-def _settle() -> None:
-    """Take what lives as long as the champions out of the garbage collector's sight.
+def _freeze() -> None:
+    """Exempt all objects that live as long as the champions from garbage collection.
 
-    It walks through every object there is, some hundred thousand with the models' libraries, while requests wait: that
-    was most of the 99th percentile. What an earlier set of champions left behind is collected first.
+    A full collection walks through some hundred thousand objects of the models' libraries while requests wait: that was
+    most of the 99th percentile. What an earlier set of champions left behind is collected first.
     """
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
-def _about() -> tuple[str, str, str]:
+def _identity() -> tuple[str, str, str]:
     """Names of service and bento, and its version, as BentoML's own metrics have them."""
     bento = gated.bento
     return gated.name, bento.tag.name if bento else gated.name, bento.tag.version if bento else "not available"
 
 
 gated: Any = JourneyLab
-gated.add_asgi_middleware(Measured, live=live, about=_about)  # the first is the outermost
+gated.add_asgi_middleware(RequestMetrics, endpoint=application.endpoint, identity=_identity)  # the outermost
 gated.add_asgi_middleware(TokenGate, tokens=Tokens())
-gated.add_asgi_middleware(Direct, own=own, live=live)
+gated.add_asgi_middleware(Dispatcher, application=application)

@@ -34,7 +34,7 @@ from models.scoring.golden_sample import difference, read_sample, record_sample
 from models.scoring.scorer import Scorer
 from serving.api.access import TOKENS
 from serving.bento.package import request_bodies
-from serving.live.swap import swap
+from serving.bento.swap import swap
 from serving.monitor.monitoring import MONITOR
 from serving.requests.schemas import ARROW
 

@@ -65,7 +65,7 @@ def swap(
 
     Example: `journeylab swap journeylab:latest --port 3000`
     """
-    from serving.live.swap import swap as run
+    from serving.bento.swap import swap as run
 
     versions = run(bento, port=port)
     listed = ", ".join(f"{name} version {version}" for name, version in versions.items())

@@ -1,9 +1,6 @@
-"""Answers to one customer, to many, and micro-batches.
+"""Answers to one customer, to many, and micro-batches; nothing here knows of HTTP.
 
-answers: What the service says about one customer: by one champion, or by all with the events packed a
-    single time.
-batches: Many customers in one call: events in as JSON, Arrow or Parquet, answers out as JSON, NDJSON or
-    Arrow, in blocks.
-micro_batches: Requests that arrive together are answered together: eight journeys cost little more than
-    one.
+answers: Answers of one champion or of all to one customer, or to a micro-batch.
+batches: Many customers in one call: JSON, Arrow or Parquet in; JSON, NDJSON or Arrow out, in blocks.
+micro_batches: Requests that arrive at the same time share one call.
 """

@@ -1,206 +1,211 @@
-"""What the service says about one customer: by one champion, or by all with the events packed a single time.
-
-| route | answer |
-|---|---|
-| a name or kind of task | that champion's answer |
-| `score` | the answer of every champion |
-| `reasons` | what moved each champion's answer, in words |
-| `embedding` | the journey as a vector, by each champion that has an encoder, with the encoder's version |
-| `lookalikes` | customers nearest to a list or to a journey, where they were packaged (`serving.champions.nearest`) |
-"""
+"""Answers to one customer, or to a micro-batch of customers, by one champion or by all of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from serving.champions.champions import Champions, Origin
-from serving.champions.nearest import Nearest
-from serving.requests.schemas import Question, Refused, as_text
+from serving.champions.lookalike_search import LookalikeSearch
+from serving.requests.schemas import CustomerEvents, RequestError, as_text
 
 if TYPE_CHECKING:
     from features.journeys.journeys import Snapshots
     from models.scoring.scorer import Scorer
-    from serving.monitor.monitoring import Watch
 
-REASONS_SHOWN = 5
+DEFAULT_REASONS = 5
 SCORE = "score"
-LOOKALIKES = "lookalikes"
 Answer = dict[str, Any]
 
 
+class AnswerObserver(Protocol):
+    """Receives what champions answered; `serving.monitor` has one."""
+
+    def record(
+        self, champions: Champions, name: str, snapshot: Snapshots, answer: Mapping[str, Any], customer_id: str | None
+    ) -> None:
+        """One answer to one customer."""
+
+    def record_many(
+        self,
+        champions: Champions,
+        name: str,
+        snapshots: Snapshots,
+        answers: npt.NDArray[Any],
+        customer_ids: npt.NDArray[np.object_],
+        answered: npt.NDArray[np.bool_],
+    ) -> None:
+        """Answers to many customers."""
+
+
 @dataclass(frozen=True)
-class Asked:
-    """A request that has been read.
+class ParsedRequest:
+    """A request that has been parsed and checked.
 
     Attributes:
-        route: as it was asked.
-        question: what was asked.
+        route: `score`, or that of a champion.
+        customer: the customer's events and what is asked about them.
         request_id: echoed.
     """
 
     route: str
-    question: Question
+    customer: CustomerEvents
     request_id: str
 
 
 class Answerer:
-    """Questions → answers; nothing here knows of HTTP.
+    """Answers requests about one customer; knows nothing of HTTP.
 
     Args:
         champions: the packaged models.
-        watch: takes note of answers, where that is wanted.
+        observer: receives every answer of a champion.
     """
 
-    def __init__(self, champions: Champions, watch: Watch | None = None) -> None:
-        self.champions, self.watch = champions, watch
-        self._alone: dict[str, Callable[[Asked], Answer]] = {"reasons": self._reasons, "embedding": self._embedding}
+    def __init__(self, champions: Champions, observer: AnswerObserver | None = None) -> None:
+        self.champions, self.observer = champions, observer
 
     @cached_property
-    def routes(self) -> tuple[str, ...]:
-        """Every route that takes one customer's events."""
-        return (*self.champions.names, SCORE, *self._alone, *((LOOKALIKES,) if self.nearest else ()))
-
-    @cached_property
-    def nearest(self) -> Nearest | None:
-        """What answers `/lookalikes`, where they were packaged."""
+    def lookalikes(self) -> LookalikeSearch | None:
+        """The search for look-alikes, where their vectors were packaged."""
         name = self.champions.with_lookalikes
-        return Nearest(self.champions, name) if name else None
+        return LookalikeSearch(self.champions, name) if name else None
 
-    def answer(self, route: str, body: bytes, request_id: str, now: datetime | None = None) -> Answer:
-        """Everything that a route does.
+    def parse(self, route: str, body: bytes, request_id: str, now: datetime | None = None) -> ParsedRequest:
+        """Parse and check a body.
 
         Args:
-            route: one of `routes`.
+            route: `score`, or that of a champion.
             body: the request, JSON.
             request_id: echoed.
             now: what `as_of` defaults to.
 
         Raises:
-            Refused: when there is no such route, or the request cannot be answered.
+            RequestError: when there is no such route, or the body cannot be used.
         """
-        if route == LOOKALIKES and self.nearest is not None:
-            return self.nearest.answer(body, request_id, now)
-        asked = self.read(route, body, request_id, now)
-        if route in self._alone:
-            return self._alone[route](asked)
-        answer = self.together([asked])[0]
-        if isinstance(answer, Refused):
-            raise answer
-        return answer
+        if route != SCORE and route not in self.champions.names:
+            raise RequestError(404, f"There is no task '{route[:60]}' here: this service has {self.champions.listed}.")
+        return ParsedRequest(route, self.champions.decoder.decode(body, now), request_id)
 
-    def is_quick(self, route: str) -> bool:
-        """Whether `together` answers the route, in less time than a thread takes to wake."""
-        return route == SCORE or route in self.champions.names
-
-    def read(self, route: str, body: bytes, request_id: str, now: datetime | None = None) -> Asked:
-        """A body of any route but look-alikes, parsed and checked.
+    def answer(self, route: str, body: bytes, request_id: str, now: datetime | None = None) -> Answer:
+        """Parse a body and answer it; arguments and errors as of `parse`.
 
         Raises:
-            Refused: when there is no such route, or the body cannot be used.
+            RequestError: when the request cannot be answered.
         """
-        if route not in self.routes or route == LOOKALIKES:
-            raise Refused(404, f"There is no task '{route[:60]}' here: this service has {self.champions.listed}.")
-        return Asked(route, self.champions.decoder.decode(body, now), request_id)
+        return self._answer_one(self.parse(route, body, request_id, now))
 
-    def together(self, asked: Sequence[Asked]) -> list[Answer | Refused]:
-        """Answers of a champion's route or `score` to several customers at once, which costs little more than to one.
+    def explain(self, body: bytes, request_id: str, now: datetime | None = None) -> Answer:
+        """Every champion's answer with its reasons.
 
-        A row of a log depends on itself alone, so nobody's answer depends on who asked at the same time.
+        Raises:
+            RequestError: when no champion has reasons, or the request cannot be answered.
         """
-        by_route: dict[str, list[int]] = {}
-        for place, one in enumerate(asked):
-            by_route.setdefault(one.route, []).append(place)
-        answers: list[Answer | Refused] = [{}] * len(asked)
-        for route, places in by_route.items():
-            for place, answer in zip(places, self._by_route(route, [asked[place] for place in places]), strict=True):
-                answers[place] = answer
-        return answers
+        from models.contract import Explains  # not before a worker starts: it takes the heavy modules along
 
-    def _by_route(self, route: str, asked: list[Asked]) -> list[Answer | Refused]:
-        names = [self.champions.names[route]] if route != SCORE else list(self.champions.scorers)
-        questions, logs = [one.question for one in asked], dict[str, _Log]()
-        given: list[Answer] = [{} for _ in asked]
-        for name in names:
-            scorer = self.champions.scorers[name]
-            if scorer.reads not in logs:
-                logs[scorer.reads] = _Log.of(questions, scorer)
-            log = logs[scorer.reads]
-            told = scorer.told(log.snapshots) if len(log.rows) else []
-            for place, (row, values) in enumerate(zip(log.rows, told, strict=True)):
-                question = questions[row]
-                given[row][name] = self._said(name, values, question, log, row, place)
-                if self.watch is not None:
-                    own = log.snapshots if len(told) == 1 else log.snapshots.take(slice(place, place + 1))
-                    self.watch.saw(self.champions, name, own, values, question.customer_id)
-        known = {row for log in logs.values() for row in log.rows}
-        return [
-            _finished({"answers": given[row]} if route == SCORE else given[row][names[0]], one)
-            if row in known or not names
-            else _nothing_before(one.question)
-            for row, one in enumerate(asked)
-        ]
+        names = [name for name, scorer in self.champions.scorers.items() if isinstance(scorer.model, Explains)]
+        if not names:
+            raise RequestError(404, "No champion here can say what moved its answer.")
+        request = self.parse(SCORE, body, request_id, now)
+        customer = replace(request.customer, reasons=request.customer.reasons or DEFAULT_REASONS)
+        answer = self._answer_one(replace(request, customer=customer))
+        return answer | {"answers": {name: answer["answers"][name] for name in names}}
 
-    def _said(self, name: str, values: Answer, question: Question, log: _Log, row: int, place: int) -> Answer:
-        """One champion's answer to one customer."""
-        scorer = self.champions.scorers[name]
-        answer: Answer = {**values, "model": _model(self.champions.origins[name]), "unknown": {}}
-        touchpoints = question.categories["touchpoint"]
-        strange = set(touchpoints) - scorer.known_touchpoints
-        if strange and scorer.touchpoints:
-            answer["unknown"] = {name: touchpoints.count(name) for name in sorted(map(str, strange))}
-        if repeated := log.repeated.get(row):
-            answer["repeated_events"] = repeated
-        if question.reasons:
-            why = scorer.why(log.snapshots.take(slice(place, place + 1)), question.reasons)
-            answer["reasons"] = [_reason(reason) for reason in why]
-        return answer
+    def embed(self, body: bytes, request_id: str, now: datetime | None = None) -> Answer:
+        """The journey as a vector, by each champion that has an encoder, with the encoder's version.
 
-    def _reasons(self, asked: Asked) -> Answer:
-        from models.contract import Explains
+        Raises:
+            RequestError: when no champion has an encoder, or the request cannot be answered.
+        """
+        from models.contract import Embeds  # not before a worker starts: it takes the heavy modules along
 
-        explained = [name for name, scorer in self.champions.scorers.items() if isinstance(scorer.model, Explains)]
-        if not explained:
-            raise Refused(404, "No champion here can say what moved its answer.")
-        question = replace(asked.question, reasons=asked.question.reasons or REASONS_SHOWN)
-        answer = self.together([replace(asked, route=SCORE, question=question)])[0]
-        if isinstance(answer, Refused):
-            raise answer
-        return answer | {"answers": {name: answer["answers"][name] for name in explained}}
-
-    def _embedding(self, asked: Asked) -> Answer:
-        from models.contract import Embeds
-
-        found = {}
+        request = self.parse(SCORE, body, request_id, now)
+        embeddings = {}
         for name, scorer in self.champions.scorers.items():
             if isinstance(scorer.model, Embeds):
-                log = _Log.of([asked.question], scorer)
+                log = _RequestLog.of([request.customer], scorer)
                 if not log.rows:
-                    raise _nothing_before(asked.question)
-                found[name] = {
+                    raise _no_events(request.customer)
+                embeddings[name] = {
                     "version": scorer.model.version,
                     "vector": [float(value) for value in scorer.model.embed(log.snapshots)[0]],
                     "model": _model(self.champions.origins[name]),
                 }
-        if not found:
-            raise Refused(404, "No champion here has an encoder, so there is no embedding.")
-        return _finished({"embeddings": found}, asked)
+        if not embeddings:
+            raise RequestError(404, "No champion here has an encoder, so there is no embedding.")
+        return _with_request_fields({"embeddings": embeddings}, request)
+
+    def answer_many(self, requests: Sequence[ParsedRequest]) -> list[Answer | RequestError]:
+        """Answer several requests at once, which costs little more than one.
+
+        A row of a log depends on itself alone, so an answer does not depend on the requests beside it.
+        """
+        by_route: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
+            by_route.setdefault(request.route, []).append(place)
+        answers: list[Answer | RequestError] = [{}] * len(requests)
+        for route, places in by_route.items():
+            for place, answer in zip(places, self._by_route(route, [requests[k] for k in places]), strict=True):
+                answers[place] = answer
+        return answers
+
+    def _answer_one(self, request: ParsedRequest) -> Answer:
+        answer = self.answer_many([request])[0]
+        if isinstance(answer, RequestError):
+            raise answer
+        return answer
+
+    def _by_route(self, route: str, requests: list[ParsedRequest]) -> list[Answer | RequestError]:
+        names = [self.champions.names[route]] if route != SCORE else list(self.champions.scorers)
+        customers, logs = [request.customer for request in requests], dict[str, _RequestLog]()
+        by_name: list[Answer] = [{} for _ in requests]
+        for name in names:
+            scorer = self.champions.scorers[name]
+            if scorer.reads not in logs:  # champions that read events alike share a log
+                logs[scorer.reads] = _RequestLog.of(customers, scorer)
+            log = logs[scorer.reads]
+            rows = scorer.told(log.snapshots) if len(log.rows) else []
+            for place, (number, values) in enumerate(zip(log.rows, rows, strict=True)):
+                snapshot = log.snapshots if len(rows) == 1 else log.snapshots.take(slice(place, place + 1))
+                by_name[number][name] = self._champion_answer(name, values, customers[number], snapshot)
+                if repeated := log.repeated.get(number):
+                    by_name[number][name]["repeated_events"] = repeated
+                if self.observer is not None:
+                    self.observer.record(self.champions, name, snapshot, values, customers[number].customer_id)
+        answered = {number for log in logs.values() for number in log.rows}
+        return [
+            _with_request_fields({"answers": by_name[k]} if route == SCORE else by_name[k][names[0]], request)
+            if k in answered or not names
+            else _no_events(request.customer)
+            for k, request in enumerate(requests)
+        ]
+
+    def _champion_answer(self, name: str, values: Answer, customer: CustomerEvents, snapshot: Snapshots) -> Answer:
+        scorer = self.champions.scorers[name]
+        answer: Answer = {**values, "model": _model(self.champions.origins[name]), "unknown": {}}
+        touchpoints = customer.categories["touchpoint"]
+        unknown = set(touchpoints) - scorer.known_touchpoints
+        if unknown and scorer.touchpoints:
+            answer["unknown"] = {name: touchpoints.count(name) for name in sorted(map(str, unknown))}
+        if customer.reasons:
+            answer["reasons"] = [_reason(reason) for reason in scorer.why(snapshot, customer.reasons)]
+        return answer
 
 
 @dataclass(frozen=True)
-class _Log:
-    """The events of some questions as one log, a customer a question, as a champion reads them.
+class _RequestLog:
+    """The events of several requests as one log, a customer for each request, as a champion reads them.
 
     Attributes:
-        snapshots: what is known at each `as_of`, of the questions where anything is.
-        rows: those questions.
-        repeated: question → how many of its events were left out as equal to an earlier one.
+        snapshots: what is known at each `as_of`, of the requests that have an event before it.
+        rows: numbers of those requests.
+        repeated: number of a request → how many of its events were dropped as equal to an earlier one.
     """
 
     snapshots: Snapshots
@@ -208,51 +213,51 @@ class _Log:
     repeated: dict[int, int]
 
     @classmethod
-    def of(cls, questions: Sequence[Question], scorer: Scorer) -> _Log:
-        """The questions in their order; two of them may be about the same customer."""
+    def of(cls, customers: Sequence[CustomerEvents], scorer: Scorer) -> _RequestLog:
+        """Pack the requests in their order; two of them may be about the same customer."""
         import pyarrow as pa  # not before a worker starts
 
-        owners = [str(row) for row, question in enumerate(questions) for _ in range(len(question.t))]
-        if len(questions) == 1:
-            only = questions[0]
-            t, categories, numbers = only.t, only.categories, only.numbers
+        owners = [str(row) for row, customer in enumerate(customers) for _ in range(len(customer.t))]
+        if len(customers) == 1:
+            t, categories, numbers = customers[0].t, customers[0].categories, customers[0].numbers
         else:
-            t = np.concatenate([question.t for question in questions])
-            categories = _end_to_end([question.categories for question in questions], questions)
-            numbers = _end_to_end([question.numbers for question in questions], questions)
-        packed, left_out = scorer.pack_request(owners, t, categories, numbers)
-        journeys = replace(packed, customer_ids=pa.array([question.customer_id or "" for question in questions]))
-        snapshots = journeys.at(np.array([question.as_of for question in questions], np.int64))
+            t = np.concatenate([customer.t for customer in customers])
+            categories = _concatenated([customer.categories for customer in customers], customers)
+            numbers = _concatenated([customer.numbers for customer in customers], customers)
+        packed, dropped = scorer.pack_request(owners, t, categories, numbers)
+        journeys = replace(packed, customer_ids=pa.array([customer.customer_id or "" for customer in customers]))
+        snapshots = journeys.at(np.array([customer.as_of for customer in customers], np.int64))
         rows = np.flatnonzero(snapshots.stop > snapshots.start)
-        repeated = Counter(int(owner) for owner in left_out)
-        return cls(snapshots if len(rows) == len(questions) else snapshots.take(rows), rows.tolist(), repeated)
+        repeated = Counter(int(owner) for owner in dropped)
+        return cls(snapshots if len(rows) == len(customers) else snapshots.take(rows), rows.tolist(), repeated)
 
 
-def _end_to_end(columns: Sequence[Mapping[str, Sequence[Any]]], questions: Sequence[Question]) -> dict[str, list[Any]]:
-    """Column → its values over all questions; None for the events of a question that lacks it."""
-    names = dict.fromkeys(name for some in columns for name in some)
+def _concatenated(
+    columns: Sequence[Mapping[str, Sequence[Any]]], customers: Sequence[CustomerEvents]
+) -> dict[str, list[Any]]:
+    """Column → its values over all requests; None for the events of a request that lacks it."""
     return {
         name: [
             value
-            for some, question in zip(columns, questions, strict=True)
-            for value in some.get(name) or [None] * len(question.t)
+            for columns_of_one, customer in zip(columns, customers, strict=True)
+            for value in columns_of_one.get(name) or [None] * len(customer.t)
         ]
-        for name in names
+        for name in dict.fromkeys(name for columns_of_one in columns for name in columns_of_one)
     }
 
 
-def _finished(answer: Answer, asked: Asked) -> Answer:
-    question = asked.question
-    answer |= {"as_of": as_text(question.as_of), "request_id": asked.request_id}
-    if question.customer_id is not None:
-        answer["customer_id"] = question.customer_id
-    if question.ignored:
-        answer["ignored_fields"] = list(question.ignored)
+def _with_request_fields(answer: Answer, request: ParsedRequest) -> Answer:
+    customer = request.customer
+    answer |= {"as_of": as_text(customer.as_of), "request_id": request.request_id}
+    if customer.customer_id is not None:
+        answer["customer_id"] = customer.customer_id
+    if customer.ignored:
+        answer["ignored_fields"] = list(customer.ignored)
     return answer
 
 
-def _nothing_before(question: Question) -> Refused:
-    return Refused(422, f"No event lies before as_of, {as_text(question.as_of)}: nothing to predict from.")
+def _no_events(customer: CustomerEvents) -> RequestError:
+    return RequestError(422, f"No event lies before as_of, {as_text(customer.as_of)}: nothing to predict from.")
 
 
 def _model(origin: Origin) -> dict[str, str]:
@@ -260,6 +265,6 @@ def _model(origin: Origin) -> dict[str, str]:
 
 
 def _reason(reason: Any) -> dict[str, Any]:
-    """A reason as JSON; a feature without a value says null."""
+    """A reason as JSON; a feature without a value is null."""
     value = None if reason.value != reason.value else reason.value
     return {"subject": reason.subject, "text": reason.text, "contribution": reason.contribution, "value": value}

@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 
 from features.errors import JourneyLabError
 from features.journeys.journeys import Journeys
+from serving.answers.answers import AnswerObserver
 from serving.champions.champions import Champions
 from serving.requests.batch_tables import ROWS, read_parquet, read_stream
 from serving.requests.schemas import (
@@ -33,21 +34,20 @@ from serving.requests.schemas import (
     JSON,
     NDJSON,
     CustomerId,
-    Refused,
+    RequestError,
     Time,
     as_of_moment,
     as_text,
     columns_of,
-    refusal,
-    refuse_doubled,
+    reject_repeated_keys,
+    request_error,
 )
 
 if TYPE_CHECKING:
     from models.scoring.scorer import Scorer
-    from serving.monitor.monitoring import Watch
 
 CUSTOMERS = 100_000
-CUSTOMERS_A_BLOCK = 2_000
+CUSTOMERS_PER_BLOCK = 2_000
 SHAPE = '{"customers": [{"customer_id": …, "events": […]}, …]}'
 FIELDS = ("customers", "as_of", "and for a customer customer_id, events, as_of")
 
@@ -70,7 +70,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Block:
+class AnswerBlock:
     """Answers to some of a call's customers.
 
     Attributes:
@@ -89,11 +89,11 @@ class Batches:
 
     Args:
         champions: the packaged models.
-        watch: takes note of some answers, where that is wanted.
+        observer: receives every answer.
     """
 
-    def __init__(self, champions: Champions, watch: Watch | None = None) -> None:
-        self.champions, self.watch = champions, watch
+    def __init__(self, champions: Champions, observer: AnswerObserver | None = None) -> None:
+        self.champions, self.observer = champions, observer
         self.adapter: TypeAdapter[Any] = TypeAdapter(_call_type(champions.decoder.event_type))
 
     def decode(self, body: bytes, media: str, as_of: str | None = None, now: datetime | None = None) -> Batch:
@@ -133,16 +133,16 @@ class Batches:
         try:
             call = self.adapter.validate_json(body)
         except ValidationError as error:
-            raise refusal(error, SHAPE, FIELDS) from None
+            raise request_error(error, SHAPE, FIELDS) from None
         shared = as_of_moment(call.get("as_of") or as_of, now)
         customers: list[dict[str, Any]] = call["customers"]
         ids = [customer["customer_id"] for customer in customers]
         if len(set(ids)) < len(ids):
-            raise Refused(422, "Two customers have the same customer_id: send each once, with all its events.")
+            raise RequestError(422, "Two customers have the same customer_id: send each once, with all its events.")
         events = [event for customer in customers for event in customer["events"]]
-        refuse_doubled(body, len(call) + sum(map(len, customers)) + sum(map(len, events)))
+        reject_repeated_keys(body, len(call) + sum(map(len, customers)) + sum(map(len, events)))
         if len(events) > ROWS:
-            raise Refused(413, f"The call holds {len(events):,} events: send up to {ROWS:,}.")
+            raise RequestError(413, f"The call holds {len(events):,} events: send up to {ROWS:,}.")
         sizes = [len(customer["events"]) for customer in customers]
         t, categories, numbers = columns_of(events, self.champions.columns)
         owners = np.repeat(np.array(ids, dtype=object), sizes).tolist()
@@ -161,37 +161,37 @@ class Batches:
                 packed[scorer.reads], checked = scorer.read(table)
                 set_aside = set_aside or dict(checked.counts)
         except JourneyLabError as error:
-            raise Refused(422, str(error).splitlines()[0]) from None
+            raise RequestError(422, str(error).splitlines()[0]) from None
         ids = (
             np.asarray(next(iter(packed.values())).customer_ids.to_pylist(), dtype=object)
             if packed
             else np.zeros(0, object)
         )
         if len(ids) > CUSTOMERS:
-            raise Refused(413, f"The table holds {len(ids):,} customers: send up to {CUSTOMERS:,} a call.")
+            raise RequestError(413, f"The table holds {len(ids):,} customers: send up to {CUSTOMERS:,} a call.")
         return Batch(packed, ids, np.full(len(ids), as_of, dtype=np.int64), set_aside)
 
     def _scorers_by_reading(self) -> list[Scorer]:
         """One champion for each way to read events."""
         return list({scorer.reads: scorer for scorer in self.champions.scorers.values()}.values())
 
-    def _blocks(self, batch: Batch) -> Iterator[Block]:
+    def _blocks(self, batch: Batch) -> Iterator[AnswerBlock]:
         """The answers to some customers after the other."""
         places = {reads: _places(journeys, batch.customer_ids) for reads, journeys in batch.journeys.items()}
         n = len(batch.customer_ids)
-        for at in range(0, max(n, 1), CUSTOMERS_A_BLOCK):
-            rows = slice(at, at + CUSTOMERS_A_BLOCK)
+        for at in range(0, max(n, 1), CUSTOMERS_PER_BLOCK):
+            rows = slice(at, at + CUSTOMERS_PER_BLOCK)
             ids, as_of = batch.customer_ids[rows], batch.as_of[rows]
             columns: dict[str, npt.NDArray[Any]] = {}
             for name, scorer in self.champions.scorers.items():
                 snapshots = batch.journeys[scorer.reads].at(as_of, places[scorer.reads][rows])
                 given, why_not = scorer.answers_where_any(snapshots, ids)
-                if self.watch is not None:
+                if self.observer is not None:
                     first = next(iter(given.values()))
-                    self.watch.saw_many(self.champions, name, snapshots, first, ids, why_not == None)  # noqa: E711
+                    self.observer.record_many(self.champions, name, snapshots, first, ids, why_not == None)  # noqa: E711
                 columns |= {f"{name}.{answer}": values for answer, values in given.items()}
                 columns[f"{name}.reason"] = why_not
-            yield Block(ids, as_of, columns)
+            yield AnswerBlock(ids, as_of, columns)
 
     def _about(self, batch: Batch, request_id: str) -> dict[str, Any]:
         from models.scoring.scorer import unknown_touchpoints
@@ -237,7 +237,7 @@ def _places(journeys: Journeys, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.
     return journeys.index_of(ids)
 
 
-def _as_arrow(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
+def _as_arrow(blocks: Iterator[AnswerBlock], about: Mapping[str, Any]) -> Iterator[bytes]:
     chunks = _Chunks()
     with pa.ipc.new_stream(pa.PythonFile(chunks, "w"), schema := _schema(about)) as writer:
         for block in blocks:
@@ -246,7 +246,7 @@ def _as_arrow(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[byt
     yield chunks.take()
 
 
-def _record_batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
+def _record_batch(block: AnswerBlock, schema: pa.Schema) -> pa.RecordBatch:
     columns = {"customer_id": block.customer_ids, "as_of": block.as_of, **block.columns}
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[field.name], field.type, from_pandas=True) for field in schema], schema=schema
@@ -282,7 +282,7 @@ def _schema(about: Mapping[str, Any]) -> pa.Schema:
     return pa.schema(fields, {"journeylab": json.dumps(about, ensure_ascii=False)})
 
 
-def _records(block: Block, answers: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+def _records(block: AnswerBlock, answers: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """A row a customer as JSON text; what is missing is left out."""
     moments = block.as_of.tolist()
     columns = {name: values.tolist() for name, values in block.columns.items()}
@@ -297,13 +297,13 @@ def _records(block: Block, answers: Mapping[str, Mapping[str, str]]) -> Iterator
         yield json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
-def _as_lines(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
+def _as_lines(blocks: Iterator[AnswerBlock], about: Mapping[str, Any]) -> Iterator[bytes]:
     yield (json.dumps(about, ensure_ascii=False) + "\n").encode()
     for block in blocks:
         yield "".join(f"{record}\n" for record in _records(block, about["answers"])).encode()
 
 
-def _as_json(blocks: Iterator[Block], about: Mapping[str, Any]) -> Iterator[bytes]:
+def _as_json(blocks: Iterator[AnswerBlock], about: Mapping[str, Any]) -> Iterator[bytes]:
     yield json.dumps(about, ensure_ascii=False)[:-1].encode() + b',"customers":['
     between = ""
     for block in blocks:

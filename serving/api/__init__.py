@@ -1,10 +1,12 @@
-"""The HTTP side: routes, access, middleware, OpenAPI.
+"""The HTTP side of the service; a new route is one entry in `routes`.
 
-access: Who may call the service: bearer tokens from a file or the environment; without any, this machine
-    alone.
-front: What a request meets in BentoML before the routes: figures for Prometheus, the gate, a limit, and the
-    short way.
-openapi: The service's OpenAPI document, with examples that a stranger can send as they stand.
-routes: The routes of the service as an ASGI application: reading requests, answering in JSON, refusing in
-    one sentence.
+access: Bearer tokens; without any, the service answers this machine alone.
+application: The ASGI application of the routes, and the dispatcher in front of BentoML.
+asgi: Types of ASGI, and a sentence as an answer.
+metrics: Counts and times of requests for Prometheus.
+page: The page of the API's documentation.
+route: What a route is: schemas, limits, access, example; and the routes of one set of champions.
+routes: The table of routes.
+schemas: JSON schemas of requests and answers, for the OpenAPI document.
+warm_up: A request by every way before the service is ready.
 """

@@ -13,28 +13,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import json
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from features.errors import ConfigError
+from serving.api.asgi import App, Receive, Scope, Send, send_error
+from serving.api.routes import OPEN_FOLDER, OPEN_PATHS
 
 TOKENS, TOKENS_FILE = "JOURNEYLAB_TOKENS", "JOURNEYLAB_TOKENS_FILE"
 SHORTEST_TOKEN = 16
-EXEMPT = frozenset(("/", "/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/docs.json"))
-EXEMPT_FOLDER = "/static_content/"  # the documentation's viewer
 LOOK_AGAIN_S = 1.0  # how often the file's date is looked at
 NO_TOKEN = "This service wants a token: send it as 'Authorization: Bearer TOKEN'."
-NOT_FROM_THERE = "No token is configured, so this service answers its own machine only: see JOURNEYLAB_TOKENS_FILE."
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+LOCAL_ONLY = "No token is configured, so this service answers its own machine only: see JOURNEYLAB_TOKENS_FILE."
 
 
 class Tokens:
@@ -104,17 +97,17 @@ class TokenGate:
             return
         if not self.tokens.configured:
             if not _is_own(scope):
-                await _refuse(send, 403, NOT_FROM_THERE)
+                await send_error(send, 403, LOCAL_ONLY)
                 return
-        elif not is_exempt(scope["path"]) and not self.tokens.accept(_bearer(scope)):
-            await _refuse(send, 401, NO_TOKEN)
+        elif not is_open(scope["path"]) and not self.tokens.accept(_bearer(scope)):
+            await send_error(send, 401, NO_TOKEN, (b"www-authenticate", b"Bearer"))
             return
         await self.app(scope, receive, send)
 
 
-def is_exempt(path: str) -> bool:
+def is_open(path: str) -> bool:
     """Whether a path is open to everybody."""
-    return path in EXEMPT or (path.startswith(EXEMPT_FOLDER) and ".." not in path)
+    return path in OPEN_PATHS or (path.startswith(OPEN_FOLDER) and ".." not in path)
 
 
 def _bearer(scope: Scope) -> str:
@@ -147,15 +140,6 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() in ("localhost", "testserver")
-
-
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    body = json.dumps({"error": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _digests(tokens: list[str], where: str) -> frozenset[bytes]:

@@ -1,166 +1,220 @@
-"""The routes of the service as an ASGI application: reading requests, answering in JSON, refusing in one sentence."""
+"""The routes of the service: to add one, add an entry to `ROUTES`.
+
+From an entry follow the ASGI application (`serving.api.application`), the OpenAPI document, the limit of the body, the
+access rule (`serving.api.access`), the label in Prometheus (`serving.api.middleware`) and the warm-up.
+docs/architecture/route.md adds one step by step.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
-import re
-import traceback
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-import anyio
-import anyio.to_thread
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, Response
 
-from serving.answers.micro_batches import Together
-from serving.api.openapi import PAGE
+from features.errors import DataError
+from serving.answers.answers import Answer, AnswerObserver
+from serving.api import schemas
+from serving.api.metrics import exposition
+from serving.api.page import PAGE
+from serving.api.route import Service, ServiceRoute
 from serving.champions.champions import Champions
-from serving.live.live import Live, Serving
-from serving.requests.schemas import ARROW, BATCH_BYTES, BODY_BYTES, JSON, MEDIA_IN, MEDIA_OUT, Refused
+from serving.requests.schemas import ARROW, JSON, MEDIA_IN, MEDIA_OUT, NDJSON, PARQUET, RequestError
 
-if TYPE_CHECKING:
-    from serving.answers.batches import Batches
-
-INLINE_BYTES = 64 * 1024  # a body up to this is answered sooner than a thread wakes; reasons take longer
-BATCHES_AT_ONCE = 2
-ANYTHING = ("*/*", "application/*")
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-logger = logging.getLogger("journeylab.serving")
+BATCH_BYTES = 64 * 1024 * 1024
+ANY_MEDIA = ("*/*", "application/*")
 
 
-def application(champions: Champions | Live) -> Starlette:
-    """The routes of the champions that are in service; `serving.api.access` keeps the gate."""
-    live = champions if isinstance(champions, Live) else Live(champions)
-    few, together = anyio.CapacityLimiter(BATCHES_AT_ONCE), Together()
-
-    async def one(request: Request, request_id: str) -> Response:
-        body = await _body(request, BODY_BYTES)
-        route, answerer = request.path_params["route"], live.now.answerer
-        if len(body) <= INLINE_BYTES and b'"reasons"' not in body and answerer.is_quick(route):
-            answer = await together.answer(answerer, answerer.read(route, body, request_id))
-        else:
-            answer = await anyio.to_thread.run_sync(answerer.answer, route, body, request_id)
-        return _json(200, answer, request_id)
-
-    async def many(request: Request, request_id: str) -> Response:
-        given, wanted = _media(request)
-        body = await _body(request, BATCH_BYTES)
-        as_of = request.query_params.get("as_of")
-        batches = await anyio.to_thread.run_sync(_batches, live.now, limiter=few)
-        batch = await anyio.to_thread.run_sync(batches.decode, body, given, as_of, limiter=few)
-        parts = batches.answer(batch, wanted, request_id)
-        first = await anyio.to_thread.run_sync(next, parts, b"", limiter=few)  # what can fail, fails before the status
-        return StreamingResponse(_streamed(first, parts, few), 200, {"X-Request-ID": request_id}, wanted)
-
-    async def model(request: Request, request_id: str) -> Response:
-        return _json(200, live.now.champions.describe(), request_id)
-
-    async def openapi(request: Request, request_id: str) -> Response:
-        return _json(200, live.now.document, request_id)
-
-    async def page(request: Request) -> Response:
-        return Response(PAGE, media_type="text/html")
-
-    async def not_that_way(request: Request, error: Exception) -> Response:
-        route = request.path_params.get("route", request.url.path.strip("/"))
-        known = route in (*live.now.answerer.routes, "score_batch", "model", "docs.json", "openapi.json")
-        status = 405 if known else 404
-        said = f"/{route[:60]} does not take {request.method}" if known else f"There is no /{route[:60]} here"
-        headers = dict(getattr(error, "headers", None) or {}) if known else {}
-        return _sentence(status, f"{said}: see the service's own documentation at /.", _request_id(request), headers)
-
-    routes = [
-        Route("/", page, methods=["GET"]),
-        Route("/model", _safely(model), methods=["GET"]),
-        Route("/docs.json", _safely(openapi), methods=["GET"]),  # in the place of BentoML's, which knows no such routes
-        Route("/openapi.json", _safely(openapi), methods=["GET"]),
-        Route("/score_batch", _safely(many), methods=["POST"]),
-        Route("/{route}", _safely(one), methods=["POST"]),
-    ]
-    return Starlette(routes=routes, exception_handlers={404: not_that_way, 405: not_that_way})
+def _answer(route: str, service: Service, body: bytes, request_id: str) -> Answer:
+    return service.answerer.answer(route, body, request_id)
 
 
-def _safely(work: Callable[[Request, str], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """A route whose refusals are sentences and whose failures say nothing but where to look."""
-
-    async def route(request: Request) -> Response:
-        request_id = _request_id(request)
-        try:
-            return await work(request, request_id)
-        except Refused as refused:
-            return _sentence(refused.status, refused.sentence, request_id)
-        except ClientDisconnect:
-            return Response(status_code=499)
-        except Exception as error:
-            _log(error, request_id)
-            return _sentence(500, "The service failed on this request; its log names the request id.", request_id)
-
-    return route
+def _lookalikes(service: Service, body: bytes, request_id: str) -> Answer:
+    search = service.answerer.lookalikes
+    assert search is not None  # the route is available only where vectors were packaged
+    return search.answer(body, request_id)
 
 
-def _batches(serving: Serving) -> Batches:
-    return serving.batches
+def _batch(service: Service, body: bytes, call: Mapping[str, str], request_id: str) -> tuple[str, Iterator[bytes]]:
+    media_in, media_out = negotiate(call)
+    batch = service.batches.decode(body, media_in, call.get("as_of"))
+    return media_out, service.batches.answer(batch, media_out, request_id)
 
 
-async def _streamed(first: bytes, parts: Iterator[bytes], few: anyio.CapacityLimiter) -> AsyncIterator[bytes]:
-    yield first
-    while part := await anyio.to_thread.run_sync(next, parts, b"", limiter=few):
-        yield part
+def _metrics(service: Service, body: bytes, request_id: str) -> Response:
+    content, media = exposition()
+    return Response(content, media_type=media)
 
 
-def _media(request: Request) -> tuple[str, str]:
-    """What a call to /score_batch sends and what it wants back; the same, or JSON, where it does not say."""
-    given = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if given not in MEDIA_IN:
-        raise Refused(415, f"The body is of type {given[:60]!r}: this route takes {', '.join(MEDIA_IN)}.")
-    asked = [one.partition(";")[0].strip().lower() for one in request.headers.get("accept", "*/*").split(",")]
-    same = given if given in MEDIA_OUT else ARROW
-    for one in asked:
-        if one in (*MEDIA_OUT, *ANYTHING):
-            return given, same if one in ANYTHING else one
-    raise Refused(406, f"This route answers with {', '.join(MEDIA_OUT)}; Accept names none of them.")
+def negotiate(call: Mapping[str, str]) -> tuple[str, str]:
+    """The media types of a batch's body and of its answer: the same, or Arrow, where `accept` leaves it open.
+
+    Args:
+        call: may have `content-type` and `accept`.
+
+    Raises:
+        RequestError: a type that is not supported.
+    """
+    media_in = call.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media_in not in MEDIA_IN:
+        raise RequestError(415, f"The body is of type {media_in[:60]!r}: this route takes {', '.join(MEDIA_IN)}.")
+    same = media_in if media_in in MEDIA_OUT else ARROW
+    for entry in call.get("accept", "*/*").split(","):
+        media_out = entry.partition(";")[0].strip().lower()
+        if media_out in (*MEDIA_OUT, *ANY_MEDIA):
+            return media_in, same if media_out in ANY_MEDIA else media_out
+    raise RequestError(406, f"This route answers with {', '.join(MEDIA_OUT)}; Accept names none of them.")
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The whole body, unless it is too large or compressed."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refused(415, "The body is compressed: send it as it is, without Content-Encoding.")
-    too_large = Refused(413, f"The body is larger than {most:,} bytes: send fewer events.")
-    said = request.headers.get("content-length", "0")
-    if said.isdecimal() and int(said[:20]) > most:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
+def example(champions: Champions, route: str = "") -> dict[str, Any]:
+    """A request about one customer, with touchpoints that the route's champion knows."""
+    name = champions.names.get(route) or next(iter(champions.tasks), "")
+    touchpoints = champions.tasks[name]["touchpoints"] if name else []
+    names = [*touchpoints[:3], "page_view", "add_to_cart", "purchase"][:3]
+    times = ("2024-05-02T09:30:00Z", "2024-05-20T18:05:00Z", "2024-05-31T13:00:00Z")
+    events = [{"timestamp": time, "touchpoint": touchpoint} for time, touchpoint in zip(times, names, strict=True)]
+    return {"customer_id": "customer-1", "as_of": "2024-06-01T00:00:00Z", "events": events}
 
 
-def _request_id(request: Request) -> str:
-    """The caller's X-Request-ID where it is a sane one, else a new one."""
-    given = request.headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+def _lookalikes_example(champions: Champions) -> dict[str, Any]:
+    shown = example(champions)
+    return {"events": shown["events"], "as_of": shown["as_of"], "top": 10}
 
 
-def _json(status: int, data: dict[str, Any], request_id: str, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return Response(body, status, {"X-Request-ID": request_id} | (headers or {}), "application/json")
+def _batch_example(champions: Champions) -> dict[str, Any]:
+    shown = example(champions)
+    return {"customers": [{name: shown[name] for name in ("customer_id", "events")}], "as_of": shown["as_of"]}
 
 
-def _sentence(status: int, sentence: str, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    return _json(status, {"error": sentence, "request_id": request_id}, request_id, headers)
+ROUTES = (
+    ServiceRoute(
+        "score",
+        "POST",
+        "What every champion says about one customer, events packed once",
+        answer=partial(_answer, "score"),
+        request="Request",
+        response=schemas.all_answers,
+        example=example,
+        micro_batched=True,
+        warm_up="start",
+    ),
+    ServiceRoute(
+        "reasons",
+        "POST",
+        "What moved each champion's answer, in words",
+        answer=lambda service, body, request_id: service.answerer.explain(body, request_id),
+        request="Request",
+        response=schemas.all_answers,
+        example=example,
+        warm_up="background",  # reasons of trees need LightGBM, whose import takes longer than all the rest
+    ),
+    ServiceRoute(
+        "embedding",
+        "POST",
+        "The journey as a vector, with its encoder's version",
+        answer=lambda service, body, request_id: service.answerer.embed(body, request_id),
+        request="Request",
+        response=schemas.embeddings,
+        example=example,
+        warm_up="start",
+    ),
+    ServiceRoute(
+        "lookalikes",
+        "POST",
+        "The customers nearest to a list, or to a journey, under keyed hashes",
+        answer=_lookalikes,
+        request="LookalikesRequest",
+        response=schemas.nearest_customers,
+        example=_lookalikes_example,
+        available=lambda champions: champions.with_lookalikes is not None,
+    ),
+    ServiceRoute(
+        "score_batch",
+        "POST",
+        "What every champion says about many customers; answered as a stream",
+        stream=_batch,
+        request="BatchRequest",
+        response=schemas.batch_answers,
+        example=_batch_example,
+        description="JSON, or canonical event rows as an Arrow IPC stream or Parquet. Accept chooses between "
+        f"{', '.join(MEDIA_OUT)}. Rows that cannot be used are rejected and counted under `set_aside`.",
+        media_in=(ARROW, PARQUET),
+        media_out=(NDJSON, ARROW),
+        query={"as_of": "Of a table's customers."},
+        max_bytes=BATCH_BYTES,
+    ),
+    ServiceRoute(
+        "model",
+        "GET",
+        "What is packaged: names, versions, aliases, columns, training window.",
+        answer=lambda service, body, request_id: service.champions.describe(),
+        response=schemas.any_object,
+    ),
+    ServiceRoute("livez", "GET", "The process is up.", needs_token=False),
+    ServiceRoute("readyz", "GET", "The models are loaded.", needs_token=False),
+    ServiceRoute(
+        "metrics",
+        "GET",
+        "Counts and times of requests, for Prometheus.",
+        answer=_metrics,
+        needs_token=False,
+    ),
+    ServiceRoute("healthz", "GET", "The process is up.", needs_token=False, in_document=False),
+    ServiceRoute("schema.json", "GET", "BentoML's description of the service.", in_document=False),
+    ServiceRoute(
+        "",
+        "GET",
+        "The documentation.",
+        answer=lambda service, body, request_id: HTMLResponse(PAGE),
+        needs_token=False,
+        in_document=False,
+    ),
+    *(
+        ServiceRoute(  # docs.json takes the place of BentoML's document, which does not know these routes
+            path,
+            "GET",
+            "The OpenAPI document.",
+            answer=lambda service, body, request_id: service.document,
+            needs_token=False,
+            in_document=False,
+        )
+        for path in ("openapi.json", "docs.json")
+    ),
+)
+OPEN_FOLDER = "/static_content/"  # the documentation's viewer, which BentoML serves
+OPEN_PATHS = frozenset(f"/{route.path}" for route in ROUTES if not route.needs_token)
 
 
-def _log(error: Exception, request_id: str) -> None:
-    """Where it failed and on which request; never the message, which may quote the request."""
-    frames = reversed(traceback.extract_tb(error.__traceback__))
-    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
-    logger.error("request %s failed: %s at %s", request_id, type(error).__name__, places)
+def champion_route(champions: Champions, path: str) -> ServiceRoute:
+    """The route of one champion, by its name or by its kind of task."""
+    name = champions.names[path]
+    origin, task, answers = champions.origins[name], champions.tasks[name]["task"], champions.tasks[name]["answers"]
+    first, kind = next(iter(answers)), task.get("kind", "the event")
+    horizon = f" within {task['horizon_days']:g} days of as_of" if task.get("horizon_days") else ""
+    return ServiceRoute(
+        path,
+        "POST",
+        f"{first.capitalize()}{'' if first == kind else f' of {kind}'}{horizon}",
+        answer=partial(_answer, path),
+        request="Request",
+        response=lambda champions: schemas.reference(schemas.answer_name(champions.tasks[name])),
+        example=partial(example, route=path),
+        description=f"Model {origin.name}, version {origin.version}. as_of defaults to now and is echoed; "
+        "events at or after it are not looked at. Times without a zone are UTC.",
+        micro_batched=True,
+    )
+
+
+def service_of(
+    champions: Champions, observer: AnswerObserver | None = None, routes: Sequence[ServiceRoute] = ROUTES
+) -> Service:
+    """Champions in service by their own routes and those of the service.
+
+    Raises:
+        DataError: a champion is named as a route of the service.
+    """
+    by_path = {path: champion_route(champions, path) for path in champions.names}
+    if taken := next((route.path for route in routes if route.path in by_path), None):
+        raise DataError(f"No model can be served as '{taken}': the service uses that path. Register another name.")
+    return Service(champions, by_path | {route.path: route for route in routes if route.available(champions)}, observer)

@@ -1,10 +1,7 @@
-"""Packaging champions into a bento, and serving it.
+"""Packaging champions into a bento, serving it, and swapping its champions.
 
-package: Champions → one bento that stands alone: code, models, pinned packages, labels, and the proof that
-    it is the same.
-replay: Replay recorded requests through the service's code, without HTTP; run in the folder whose code is
-    meant.
-serve: Start a bento: on this machine's own address, or on another where tokens say who may call.
-warm_up: Load every model and answer invented requests by every way, so that the first caller waits for
-    nothing.
+package: Champions into one bento that needs nothing else, with the proof that its answers are the recorded ones.
+replay: Recorded requests through the code of a bento, without HTTP.
+serve: A bento started on this machine's address, or on others with tokens.
+swap: The champions of another bento put in service, under load, without a gap.
 """

@@ -31,9 +31,9 @@ from models.scoring.golden_sample import FOLDER as SAMPLE
 from models.scoring.golden_sample import TOLERANCE, difference, read_sample
 from models.scoring.scorer import NEEDED, needed, read_task
 from models.scoring.scorer import pinned as pin
-from serving.api.openapi import document
+from serving.api.routes import service_of
 from serving.champions.champions import Champions, Origin, route_name
-from serving.champions.nearest import FOLDER as LOOKALIKES
+from serving.champions.lookalike_search import FOLDER as LOOKALIKES
 from serving.requests.schemas import as_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ class PackagingError(JourneyLabError):
 
 
 @dataclass(frozen=True)
-class Packaged:
+class BuiltBento:
     """A finished bento.
 
     Attributes:
@@ -68,7 +68,7 @@ class Packaged:
 
 def package(
     models: Sequence[str | Path], *, name: str = "journeylab", out: Path | None = None, lookalikes: bool = False
-) -> Packaged:
+) -> BuiltBento:
     """Build a bento and prove it.
 
     Args:
@@ -101,7 +101,7 @@ def package(
     except BaseException:
         _delete(tag)
         raise
-    return Packaged(tag, path, differences)
+    return BuiltBento(tag, path, differences)
 
 
 def bento_folder(tag: str) -> Path:
@@ -141,7 +141,7 @@ def pinned(names: Sequence[str] = (*NEEDED, *SERVER)) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _PackagedModel:
     """A scoring folder and where it came from."""
 
     folder: Path
@@ -152,12 +152,12 @@ class _Found:
         return route_name(self.origin.name)
 
 
-def _find(model: str | Path) -> _Found:
+def _find(model: str | Path) -> _PackagedModel:
     if (Path(model) / "task.json").is_file():
         folder = Path(model)
         task = read_task(folder)
         fingerprint = str(task["about"].get("data_fingerprint", ""))
-        return _Found(folder, Origin(str(task["task"]["name"]), data_fingerprint=fingerprint))
+        return _PackagedModel(folder, Origin(str(task["task"]["name"]), data_fingerprint=fingerprint))
     from training.tracking.registry import resolve
 
     resolved = resolve(str(model))
@@ -168,7 +168,7 @@ def _find(model: str | Path) -> _Found:
         run_id=resolved.run_id,
         data_fingerprint=resolved.data_fingerprint,
     )
-    return _Found(resolved.folder, origin)
+    return _PackagedModel(resolved.folder, origin)
 
 
 def _file_of(module: str) -> Path | None:
@@ -191,7 +191,7 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _stage(context: Path, found: Sequence[_Found]) -> None:
+def _stage(context: Path, found: Sequence[_PackagedModel]) -> None:
     """Put together what goes into the bento."""
     for path in modules():
         (context / path).parent.mkdir(parents=True, exist_ok=True)
@@ -202,10 +202,10 @@ def _stage(context: Path, found: Sequence[_Found]) -> None:
             raise PackagingError(f"Two models are named '{each.route}': package one of them, or rename the other.")
         shutil.copytree(each.folder, target, ignore=shutil.ignore_patterns(SAMPLE))
         each.origin.write(target)
-    Champions(context / "champions").columns  # noqa: B018  # raises where two cannot live together
+    service_of(Champions(context / "champions")).champions.columns  # noqa: B018  # raises where they cannot be served
 
 
-def _bring_lookalikes(context: Path, found: Sequence[_Found]) -> None:
+def _bring_lookalikes(context: Path, found: Sequence[_PackagedModel]) -> None:
     """The vectors and their encoder, from the run that made them or from beside the scoring folder."""
     for each in found:
         if (there := _lookalikes_of(each)) is not None:
@@ -214,7 +214,7 @@ def _bring_lookalikes(context: Path, found: Sequence[_Found]) -> None:
     raise PackagingError("None of these models kept look-alikes: add [segments.lookalikes] and segment again.")
 
 
-def _lookalikes_of(each: _Found) -> Path | None:
+def _lookalikes_of(each: _PackagedModel) -> Path | None:
     if each.origin.run_id:
         from training.tracking.registry import fetched
 
@@ -223,7 +223,7 @@ def _lookalikes_of(each: _Found) -> Path | None:
     return beside if beside.is_dir() else None
 
 
-def _labels(found: Sequence[_Found]) -> dict[str, str]:
+def _labels(found: Sequence[_PackagedModel]) -> dict[str, str]:
     labels: dict[str, str] = {"champions": ",".join(each.route for each in found)}
     for each in found:
         origin = each.origin
@@ -264,7 +264,7 @@ def _needed(context: Path) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _RecordedRequest:
     """A recorded journey as a request, and the answers that it must get."""
 
     route: str
@@ -272,17 +272,17 @@ class _Recorded:
     answers: dict[str, Any]
 
 
-def _recorded(each: _Found) -> list[_Recorded]:
+def _recorded(each: _PackagedModel) -> list[_RecordedRequest]:
     events, scores = read_sample(each.folder)
     bodies = request_bodies(events)
     told = scores.drop(columns=["customer_id", "cutoff"]).to_dict("records")
     return [
-        _Recorded(each.route, bodies[customer], {str(name): value for name, value in answers.items()})
+        _RecordedRequest(each.route, bodies[customer], {str(name): value for name, value in answers.items()})
         for customer, answers in zip(scores["customer_id"], told, strict=True)
     ]
 
 
-def _prove(source: Path, requests: Sequence[_Recorded]) -> dict[str, float]:
+def _prove(source: Path, requests: Sequence[_RecordedRequest]) -> dict[str, float]:
     """Champion → largest difference, measured with the code and the files of the bento."""
     sent = json.dumps([{"route": request.route, "body": request.body} for request in requests])
     done = _run([sys.executable, "-m", "serving.bento.replay"], source, sent)
@@ -331,9 +331,9 @@ def _iso(moment: pd.Timestamp) -> str:
 
 def _describe(bento: Path, tag: str) -> None:
     """BentoML knows nothing of mounted routes: the bento's OpenAPI document is ours."""
-    its_version = tag.partition(":")[2]
-    written = json.dumps(document(Champions(bento / "src" / "champions"), its_version), indent=1)
-    (bento / "apis" / "openapi.yaml").write_text(written, encoding="utf-8")  # JSON is YAML
+    document = service_of(Champions(bento / "src" / "champions")).document
+    document["info"] = document["info"] | {"version": tag.partition(":")[2]}
+    (bento / "apis" / "openapi.yaml").write_text(json.dumps(document, indent=1), encoding="utf-8")  # JSON is YAML
 
 
 def _readme(labels: dict[str, str]) -> str:

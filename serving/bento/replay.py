@@ -20,7 +20,7 @@ def replay(requests: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
     """The whole answer to each request; None where it was refused."""
     from serving.answers.answers import Answerer
     from serving.champions.champions import Champions
-    from serving.requests.schemas import Refused
+    from serving.requests.schemas import RequestError
 
     answerer = Answerer(Champions(Path("champions")))
     answers: list[dict[str, Any] | None] = []
@@ -28,7 +28,7 @@ def replay(requests: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
         body = json.dumps(request["body"]).encode()
         try:
             answers.append(answerer.answer(request["route"], body, "", EVER))
-        except Refused:
+        except RequestError:
             answers.append(None)
     return answers
 

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from features.errors import ConfigError, JourneyLabError
 from serving.api.access import TOKENS, TOKENS_FILE, Tokens
+from serving.bento.swap import champions_of, pointer_of
 from serving.live.live import POINTER, point
-from serving.live.swap import champions_of, pointer_of
 from serving.monitor.monitoring import MONITOR, TO_BENTOML
 
 PLACES = (TOKENS_FILE, MONITOR, "JOURNEYLAB_MONITOR_KEY_FILE")

@@ -21,10 +21,7 @@ from serving.requests.schemas import Columns, Decoder
 if TYPE_CHECKING:
     from models.scoring.scorer import Scorer
 
-ABOUT = "champion.json"
-BENTOML_PATHS = ("livez", "readyz", "healthz", "metrics", "docs.json", "schema.json", "static_content")
-OWN_PATHS = ("model", "openapi.json", "score", "score_batch", "embedding", "segment", "lookalikes", "reasons")
-RESERVED = frozenset((*BENTOML_PATHS, *OWN_PATHS))
+ORIGIN_FILE = "champion.json"
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Origin:
 
     def write(self, folder: Path) -> None:
         """Leave `champion.json` in the scoring folder."""
-        (folder / ABOUT).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        (folder / ORIGIN_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
 class Champions:
@@ -96,7 +93,7 @@ class Champions:
 
     @cached_property
     def decoder(self) -> Decoder:
-        """Bytes → `Question` for these columns."""
+        """Bytes → `CustomerEvents` for these columns."""
         return Decoder(self.columns)
 
     @cached_property
@@ -122,7 +119,7 @@ class Champions:
             ],
         }
 
-    def invented(self, name: str) -> dict[str, Any]:
+    def sample_request(self, name: str) -> dict[str, Any]:
         """A request that this champion can answer, with every field that it looks at."""
         scorer = self.scorers[name]
         event: dict[str, Any] = dict.fromkeys(scorer.schema.category_columns, "x")
@@ -133,7 +130,7 @@ class Champions:
 
     def _add(self, folder: Path) -> None:
         task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-        about = folder / ABOUT
+        about = folder / ORIGIN_FILE
         origin = Origin(**json.loads(about.read_text())) if about.is_file() else Origin(str(task["task"]["name"]))
         name = route_name(origin.name)
         if name in self.folders:
@@ -159,11 +156,5 @@ def route_name(name: str) -> str:
 
     >>> route_name("Online retail/churn")
     'Online_retail_churn'
-
-    Raises:
-        DataError: for a name that the service itself uses.
     """
-    route = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "task"
-    if route in RESERVED:
-        raise DataError(f"No model can be served as '{route}': the service uses that path. Register another name.")
-    return route
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "task"

@@ -1,5 +1,4 @@
-"""The champions in service, and swapping them.
+"""The champions in service at this moment.
 
-live: The champions in service now: another bento's can take their place while requests are answered.
-swap: Put the champions of another bento in service, under load, without a gap; and back again the same way.
+live: The champions in service; another bento's can take their place while requests are answered.
 """

@@ -16,7 +16,7 @@ is sent; a thread makes the row, in pauses. Where more is asked than the rate al
     stands_for   answers                       missing         columns of which the journey has no value
     bins         a digit a feature, no value   touchpoints     in rows of their own: of so many `answers`, in how many
 
-Touchpoints are counted over at least `FEWEST_TOGETHER` answers, and by names that training knew.
+Touchpoints are counted over at least `MIN_ANSWERS_COUNTED` answers, and by names that training knew.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ BURST_S = 60.0  # what a quiet minute leaves over may be used at once
 QUEUED = 500  # rows that wait at the most; beyond, the oldest are lost
 GATHER_S, PAUSE_S = 1.0, 0.002
 AT_ONCE = 10
-FEWEST_TOGETHER = 25
-TOGETHER_S = 300.0
+MIN_ANSWERS_COUNTED = 25
+COUNT_INTERVAL_S = 300.0
 SECOND_US = 1_000_000
 COLUMNS = {
     "at": ("feature", "categorical"),
@@ -76,7 +76,7 @@ logger = logging.getLogger("journeylab.serving")
 
 
 @dataclass(frozen=True)
-class WatchSettings:
+class MonitorSettings:
     """What is recorded, and where.
 
     Attributes:
@@ -90,7 +90,7 @@ class WatchSettings:
     most_bytes: int = 2_000_000_000
 
     @classmethod
-    def given(cls, environment: Mapping[str, str] = os.environ) -> WatchSettings | None:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> MonitorSettings | None:
         """As the environment says; None where nothing is to be recorded.
 
         Raises:
@@ -104,7 +104,7 @@ class WatchSettings:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _QueuedAnswer:
     """An answer on its way to a row."""
 
     champions: Champions
@@ -117,7 +117,7 @@ class _Seen:
 
 
 @dataclass
-class _Meter:
+class _RateLimiter:
     """How many rows a champion may still have, and how many answers went without one."""
 
     rate: float
@@ -140,7 +140,7 @@ class _Meter:
         return rows, stands_for
 
 
-class Watch:
+class AnswerMonitor:
     """Sees answers and records them.
 
     Args:
@@ -148,20 +148,20 @@ class Watch:
         write: takes rows; by default `serving.monitor.bentoml_monitor`.
     """
 
-    def __init__(self, settings: WatchSettings, write: Callable[[Sequence[Row]], None] | None = None) -> None:
+    def __init__(self, settings: MonitorSettings, write: Callable[[Sequence[Row]], None] | None = None) -> None:
         self.settings = settings
         self.lost = 0
         self._write = write
-        self._meters: dict[Origin, _Meter] = {}
-        self._queue: deque[_Seen] = deque(maxlen=QUEUED)
+        self._meters: dict[Origin, _RateLimiter] = {}
+        self._queue: deque[_QueuedAnswer] = deque(maxlen=QUEUED)
         self._awake, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._maker: _Maker | None = None
+        self._maker: _RowBuilder | None = None
 
     @classmethod
-    def given(cls, environment: Mapping[str, str] = os.environ) -> Watch | None:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> AnswerMonitor | None:
         """As the environment says; None where nothing is to be recorded. Light: nothing is loaded yet."""
-        settings = WatchSettings.given(environment)
+        settings = MonitorSettings.from_environment(environment)
         return None if settings is None else cls(settings)
 
     def start(self) -> None:
@@ -178,12 +178,12 @@ class Watch:
             from serving.monitor.bentoml_monitor import Recorder
 
             self._write = Recorder(COLUMNS, self.settings.folder, self.settings.most_bytes)
-        self._maker = _Maker(Pseudonyms.from_environment() or Pseudonyms.with_new_key())
+        self._maker = _RowBuilder(Pseudonyms.from_environment() or Pseudonyms.with_new_key())
         self._thread = threading.Thread(target=self._run, name="journeylab-monitor", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
-    def saw(
+    def record(
         self,
         champions: Champions,
         name: str,
@@ -204,11 +204,13 @@ class Watch:
             rows, stands_for = self._meter(champions.origins[name]).take(1, 1)
             if rows and self._thread is not None:
                 first = next(iter(answer.values()))
-                self._put(_Seen(champions, name, time.time_ns() // 1000, snapshot, first, customer_id, stands_for))
+                self._put(
+                    _QueuedAnswer(champions, name, time.time_ns() // 1000, snapshot, first, customer_id, stands_for)
+                )
         except Exception:  # nothing here is worth a failed answer
             self.lost += 1
 
-    def saw_many(
+    def record_many(
         self,
         champions: Champions,
         name: str,
@@ -235,7 +237,7 @@ class Watch:
             at = time.time_ns() // 1000
             for row in np.random.default_rng().choice(there, rows, replace=False).tolist():
                 own, answer = snapshots.take(slice(row, row + 1)), answers[row : row + 1].tolist()[0]
-                self._put(_Seen(champions, name, at, own, answer, str(customer_ids[row]), stands_for))
+                self._put(_QueuedAnswer(champions, name, at, own, answer, str(customer_ids[row]), stands_for))
         except Exception:
             self.lost += 1
 
@@ -248,13 +250,13 @@ class Watch:
             thread.join(timeout=10)
             atexit.unregister(self.close)
 
-    def _meter(self, origin: Origin) -> _Meter:
+    def _meter(self, origin: Origin) -> _RateLimiter:
         meter = self._meters.get(origin)
         if meter is None:
-            meter = self._meters[origin] = _Meter(self.settings.rate)
+            meter = self._meters[origin] = _RateLimiter(self.settings.rate)
         return meter
 
-    def _put(self, seen: _Seen) -> None:
+    def _put(self, seen: _QueuedAnswer) -> None:
         self._queue.append(seen)
         if not self._awake.is_set():
             self._awake.set()
@@ -272,7 +274,7 @@ class Watch:
         while self._queue:
             self._record([self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))])
 
-    def _record(self, taken: Sequence[_Seen]) -> None:
+    def _record(self, taken: Sequence[_QueuedAnswer]) -> None:
         """Make and write rows; a failure costs these rows and is told by its kind alone."""
         assert self._maker is not None
         assert self._write is not None
@@ -289,7 +291,7 @@ class Watch:
             logger.error("monitor: %d rows lost: %s", len(taken), type(error).__name__)
 
 
-class _Maker:
+class _RowBuilder:
     """Snapshots → rows."""
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
@@ -298,7 +300,7 @@ class _Maker:
         self._together: dict[tuple[Any, ...], tuple[Row, Counter[str]]] = {}
         self._since = time.monotonic()
 
-    def row(self, seen: _Seen) -> Row:
+    def row(self, seen: _QueuedAnswer) -> Row:
         """All columns; those of touchpoints are empty."""
         from models.scoring.training_reference import absent
 
@@ -325,10 +327,10 @@ class _Maker:
 
     def together(self, everything: bool = False) -> list[Row]:
         """Counts of touchpoints over many answers, when it is time."""
-        if not everything and time.monotonic() - self._since < TOGETHER_S:
+        if not everything and time.monotonic() - self._since < COUNT_INTERVAL_S:
             return []
         self._since = time.monotonic()
-        whole = {key: kept for key, kept in self._together.items() if kept[0]["answers"] >= FEWEST_TOGETHER}
+        whole = {key: kept for key, kept in self._together.items() if kept[0]["answers"] >= MIN_ANSWERS_COUNTED}
         for key in whole:
             del self._together[key]
         return [row | {"touchpoints": dict(counts)} for row, counts in whole.values()]
@@ -339,7 +341,7 @@ class _Maker:
         counts.update(touchpoints)
         self._together[key] = (row | {"at": named["at"], "answers": row["answers"] + 1}, counts)
 
-    def _named(self, seen: _Seen) -> Row:
+    def _named(self, seen: _QueuedAnswer) -> Row:
         origin, reference = seen.champions.origins[seen.name], self._reference(seen)
         empty: Row = dict.fromkeys(COLUMNS)
         return empty | {
@@ -349,7 +351,7 @@ class _Maker:
             "reference": None if reference is None else reference.id,
         }
 
-    def _reference(self, seen: _Seen) -> Reference | None:
+    def _reference(self, seen: _QueuedAnswer) -> Reference | None:
         """Of a champion's training; read when it is first wanted, on the thread that makes rows."""
         from models.scoring.training_reference import Reference
 

@@ -1,7 +1,5 @@
-"""Requests: decoded, checked, bounded.
+"""Requests: parsed, checked, limited.
 
-batch_tables: Tables that come over the wire, Arrow IPC streams or Parquet: read whole, with bounds,
-    trusting nothing in them.
-schemas: What a request may hold and what an answer holds: decoded once, checked on the way, refused in one
-    sentence.
+batch_tables: Arrow IPC streams and Parquet files from the network: read whole, within limits.
+schemas: What a request may hold; parsed and checked in one pass, refused with one sentence.
 """

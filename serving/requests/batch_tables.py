@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.requests.schemas import Refused
+from serving.requests.schemas import RequestError
 
 ROWS, UNPACKED_BYTES, COLUMNS = 2_000_000, 512 * 1024 * 1024, 500
 RECORD_BATCH, DICTIONARY_BATCH = 3, 2  # of Arrow's `MessageHeader`
@@ -30,7 +30,7 @@ def read_stream(body: bytes) -> pa.Table:
             _few_columns(len(reader.schema))
             return pa.Table.from_batches(_bounded(reader), reader.schema)
     except (pa.ArrowException, OSError, ValueError, struct.error) as error:
-        raise Refused(400, f"The body is no Arrow IPC stream: {_said(error)}.") from None
+        raise RequestError(400, f"The body is no Arrow IPC stream: {_said(error)}.") from None
 
 
 def read_parquet(body: bytes) -> pa.Table:
@@ -50,7 +50,7 @@ def read_parquet(body: bytes) -> pa.Table:
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Refused(400, f"The body is no Parquet file: {_said(error)}.") from None
+        raise RequestError(400, f"The body is no Parquet file: {_said(error)}.") from None
 
 
 def _bounded(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -64,18 +64,18 @@ def _bounded(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 
 def _few_rows(rows: int, size: int) -> None:
     if rows > ROWS or size > UNPACKED_BYTES:
-        raise Refused(413, f"The table holds {rows:,} rows and {size:,} bytes: send up to {ROWS:,} rows a call.")
+        raise RequestError(413, f"The table holds {rows:,} rows and {size:,} bytes: send up to {ROWS:,} rows a call.")
 
 
 def _few_columns(columns: int) -> None:
     if columns > COLUMNS:
-        raise Refused(413, f"The table has {columns:,} columns: send the ones that the service reads.")
+        raise RequestError(413, f"The table has {columns:,} columns: send the ones that the service reads.")
 
 
 def _refuse_compressed(body: bytes) -> None:
     for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(body)):
         if is_compressed(message.metadata.to_pybytes()):
-            raise Refused(415, "The Arrow stream is compressed: write it without compression.")
+            raise RequestError(415, "The Arrow stream is compressed: write it without compression.")
 
 
 def is_compressed(metadata: bytes) -> bool:

@@ -1,7 +1,7 @@
 """What a request may hold and what an answer holds: decoded once, checked on the way, refused in one sentence.
 
 A body is parsed and checked in one pass (pydantic, compiled). Everything that is wrong with a request becomes a
-`Refused` with an HTTP status and a sentence that names the field, what it holds and the remedy.
+`RequestError` with an HTTP status and a sentence that names the field, what it holds and the remedy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 from typing_extensions import TypedDict
 
-BODY_BYTES, BATCH_BYTES = 8 * 1024 * 1024, 64 * 1024 * 1024
 JSON, NDJSON = "application/json", "application/x-ndjson"
 ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
 MEDIA_IN, MEDIA_OUT = (JSON, ARROW, PARQUET), (JSON, NDJSON, ARROW)
@@ -52,7 +51,7 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Duration = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=0)]
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that cannot be answered: an HTTP status and one sentence for the caller."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -79,7 +78,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Question:
+class CustomerEvents:
     """A decoded request: one customer's events as columns, in the order given.
 
     Attributes:
@@ -101,14 +100,14 @@ class Question:
 
 
 class Decoder:
-    """Bytes → `Question`, for events with these columns."""
+    """Bytes → `CustomerEvents`, for events with these columns."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
         self.event_type = _event_type(columns)
         self.adapter: TypeAdapter[Any] = TypeAdapter(_request_type(self.event_type))
 
-    def decode(self, body: bytes, now: datetime | None = None) -> Question:
+    def decode(self, body: bytes, now: datetime | None = None) -> CustomerEvents:
         """Parse and check a request.
 
         Args:
@@ -121,12 +120,12 @@ class Decoder:
         try:
             request = self.adapter.validate_json(body)
         except ValidationError as error:
-            raise refusal(error, '{"events": [...]}') from None
+            raise request_error(error, '{"events": [...]}') from None
         now = now or datetime.now(UTC)
         events: list[dict[str, Any]] = request["events"]
-        refuse_doubled(body, len(request) + sum(map(len, events)))
+        reject_repeated_keys(body, len(request) + sum(map(len, events)))
         t, categories, numbers = columns_of(events, self.columns)
-        return Question(
+        return CustomerEvents(
             t=t,
             categories=categories,
             numbers=numbers,
@@ -163,12 +162,12 @@ def columns_of(
     texts = {name: _present([event.get(name) for event in events]) for name in columns.categories if name in there}
     if None in texts["touchpoint"]:
         at = texts["touchpoint"].index(None)
-        raise Refused(422, f"events[{at}].touchpoint is blank: say what happened, such as 'page_view'.")
+        raise RequestError(422, f"events[{at}].touchpoint is blank: say what happened, such as 'page_view'.")
     numbers = {name: [event.get(name) for event in events] for name in columns.numbers if name in there}
     return t, _occurring(texts), _occurring(numbers)
 
 
-def refuse_doubled(body: bytes, names: int) -> None:
+def reject_repeated_keys(body: bytes, names: int) -> None:
     """Of two values under one name the parser takes the last, which may not be the one that was meant.
 
     Args:
@@ -182,7 +181,7 @@ def refuse_doubled(body: bytes, names: int) -> None:
         try:
             json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
         except RecursionError:
-            raise Refused(400, "The body is nested too deep.") from None
+            raise RequestError(400, "The body is nested too deep.") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -190,7 +189,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(400, f"'{twice[:SHOWN]}' is there twice in one object: send each field once.")
+        raise RequestError(400, f"'{twice[:SHOWN]}' is there twice in one object: send each field once.")
     return found
 
 
@@ -248,14 +247,14 @@ def _moment(text: str, name: str, at: int | None = None) -> int:
     """ISO 8601 text → µs since 1970 UTC; without a zone it is UTC."""
     where = name if at is None else f"{name}[{at}].timestamp"
     if len(text) > TIME_LENGTH:
-        raise Refused(422, f"{where} has {len(text):,} characters, which is no time: give one such as '{A_TIME}'.")
+        raise RequestError(422, f"{where} has {len(text):,} characters, which is no time: give one such as '{A_TIME}'.")
     try:
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Refused(422, f"{where} is {text!r}, which is no time: give one such as '{A_TIME}'.") from None
+        raise RequestError(422, f"{where} is {text!r}, which is no time: give one such as '{A_TIME}'.") from None
     if not EARLIEST <= moment < LATEST:
-        raise Refused(422, f"{where} is {text!r}: times from 1971 to 2099 are taken.")
+        raise RequestError(422, f"{where} is {text!r}: times from 1971 to 2099 are taken.")
     return (moment - EPOCH) // MICROSECOND
 
 
@@ -269,7 +268,7 @@ def as_of_moment(text: str | None, now: datetime) -> int:
         return (now - EPOCH) // MICROSECOND
     moment = _moment(text, "as_of")
     if moment > (now + LEAD - EPOCH) // MICROSECOND:
-        raise Refused(422, f"as_of is {text!r}, which lies in the future: give a moment up to now, or leave it out.")
+        raise RequestError(422, f"as_of is {text!r}, which lies in the future: give a moment up to now, or none.")
     return moment
 
 
@@ -278,7 +277,7 @@ def _customer(given: str | None, events: list[dict[str, Any]]) -> str | None:
     if given is not None:
         there.add(given)
     if len(there) > 1:
-        raise Refused(422, f"The request holds {len(there)} different customers: send one customer a request.")
+        raise RequestError(422, f"The request holds {len(there)} different customers: send one customer a request.")
     return next(iter(there), None)
 
 
@@ -291,7 +290,7 @@ def as_text(moment_us: int) -> str:
     return (EPOCH + timedelta(microseconds=moment_us)).isoformat().replace("+00:00", "Z")
 
 
-def refusal(error: ValidationError, shape: str, fields: Sequence[str] = FIELDS) -> Refused:
+def request_error(error: ValidationError, shape: str, fields: Sequence[str] = FIELDS) -> RequestError:
     """The first thing that pydantic found, as a sentence.
 
     Args:
@@ -304,19 +303,19 @@ def refusal(error: ValidationError, shape: str, fields: Sequence[str] = FIELDS) 
     more = f" ({error.error_count():,} problems in all)" if error.error_count() > 1 else ""
     context = problem.get("ctx", {})
     if kind == "json_invalid":
-        return Refused(400, f"The body is no JSON: {_first_line(str(context.get('error', problem['msg'])))}.")
+        return RequestError(400, f"The body is no JSON: {_first_line(str(context.get('error', problem['msg'])))}.")
     if kind == "missing":
-        return Refused(422, f"{where} is missing{more}: it is needed.")
+        return RequestError(422, f"{where} is missing{more}: it is needed.")
     if kind == "extra_forbidden":
-        return Refused(422, f"{where} is no field of a request{more}: it takes {', '.join(fields)}.")
+        return RequestError(422, f"{where} is no field of a request{more}: it takes {', '.join(fields)}.")
     if kind == "too_short":
-        return Refused(422, f"{where} is empty: send at least one.")
+        return RequestError(422, f"{where} is empty: send at least one.")
     if kind == "too_long":
         most, what = f"{context['max_length']:,}", where.rpartition(".")[2]
-        return Refused(413, f"{where} holds more than {most} {what}: send up to {most}.")
+        return RequestError(413, f"{where} holds more than {most} {what}: send up to {most}.")
     if not problem["loc"]:
-        return Refused(422, f"The body is no JSON object: send {shape}.")
-    return Refused(422, f"{where} {_wrong(kind, problem['msg'], context)}{_found(value)}{more}.")
+        return RequestError(422, f"The body is no JSON object: send {shape}.")
+    return RequestError(422, f"{where} {_wrong(kind, problem['msg'], context)}{_found(value)}{more}.")
 
 
 def _wrong(kind: str, message: str, context: Mapping[str, Any]) -> str:

@@ -23,10 +23,10 @@ from features.journey_map.tables import journey_map
 from features.journeys.journeys import Journeys
 from features.journeys.packing import pack
 from features.simulation.simulator import simulate
-from serving.api.routes import application
+from serving.api.application import application
 from serving.champions.champions import Champions, Origin
 from serving.monitor.files import RowFiles
-from serving.monitor.monitoring import Watch, WatchSettings
+from serving.monitor.monitoring import AnswerMonitor, MonitorSettings
 from training.config.experiment import load_experiment
 from training.fitting.train import TrainResult
 from training.journey_map.page import write_map_page
@@ -113,12 +113,12 @@ def _monitor_page(scored: Path, folder: Path) -> Path:
     snapshots = journeys.at(at)
     snapshots = snapshots.take(snapshots.stop > snapshots.start)
     rows: list[dict[str, Any]] = []
-    watch = Watch(WatchSettings(None, 1e9), rows.extend)
+    watch = AnswerMonitor(MonitorSettings(None, 1e9), rows.extend)
     watch.start()
     scores = champions.scorers["small_churn"].answers(snapshots)["probability"]
     for place, customer in enumerate(snapshots.customer_ids):
         one = snapshots.take(np.array([place]))
-        watch.saw(champions, "small_churn", one, {"probability": float(scores[place])}, str(customer))
+        watch.record(champions, "small_churn", one, {"probability": float(scores[place])}, str(customer))
     watch.close()
     for place, row in enumerate(rows):
         row["at"] = f"2024-06-{1 + place % 10:02d}T10:00:00Z"

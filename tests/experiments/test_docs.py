@@ -19,7 +19,7 @@ import pytest
 from experiments import docs
 from experiments.readme_picture import SCHEMES
 from http_client import Client
-from serving.api.routes import application
+from serving.api.application import application
 from serving.champions.champions import Champions, Origin
 from training.config.experiment import load_experiment
 

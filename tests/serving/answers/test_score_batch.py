@@ -16,8 +16,8 @@ import pytest
 
 from http_client import Client
 from models.scoring.scorer import Scorer
-from serving.answers.batches import CUSTOMERS_A_BLOCK
-from serving.api.routes import application
+from serving.answers.batches import CUSTOMERS_PER_BLOCK
+from serving.api.application import application
 from serving.champions.champions import Champions
 from serving.requests.batch_tables import ROWS, is_compressed
 from serving.requests.schemas import ARROW, JSON, NDJSON, PARQUET
@@ -54,7 +54,7 @@ def read(content: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
 def test_arrow_gives_what_the_scorer_gives(
     client: Client, simulated_events: pd.DataFrame, expected: pd.Series, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.answers.batches.CUSTOMERS_A_BLOCK", 7)  # several blocks in one stream
+    monkeypatch.setattr("serving.answers.batches.CUSTOMERS_PER_BLOCK", 7)  # several blocks in one stream
     body = stream(simulated_events)
     response = client.post(f"/score_batch?as_of={AS_OF}", content=body, headers={"content-type": ARROW})
     assert (response.status_code, response.headers["content-type"]) == (200, ARROW)
@@ -65,7 +65,7 @@ def test_arrow_gives_what_the_scorer_gives(
     assert set(frame["as_of"]) == {pd.Timestamp(AS_OF).tz_localize(None)}
     assert about["models"]["demo_churn"]["name"] == "demo_churn"
     assert about["set_aside"] == {}
-    assert CUSTOMERS_A_BLOCK > 7
+    assert CUSTOMERS_PER_BLOCK > 7
 
 
 def test_parquet_json_and_lines_agree(client: Client, simulated_events: pd.DataFrame, expected: pd.Series) -> None:

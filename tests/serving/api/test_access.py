@@ -16,15 +16,15 @@ import pytest
 from features.errors import ConfigError
 from http_client import Client
 from serving.api import access
-from serving.api.access import EXEMPT, NO_TOKEN, NOT_FROM_THERE, SHORTEST_TOKEN, TOKENS, TOKENS_FILE, TokenGate, Tokens
-from serving.api.openapi import document
-from serving.api.routes import application
+from serving.api.access import LOCAL_ONLY, NO_TOKEN, SHORTEST_TOKEN, TOKENS, TOKENS_FILE, TokenGate, Tokens
+from serving.api.application import application
+from serving.api.routes import OPEN_PATHS, service_of
 from serving.bento.package import package
 from serving.bento.serve import command, free_port, running, serve
 from serving.champions.champions import Champions
 
 FIRST, SECOND = "first-token-0123456789", "second-token-0123456789"
-OPEN = [*sorted(EXEMPT), "/static_content/swagger-ui.css"]
+OPEN = [*sorted(OPEN_PATHS), "/static_content/swagger-ui.css"]
 TRICKS = [
     "//metrics",
     "/metrics/",
@@ -68,7 +68,7 @@ def call(gate: TokenGate, path: str, headers: Any = (), **scope: Any) -> int:
     asyncio.run(gate(given | scope, receive, send))
     if sent[0]["status"] != 200:
         (answer,) = [message["body"] for message in sent if message["type"] == "http.response.body"]
-        assert json.loads(answer)["error"] in (NO_TOKEN, NOT_FROM_THERE)
+        assert json.loads(answer)["error"] in (NO_TOKEN, LOCAL_ONLY)
     return int(sent[0]["status"])
 
 
@@ -236,13 +236,13 @@ def test_a_page_that_lets_its_own_name_point_here_gets_nothing(host: bytes, stat
 
 def test_every_route_of_the_document_wants_a_token(champions: Champions) -> None:
     client = Client(TokenGate(application(champions), Tokens({TOKENS: FIRST})))
-    told = document(champions)
-    wanted = {(method, path) for path, methods in told["paths"].items() for method in methods}
+    paths = service_of(champions).document["paths"]
+    wanted = {(method, path) for path, methods in paths.items() for method in methods}
     assert {("post", "/churn"), ("post", "/score"), ("post", "/score_batch"), ("get", "/model")} <= wanted
     for method, path in sorted(wanted):
         response = client.request(method.upper(), path, content=b"{")
-        assert (told["paths"][path][method].get("security") == []) == (path in EXEMPT), "what the page shows is true"
-        if path in EXEMPT:
+        assert (paths[path][method].get("security") == []) == (path in OPEN_PATHS), "what the page shows is true"
+        if path in OPEN_PATHS:
             assert response.status_code != 401
             continue
         assert (response.status_code, response.json(), response.headers["www-authenticate"]) == (
@@ -310,7 +310,7 @@ def test_a_served_bento_is_closed(bento: str, tmp_path: Path, monkeypatch: pytes
         for path, methods in document["paths"].items():
             for method in methods:
                 status = ask(port, method.upper(), path)[0]
-                assert (path, status == 401) == (path, path not in EXEMPT)
+                assert (path, status == 401) == (path, path not in OPEN_PATHS)
         for path in OPEN:
             assert (path, ask(port, "GET", path, body=b"")[0]) == (path, 200)
         for path in TRICKS:

@@ -19,11 +19,12 @@ from http_client import Client
 from models.scoring.golden_sample import read_sample
 from models.scoring.scorer import Scorer
 from serving.answers.answers import Answerer
-from serving.api.openapi import document, example
-from serving.api.routes import application
+from serving.api.application import application
+from serving.api.route import BODY_BYTES
+from serving.api.routes import example, service_of
 from serving.bento.package import request_bodies
 from serving.champions.champions import Champions, Origin, route_name
-from serving.requests.schemas import BODY_BYTES, EVENTS, Columns, Decoder, Refused
+from serving.requests.schemas import EVENTS, Columns, Decoder, RequestError
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = {"timestamp": "2024-05-01T10:00:00Z", "touchpoint": "visit"}
@@ -198,7 +199,7 @@ def test_a_failure_is_logged_without_what_was_sent(
 
 def test_the_openapi_document_has_examples_that_work(client: Client, champions: Champions) -> None:
     spec = client.get("/openapi.json").json()
-    assert client.get("/docs.json").json() == spec == document(champions)
+    assert client.get("/docs.json").json() == spec == service_of(champions).document
     for route in ("/churn", "/demo_churn"):
         shown = spec["paths"][route]["post"]["requestBody"]["content"]["application/json"]["example"]
         answer = client.post(route, json=shown)
@@ -228,7 +229,7 @@ def test_two_champions_of_one_kind_answer_by_name_alone(scoring_folder: Path, tm
         Origin(name).write(tmp_path / name)
     champions = Champions(tmp_path)
     assert sorted(champions.names) == ["first", "second"]
-    with pytest.raises(Refused, match=r"There is no task 'churn' here: this service has first, second\."):
+    with pytest.raises(RequestError, match=r"There is no task 'churn' here: this service has first, second\."):
         Answerer(champions).answer("churn", b"{}", "")
 
 
@@ -245,10 +246,15 @@ def test_champions_that_cannot_live_together_are_refused(scoring_folder: Path, t
         _ = Champions(tmp_path).columns
 
 
-def test_the_services_own_paths_are_no_names() -> None:
+def test_a_name_becomes_a_part_of_a_url() -> None:
     assert route_name("a b/c") == "a_b_c"
-    with pytest.raises(DataError, match="the service uses that path"):
-        route_name("metrics")
+
+
+def test_a_champion_named_as_a_route_is_refused(scoring_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(scoring_folder, tmp_path / "metrics")
+    Origin("metrics").write(tmp_path / "metrics")
+    with pytest.raises(DataError, match=r"No model can be served as 'metrics'.*Register another name"):
+        application(Champions(tmp_path))
 
 
 def test_a_service_without_champions_is_whole(tmp_path: Path) -> None:
@@ -276,7 +282,7 @@ def test_scores_do_without_lightgbm_itself(scoring_folder: Path, tmp_path: Path)
 import sys
 from pathlib import Path
 from serving.champions.champions import Champions
-from serving.bento.warm_up import warm_up_reasons, warm_up_scores
+from serving.api.warm_up import warm_up_reasons, warm_up_scores
 champions = Champions(Path(sys.argv[1]))
 loaded = []
 for warm_up in (warm_up_scores, warm_up_reasons):

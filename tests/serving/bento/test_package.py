@@ -28,10 +28,10 @@ from models.ensembles.blend import Blend
 from models.scoring.golden_sample import read_sample
 from models.scoring.scorer import NEEDED, Scorer, needed
 from serving.bento import package as packaging
-from serving.bento.package import Packaged, PackagingError, bento_folder, modules, package, pinned, request_bodies
+from serving.bento.package import BuiltBento, PackagingError, bento_folder, modules, package, pinned, request_bodies
 from serving.bento.serve import command, free_port, running
+from serving.bento.swap import swap
 from serving.champions.champions import Champions, Origin
-from serving.live.swap import swap
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -54,7 +54,7 @@ def _without_bentoml(patch: pytest.MonkeyPatch, home: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def built(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Packaged:
+def built(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltBento:
     """A bento of one champion, but for what BentoML adds; a copy lies beside it."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
@@ -62,7 +62,7 @@ def built(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pac
         return package([scoring_folder], out=home / "copy")
 
 
-def test_what_is_packaged_stands_alone_and_gives_the_recorded_numbers(built: Packaged, scoring_folder: Path) -> None:
+def test_what_is_packaged_stands_alone_and_gives_the_recorded_numbers(built: BuiltBento, scoring_folder: Path) -> None:
     assert str(built) == "journeylab:v1"
     assert built.path.parts[-3:] == ("bentos", "journeylab", "v1")
     assert built.differences == {"demo_churn": 0.0}
@@ -218,7 +218,7 @@ def test_a_port_that_is_taken_is_said() -> None:
     assert wanted[1:4] == ["-m", "bentoml", "serve"]
 
 
-def test_a_bento_in_a_read_only_folder_starts_with_its_kernels(built: Packaged, tmp_path: Path) -> None:
+def test_a_bento_in_a_read_only_folder_starts_with_its_kernels(built: BuiltBento, tmp_path: Path) -> None:
     """Numba refuses a cache that it cannot write to: the service takes a copy."""
     source = built.path / "src"
     (tmp_path / "tmp").mkdir()
@@ -279,7 +279,7 @@ def test_a_real_bento_answers_over_http_what_was_recorded(
     assert not [name for name in bodies if name in log.read_text()], "no identifier in the log"
 
 
-def _other_version(built: Packaged, tmp_path: Path) -> Path:
+def _other_version(built: BuiltBento, tmp_path: Path) -> Path:
     """A bento's folder whose champion is the same model as version 2."""
     folder = tmp_path / "other"
     shutil.copytree(built.path, folder)

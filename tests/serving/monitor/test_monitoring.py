@@ -29,7 +29,7 @@ from serving.answers.batches import Batches
 from serving.bento.package import request_bodies
 from serving.champions.champions import Champions, Origin
 from serving.monitor.files import RowFiles
-from serving.monitor.monitoring import COLUMNS, FEWEST_TOGETHER, Watch, WatchSettings
+from serving.monitor.monitoring import COLUMNS, MIN_ANSWERS_COUNTED, AnswerMonitor, MonitorSettings
 from serving.requests.schemas import JSON
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,7 +70,7 @@ def _watched(
 ) -> tuple[list[Row], list[Row]]:
     """Rows of answers and rows of touchpoints after these requests."""
     rows: list[Row] = []
-    watch = Watch(WatchSettings(None, rate), rows.extend)
+    watch = AnswerMonitor(MonitorSettings(None, rate), rows.extend)
     watch.start()
     answerer = Answerer(champions, watch)
     for body in bodies:
@@ -105,14 +105,14 @@ def test_a_row_says_what_was_answered_and_nothing_of_whom(
     for word in (*(body["customer_id"] for body in bodies), *names, "jane@example.org", "secret-channel", SECRET):
         assert f'"{word}"' not in written, word
     (together,) = touchpoints
-    assert together["answers"] == len(bodies) >= FEWEST_TOGETHER
+    assert together["answers"] == len(bodies) >= MIN_ANSWERS_COUNTED
     assert all(n <= len(bodies) for n in together["touchpoints"].values())
     assert set(together["touchpoints"]) <= champions.scorers["demo_churn"].known_touchpoints
 
 
 def test_few_answers_leave_no_counts_of_touchpoints(champions: Champions, simulated_events: pd.DataFrame) -> None:
-    answers, touchpoints = _watched(champions, _bodies(simulated_events, FEWEST_TOGETHER - 1), route="score")
-    assert (len(answers), touchpoints) == (FEWEST_TOGETHER - 1, [])
+    answers, touchpoints = _watched(champions, _bodies(simulated_events, MIN_ANSWERS_COUNTED - 1), route="score")
+    assert (len(answers), touchpoints) == (MIN_ANSWERS_COUNTED - 1, [])
 
 
 def test_a_request_without_a_customer_has_no_pseudonym(champions: Champions, simulated_events: pd.DataFrame) -> None:
@@ -140,7 +140,7 @@ def test_more_than_the_rate_is_counted_and_not_recorded(champions: Champions, si
     answers, _ = _watched(champions, bodies, rate=0.001)
     assert len(answers) == 1
     rows: list[Row] = []
-    watch = Watch(WatchSettings(None, 0.001), rows.extend)
+    watch = AnswerMonitor(MonitorSettings(None, 0.001), rows.extend)
     watch.start()
     answerer = Answerer(champions, watch)
     for body in bodies:
@@ -153,7 +153,7 @@ def test_more_than_the_rate_is_counted_and_not_recorded(champions: Champions, si
 
 def test_a_call_with_many_customers_is_sampled(champions: Champions, simulated_events: pd.DataFrame) -> None:
     rows: list[Row] = []
-    watch = Watch(WatchSettings(None, 0.2), rows.extend)
+    watch = AnswerMonitor(MonitorSettings(None, 0.2), rows.extend)
     watch.start()
     watch._meter(champions.origins["demo_churn"]).tokens = 12.0
     batches = Batches(champions, watch)
@@ -178,12 +178,12 @@ def test_watching_never_costs_an_answer(
     def full(rows: Any) -> None:
         raise OSError(f"no space left for {rows}")
 
-    watch = Watch(WatchSettings(None, 1e6), full)
+    watch = AnswerMonitor(MonitorSettings(None, 1e6), full)
     watch.start()
     body = _bodies(simulated_events, 1)[0]
     with caplog.at_level(logging.DEBUG):
         assert "probability" in Answerer(champions, watch).answer("churn", json.dumps(body).encode(), "r")
-        watch.saw(champions, "no such champion", None, {})  # type: ignore[arg-type]
+        watch.record(champions, "no such champion", None, {})  # type: ignore[arg-type]
         watch.close()
     assert watch.lost == 2
     assert "OSError" in caplog.text
@@ -191,10 +191,10 @@ def test_watching_never_costs_an_answer(
 
 
 def test_a_note_costs_little(champions: Champions, snapshots: Snapshots) -> None:
-    watch = Watch(WatchSettings(None, 1e6), lambda rows: None)
+    watch = AnswerMonitor(MonitorSettings(None, 1e6), lambda rows: None)
     watch._thread = object()  # type: ignore[assignment]  # the queue alone
     one, answer = snapshots.take(np.array([0])), {"probability": 0.5}
-    best = min(_seconds(lambda: watch.saw(champions, "demo_churn", one, answer, "c")) for _ in range(5))
+    best = min(_seconds(lambda: watch.record(champions, "demo_churn", one, answer, "c")) for _ in range(5))
     assert best < 50e-6
 
 
@@ -206,12 +206,12 @@ def _seconds(call: Any, n: int = 1000) -> float:
 
 
 def test_nothing_is_watched_unless_somebody_says_so() -> None:
-    assert Watch.given({}) is None
-    assert WatchSettings.given({"JOURNEYLAB_MONITOR": "bentoml"}) == WatchSettings(None)
+    assert AnswerMonitor.from_environment({}) is None
+    assert MonitorSettings.from_environment({"JOURNEYLAB_MONITOR": "bentoml"}) == MonitorSettings(None)
     given = {"JOURNEYLAB_MONITOR": "rows", "JOURNEYLAB_MONITOR_RATE": "0.5", "JOURNEYLAB_MONITOR_MB": "10"}
-    assert WatchSettings.given(given) == WatchSettings(Path("rows"), 0.5, 10_000_000)
+    assert MonitorSettings.from_environment(given) == MonitorSettings(Path("rows"), 0.5, 10_000_000)
     with pytest.raises(ConfigError, match="JOURNEYLAB_MONITOR_RATE='many' is no positive number"):
-        WatchSettings.given(given | {"JOURNEYLAB_MONITOR_RATE": "many"})
+        MonitorSettings.from_environment(given | {"JOURNEYLAB_MONITOR_RATE": "many"})
 
 
 def test_keys_come_from_a_file_or_the_environment(tmp_path: Path) -> None:
@@ -334,9 +334,9 @@ def test_the_service_records_what_it_answers(
     code = """
 import sys
 import serving.service as service
-assert service.live.monitor is not None
+assert service.monitor is not None
 service.JourneyLab()
-sys.stdout.write(str(service.live.now.answerer.answer("score", sys.stdin.buffer.read(), "r")["answers"]))
+sys.stdout.write(str(service.application.service.answerer.answer("score", sys.stdin.buffer.read(), "r")["answers"]))
 """
     places = {"JOURNEYLAB_CHAMPIONS": str(champions.folder), "JOURNEYLAB_MONITOR": str(tmp_path / "rows"), KEY: SECRET}
     done = subprocess.run(

@@ -25,7 +25,7 @@ from models.scoring.scorer import Scorer, touchpoints_seen
 from models.scoring.training_reference import Reference
 from serving.champions.champions import Champions, Origin
 from serving.monitor.files import RowFiles
-from serving.monitor.monitoring import COLUMNS, Watch, WatchSettings
+from serving.monitor.monitoring import COLUMNS, AnswerMonitor, MonitorSettings
 from training.monitoring.checks import MonitorThresholds
 from training.monitoring.monitor import monitor
 from training.monitoring.page import monitor_page
@@ -65,13 +65,13 @@ class World:
             patch.setenv("JOURNEYLAB_MONITOR_KEY", key.decode())
             patch.setattr("serving.monitor.monitoring.PAUSE_S", 0)
             patch.setattr("serving.monitor.monitoring.QUEUED", 10_000)
-            watch = Watch(WatchSettings(None, 1e9), rows.extend)
+            watch = AnswerMonitor(MonitorSettings(None, 1e9), rows.extend)
             watch.start()
         scorer = self.champions.scorers["demo"]
         scores = scorer.answers(snapshots)["probability"]
         for row, customer in enumerate(snapshots.customer_ids):
             one = snapshots.take(np.array([row]))
-            watch.saw(self.champions, "demo", one, {"probability": float(scores[row])}, str(customer))
+            watch.record(self.champions, "demo", one, {"probability": float(scores[row])}, str(customer))
         watch.close()
         assert watch.lost == 0
         for place, row in enumerate(rows):

@@ -19,7 +19,7 @@ from features.simulation.simulator import simulate
 from http_client import Client
 from models.scoring.golden_sample import largest_difference
 from models.segments.collection import SegmentCollection
-from serving.api.routes import application
+from serving.api.application import application
 from serving.champions.champions import Champions
 from training.config.experiment import Experiment, load_experiment
 from training.scoring.scoring import load_scorer

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
 from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from serving.requests.schemas import EVENTS, Refused, Time, as_of_moment, as_text, columns_of, refusal, refuse_doubled
+from serving.requests.schemas import (
+    EVENTS,
+    RequestError,
+    Time,
+    as_of_moment,
+    as_text,
+    columns_of,
+    reject_repeated_keys,
+    request_error,
+)
 
 if TYPE_CHECKING:
     from models.segments.lookalikes import Lookalikes
@@ -30,7 +39,7 @@ FIELDS = ("customers", "events", "as_of", "top", "form")
 Hash = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
 
 
-class Nearest:
+class LookalikeSearch:
     """Answers of `/lookalikes`.
 
     Args:
@@ -77,10 +86,10 @@ class Nearest:
         try:
             asked = self.adapter.validate_json(body)
         except ValidationError as error:
-            raise refusal(error, SHAPE, FIELDS) from None
-        refuse_doubled(body, len(asked) + sum(map(len, asked.get("events") or ())))
+            raise request_error(error, SHAPE, FIELDS) from None
+        reject_repeated_keys(body, len(asked) + sum(map(len, asked.get("events") or ())))
         if ("customers" in asked) == ("events" in asked):
-            raise Refused(422, f"Send either customers or events: {SHAPE}.")
+            raise RequestError(422, f"Send either customers or events: {SHAPE}.")
         top, form = asked.get("top") or USUAL, asked.get("form")
         told: dict[str, Any] = {"version": self.vectors.version, "request_id": request_id}
         if "customers" in asked:
@@ -96,7 +105,7 @@ class Nearest:
     def _seeds(self, hashes: list[str]) -> list[int]:
         places = [self._places.get(one) for one in hashes]
         if missing := sum(1 for place in places if place is None):
-            raise Refused(422, f"{missing} of {len(hashes)} customers have no vector here: leave them out.")
+            raise RequestError(422, f"{missing} of {len(hashes)} customers have no vector here: leave them out.")
         return [place for place in places if place is not None]
 
     def _embedded(self, events: list[dict[str, Any]], as_of: int) -> Any:
@@ -105,7 +114,7 @@ class Nearest:
         journey, _ = scorer.pack_request([""] * len(t), t, categories, numbers)
         snapshot = journey.at(as_of)
         if snapshot.stop[0] == 0:
-            raise Refused(422, f"No event lies before as_of, {as_text(as_of)}: nothing to compare.")
+            raise RequestError(422, f"No event lies before as_of, {as_text(as_of)}: nothing to compare.")
         return self.embedder.embed(snapshot)
 
     def json_schema(self) -> dict[str, Any]:

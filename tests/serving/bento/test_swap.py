@@ -11,12 +11,12 @@ import pytest
 
 from features.errors import ConfigError
 from http_client import Client
-from serving.api.routes import application
-from serving.bento.warm_up import warm_up
+from serving.api.application import Application
+from serving.api.warm_up import warm_up
+from serving.bento import swap as swapping
+from serving.bento.swap import champions_of, pointer_of, swap
 from serving.champions.champions import Champions, Origin
-from serving.live import swap as swapping
-from serving.live.live import Live, point
-from serving.live.swap import champions_of, pointer_of, swap
+from serving.live.live import LiveChampions, point
 
 BODY = {"events": [{"timestamp": "2024-05-01", "touchpoint": "visit"}], "as_of": "2024-06-01"}
 
@@ -36,52 +36,52 @@ def versions(scoring_folder: Path, tmp_path: Path) -> list[Path]:
 def test_no_request_fails_while_champions_are_swapped(versions: list[Path], tmp_path: Path) -> None:
     pointer = tmp_path / "pointer"
     point(pointer, versions[0])
-    live = Live(Champions(versions[0]), pointer)
-    client = Client(application(live))
-    told: list[tuple[int, str]] = []
+    live = LiveChampions(Champions(versions[0]), pointer)
+    client = Client(Application(live))
+    answers: list[tuple[int, str]] = []
     done = threading.Event()
 
     def ask() -> None:
         while not done.is_set():
             answer = client.post("/churn", json=BODY)
-            told.append((answer.status_code, answer.json()["model"]["version"]))
+            answers.append((answer.status_code, answer.json()["model"]["version"]))
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
     for turn in range(1, 6):
         point(pointer, versions[turn % 2])
-        assert live.look(warm_up)
+        assert live.update(warm_up)
         assert client.get("/model").json()["models"][0]["version"] == str(turn % 2 + 1)
     done.set()
     for thread in threads:
         thread.join()
-    assert {status for status, _ in told} == {200}
-    assert {version for _, version in told} <= {"1", "2"}
-    assert len(told) > 5
+    assert {status for status, _ in answers} == {200}
+    assert {version for _, version in answers} <= {"1", "2"}
+    assert len(answers) > 5
 
 
-def test_what_cannot_be_loaded_leaves_the_old_ones(
+def test_broken_champions_leave_the_old_ones(
     versions: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pointer = tmp_path / "pointer"
-    live = Live(Champions(versions[0]), pointer)
-    client = Client(application(live))
-    assert not live.look(warm_up), "no pointer, no swap"
+    live = LiveChampions(Champions(versions[0]), pointer)
+    client = Client(Application(live))
+    assert not live.update(warm_up), "no pointer, no swap"
     (versions[1] / "demo_churn" / "model.json").write_text("{}")
     for wrong in (versions[1], tmp_path / "nowhere"):
         point(pointer, wrong)
-        assert not live.look(warm_up)
-        assert not live.look(warm_up), "it is not tried again and again"
+        assert not live.update(warm_up)
+        assert not live.update(warm_up), "it is not tried again and again"
         assert client.post("/churn", json=BODY).json()["model"]["version"] == "1"
     assert caplog.text.count("the champions stay as they are") == 2
     assert str(tmp_path) not in caplog.text
 
 
-def test_the_watch_takes_notice(versions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.live.live.LOOK_EVERY_S", 0.01)
+def test_watch_updates(versions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.live.live.CHECK_INTERVAL_S", 0.01)
     pointer, seen = tmp_path / "pointer", threading.Event()
-    live = Live(Champions(versions[0]), pointer)
+    live = LiveChampions(Champions(versions[0]), pointer)
     live.watch(lambda champions: seen.set())
     point(pointer, versions[1])
     assert seen.wait(10)
@@ -108,6 +108,6 @@ def test_swap_waits_until_the_service_answers_with_them(
     assert pointer_of(4000).read_text().strip() == str((bento / "src" / "champions").resolve())
 
 
-def test_champions_are_told_apart_by_what_they_are(versions: list[Path]) -> None:
+def test_identity_follows_the_origin(versions: list[Path]) -> None:
     one, two = (Champions(folder).identity for folder in versions)
     assert one != two == json.loads(json.dumps(Champions(versions[1]).describe()))["champions"]

@@ -1,4 +1,4 @@
-"""The way to the routes: the same answers as by BentoML's router, figures that cannot be flooded, and a limit."""
+"""The dispatcher in front of BentoML, its limit of memory, and metrics that cannot be flooded."""
 
 from __future__ import annotations
 
@@ -11,33 +11,38 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from http_client import Client
-from serving.api import front
-from serving.api.front import BUSY, BYTES_AT_ONCE, FIRST_BYTES, Direct, Measured, declared
-from serving.api.routes import application
+from serving.api.application import (
+    BUSY,
+    PENDING_BYTES,
+    READ_AHEAD_BYTES,
+    Application,
+    Dispatcher,
+    application,
+    declared_bytes,
+)
+from serving.api.metrics import RequestMetrics, exposition
+from serving.api.routes import BATCH_BYTES
 from serving.champions.champions import Champions
-from serving.live.live import Live
-from serving.requests.schemas import BATCH_BYTES
 
 GOOD = {"as_of": "2024-06-01T00:00:00Z", "events": [{"timestamp": "2024-05-01T10:00:00Z", "touchpoint": "visit"}]}
 BENTOML = PlainTextResponse("BentoML")
 
 
 @pytest.fixture(scope="module")
-def live(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Live:
+def app(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Application:
     folder = tmp_path_factory.mktemp("champions")
     shutil.copytree(scoring_folder, folder / "demo_churn")
-    return Live(Champions(folder))
+    return application(Champions(folder))
 
 
-def test_the_short_way_answers_as_the_long_one(live: Live) -> None:
-    own = application(live)
-    direct, long = Client(Direct(BENTOML, own, live)), Client(own)
+def test_the_dispatcher_answers_as_the_application(app: Application) -> None:
+    dispatched, direct = Client(Dispatcher(BENTOML, app)), Client(app)
     for method, path in (
         ("POST", "/churn"), ("POST", "/demo_churn"), ("POST", "/score"), ("POST", "/nothing"), ("POST", "/a/b"),
         ("GET", "/churn"), ("GET", "/model"), ("GET", "/"), ("GET", "/openapi.json"), ("POST", "/score_batch"),
     ):  # fmt: skip
         how = {"content": json.dumps(GOOD), "headers": {"X-Request-ID": "same"}}
-        one, two = direct.request(method, path, **how), long.request(method, path, **how)
+        one, two = dispatched.request(method, path, **how), direct.request(method, path, **how)
         assert (path, one.status_code, one.text, dict(one.headers)) == (
             path,
             two.status_code,
@@ -45,28 +50,28 @@ def test_the_short_way_answers_as_the_long_one(live: Live) -> None:
             dict(two.headers),
         )
     for path in ("/livez", "/readyz", "/healthz", "/schema.json", "/static_content/swagger-ui.css"):
-        assert direct.get(path).text == "BentoML"
+        assert dispatched.get(path).text == "BentoML"
 
 
-def test_paths_of_several_parts_get_a_sentence(live: Live) -> None:
-    answer = Client(application(live)).post("/a/b")
+def test_paths_of_several_parts_get_a_sentence(app: Application) -> None:
+    answer = Client(app).post("/a/b")
     assert (answer.status_code, answer.json()["error"][:24]) == (404, "There is no /a/b here: s")
 
 
-def test_what_is_to_be_read_is_not_written_to(live: Live) -> None:
-    direct = Client(Direct(BENTOML, application(live), live))
+def test_what_is_to_be_read_is_not_written_to(app: Application) -> None:
+    client = Client(Dispatcher(BENTOML, app))
     for path in ("/metrics", "/livez", "/readyz", "/healthz", "/model", "/openapi.json", "/docs.json"):
-        answer = direct.post(path)
+        answer = client.post(path)
         assert (path, answer.status_code, answer.headers["allow"]) == (path, 405, "GET, HEAD")
-        assert answer.json() == {"error": f"{path} is there to be read: ask with GET."}
+        assert answer.json()["error"] == f"{path} does not take POST: see the documentation at /."
 
 
-def test_more_than_there_is_memory_for_is_put_off(live: Live) -> None:
-    direct = Direct(BENTOML, application(live), live)
-    client, body = Client(direct), json.dumps(GOOD) + " " * FIRST_BYTES
+def test_more_than_there_is_memory_for_is_put_off(app: Application) -> None:
+    dispatcher = Dispatcher(BENTOML, app)
+    client, body = Client(dispatcher), json.dumps(GOOD) + " " * READ_AHEAD_BYTES
     assert client.post("/churn", content=body).status_code == 200
-    assert direct._bytes == 0
-    direct._bytes = BYTES_AT_ONCE
+    assert dispatcher._pending_bytes == 0
+    dispatcher._pending_bytes = PENDING_BYTES
     refused = client.post("/churn", content=body)
     assert (refused.status_code, refused.json(), refused.headers["retry-after"]) == (503, {"error": BUSY}, "1")
     assert client.post("/churn", json=GOOD).status_code == 200, "what is small is answered all the same"
@@ -83,11 +88,11 @@ def test_more_than_there_is_memory_for_is_put_off(live: Live) -> None:
     ],
 )
 def test_what_a_body_says_of_its_size(headers: Any, size: int) -> None:
-    assert declared({"headers": headers}) == size
+    assert declared_bytes({"headers": headers}) == size
 
 
-def test_paths_are_no_labels(live: Live) -> None:
-    client = Client(Measured(Direct(BENTOML, application(live), live), live, lambda: ("journeylab", "bento", "v1")))
+def test_paths_are_no_labels(app: Application) -> None:
+    client = Client(RequestMetrics(Dispatcher(BENTOML, app), app.endpoint, lambda: ("journeylab", "bento", "v1")))
     before = _figures()
     for number in range(30):
         client.post(f"/jane-{number}@example.org")
@@ -106,12 +111,12 @@ def test_paths_are_no_labels(live: Live) -> None:
     assert counted("/static_content/", 200) == 1
 
 
-def test_what_fails_is_counted_and_passed_on(live: Live) -> None:
+def test_what_fails_is_counted_and_passed_on(app: Application) -> None:
     async def failing(*_: Any) -> None:
         raise RuntimeError("no")
 
     before = _figures()
-    client = Client(Measured(failing, live, lambda: ("journeylab", "bento", "v1")))
+    client = Client(RequestMetrics(failing, app.endpoint, lambda: ("journeylab", "bento", "v1")))
     assert client.post("/churn", json=GOOD).status_code == 500
     new = [line for line, value in _figures().items() if value != before.get(line) and "request_total" in line]
     assert len(new) == 1
@@ -119,7 +124,7 @@ def test_what_fails_is_counted_and_passed_on(live: Live) -> None:
 
 
 def _figures() -> dict[str, float]:
-    text, media = front.exposition()
+    text, media = exposition()
     assert media.startswith("text/plain")
     rows = [line.rpartition(" ") for line in text.decode().splitlines() if line.startswith("bentoml_service_request_")]
     return {name: float(value) for name, _, value in rows}

@@ -1,4 +1,4 @@
-"""Requests that are answered together get what each would get alone."""
+"""Requests that share a micro-batch get what each would get alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 
 from models.scoring.golden_sample import read_sample
 from models.scoring.scorer import Scorer
-from serving.answers.answers import Answer, Answerer, Asked
-from serving.answers.micro_batches import MOST, Together
+from serving.answers.answers import Answer, Answerer, ParsedRequest
+from serving.answers.micro_batches import MAX_SIZE, MicroBatcher
 from serving.bento.package import request_bodies
 from serving.champions.champions import Champions
-from serving.requests.schemas import Refused
+from serving.requests.schemas import RequestError
 
 AS_OF = "2024-12-01T00:00:00Z"
 
@@ -46,51 +46,53 @@ def bodies(simulated_events: pd.DataFrame) -> list[dict[str, Any]]:
         if number % 3 == 0:
             body["events"] = [{"timestamp": one["timestamp"], "touchpoint": one["touchpoint"]} for one in events]
         made.append(body)
-        if len(made) == 2 * MOST + 3:
+        if len(made) == 2 * MAX_SIZE + 3:
             break
     made[1]["events"][0]["touchpoint"] = "teleport"
     return made
 
 
-def _read(answerer: Answerer, bodies: Sequence[dict[str, Any]], routes: Sequence[str] = ("score",)) -> list[Asked]:
+def _parsed(
+    answerer: Answerer, bodies: Sequence[dict[str, Any]], routes: Sequence[str] = ("score",)
+) -> list[ParsedRequest]:
     return [
-        answerer.read(routes[place % len(routes)], json.dumps(body).encode(), f"r{place}")
+        answerer.parse(routes[place % len(routes)], json.dumps(body).encode(), f"r{place}")
         for place, body in enumerate(bodies)
     ]
 
 
-def test_together_as_alone(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
-    asked = _read(answerer, bodies, ("score", "churn"))
-    alone = [answerer.together([one])[0] for one in asked]
-    assert answerer.together(asked) == alone
-    assert answerer.together(asked[::-1]) == alone[::-1]
+def test_a_micro_batch_answers_as_single_calls(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
+    requests = _parsed(answerer, bodies, ("score", "churn"))
+    alone = [answerer.answer_many([one])[0] for one in requests]
+    assert answerer.answer_many(requests) == alone
+    assert answerer.answer_many(requests[::-1]) == alone[::-1]
     assert isinstance(alone[1], dict)
     assert alone[1]["unknown"] == {"teleport": 1}
-    assert [one["request_id"] for one in alone if isinstance(one, dict)] == [f"r{k}" for k in range(len(asked))]
+    assert [one["request_id"] for one in alone if isinstance(one, dict)] == [f"r{k}" for k in range(len(requests))]
 
 
 def test_the_same_customer_may_be_asked_for_twice(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
     shorter = bodies[5] | {"events": bodies[5]["events"][:1]}
-    asked = _read(answerer, [bodies[5], shorter, bodies[5]])
-    one, two, three = answerer.together(asked)
+    requests = _parsed(answerer, [bodies[5], shorter, bodies[5]])
+    one, two, three = answerer.answer_many(requests)
     assert isinstance(one, dict)
     assert isinstance(three, dict)
     assert one["answers"] == three["answers"]
-    assert two == answerer.together(asked[1:2])[0]
+    assert two == answerer.answer_many(requests[1:2])[0]
 
 
 def test_who_has_no_event_before_as_of_is_refused_alone(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
-    asked = _read(answerer, [bodies[0], bodies[1] | {"as_of": "2020-01-01"}, bodies[2]])
-    first, refused, third = answerer.together(asked)
-    assert isinstance(refused, Refused)
+    requests = _parsed(answerer, [bodies[0], bodies[1] | {"as_of": "2020-01-01"}, bodies[2]])
+    first, refused, third = answerer.answer_many(requests)
+    assert isinstance(refused, RequestError)
     assert refused.sentence.startswith("No event lies before as_of, 2020-01-01T00:00:00Z")
-    assert [first, third] == answerer.together([asked[0], asked[2]])
+    assert [first, third] == answerer.answer_many([requests[0], requests[2]])
 
 
-def _gathered(answerer: Answerer, asked: Sequence[Asked]) -> list[Answer | BaseException]:
+def _gathered(answerer: Answerer, requests: Sequence[ParsedRequest]) -> list[Answer | BaseException]:
     async def all_at_once() -> list[Answer | BaseException]:
-        together = Together()
-        return await asyncio.gather(*(together.answer(answerer, one) for one in asked), return_exceptions=True)
+        together = MicroBatcher()
+        return await asyncio.gather(*(together.answer(answerer, one) for one in requests), return_exceptions=True)
 
     return asyncio.run(all_at_once())
 
@@ -98,15 +100,15 @@ def _gathered(answerer: Answerer, asked: Sequence[Asked]) -> list[Answer | BaseE
 def test_those_who_come_at_once_are_answered_by_few_calls(
     answerer: Answerer, bodies: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, calls, answer = _read(answerer, bodies), [], answerer.together
+    requests, calls, answer = _parsed(answerer, bodies), [], answerer.answer_many
 
-    def counted(some: Sequence[Asked]) -> list[Answer | Refused]:
+    def counted(some: Sequence[ParsedRequest]) -> list[Answer | RequestError]:
         calls.append(len(some))
         return answer(some)
 
-    monkeypatch.setattr(answerer, "together", counted)
-    assert _gathered(answerer, asked) == [answer([one])[0] for one in asked]
-    assert calls == [MOST, MOST, 3]
+    monkeypatch.setattr(answerer, "answer_many", counted)
+    assert _gathered(answerer, requests) == [answer([one])[0] for one in requests]
+    assert calls == [MAX_SIZE, MAX_SIZE, 3]
 
 
 def test_a_failure_is_its_own(
@@ -119,42 +121,42 @@ def test_a_failure_is_its_own(
             raise ZeroDivisionError
         return told(self, snapshots)
 
-    asked = _read(answerer, [bodies[0], bodies[1] | {"customer_id": "poison"}, bodies[2]])
+    requests = _parsed(answerer, [bodies[0], bodies[1] | {"customer_id": "poison"}, bodies[2]])
     monkeypatch.setattr(Scorer, "told", fails)
-    first, failed, third = _gathered(answerer, asked)
+    first, failed, third = _gathered(answerer, requests)
     assert isinstance(failed, ZeroDivisionError)
-    assert [first, third] == answerer.together([asked[0], asked[2]])
+    assert [first, third] == answerer.answer_many([requests[0], requests[2]])
 
 
 def test_who_has_gone_is_not_waited_for(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
-    one, other = _read(answerer, bodies[:2])
+    one, other = _parsed(answerer, bodies[:2])
 
     async def one_leaves() -> Answer:
-        together = Together()
+        together = MicroBatcher()
         gone = asyncio.ensure_future(together.answer(answerer, one))
         await asyncio.sleep(0)
         gone.cancel()
         return await together.answer(answerer, other)
 
-    assert asyncio.run(one_leaves()) == answerer.together([other])[0]
+    assert asyncio.run(one_leaves()) == answerer.answer_many([other])[0]
 
 
 def test_event_loops_of_several_threads_do_not_wait_for_each_other(
     answerer: Answerer, bodies: list[dict[str, Any]]
 ) -> None:
-    together, asked = Together(), _read(answerer, bodies[:8])
+    together, requests = MicroBatcher(), _parsed(answerer, bodies[:8])
 
-    def ask(one: Asked) -> list[Answer]:
+    def ask(one: ParsedRequest) -> list[Answer]:
         return [asyncio.run(together.answer(answerer, one)) for _ in range(20)]
 
     with ThreadPoolExecutor(8) as pool:
-        given = [pool.submit(ask, one) for one in asked]
-        for one, found in zip(asked, given, strict=True):
-            assert found.result(timeout=60) == [answerer.together([one])[0]] * 20
+        given = [pool.submit(ask, one) for one in requests]
+        for one, found in zip(requests, given, strict=True):
+            assert found.result(timeout=60) == [answerer.answer_many([one])[0]] * 20
 
 
 def test_recorded_journeys_are_answered_as_recorded(answerer: Answerer, scoring_folder: Path) -> None:
     events, scores = read_sample(scoring_folder)
-    asked = [answerer.read("churn", json.dumps(body).encode(), "r") for body in request_bodies(events).values()]
-    answers = {answer["customer_id"]: answer["probability"] for answer in answerer.together(asked) if answer}  # type: ignore[index]
+    requests = [answerer.parse("churn", json.dumps(body).encode(), "r") for body in request_bodies(events).values()]
+    answers = {answer["customer_id"]: answer["probability"] for answer in answerer.answer_many(requests) if answer}  # type: ignore[index]
     assert [answers[customer] for customer in scores["customer_id"]] == scores["probability"].tolist()
