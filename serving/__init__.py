@@ -9,5 +9,5 @@ champions/: The packaged models and the search for look-alikes.
 live/: The champions in service at this moment.
 monitor/: Records of served answers for monitoring.
 requests/: Requests: parsed, checked, limited.
-service: The BentoML service, which mounts the routes.
+service: The BentoML service: the routes in front of BentoML's own.
 """

@@ -1,9 +1,10 @@
-"""The BentoML service: the routes of `serving.api.routes`, mounted in BentoML.
+"""The BentoML service: the routes of `serving.api.routes` in front of BentoML's own.
 
 The routes are an ASGI application, not `@bentoml.api` methods: there are as many as champions, a wrong request is
-answered with one sentence, and a call costs half as much. BentoML keeps health, readiness, the limit of time and the
-workers; `serving.api.metrics` counts for Prometheus. BentoML's access log and traces are off: they name every path, and
-cost more than a score. `BENTOML_CONFIG_OPTIONS` turns them on, as for any bento:
+answered with one sentence, and a call costs half as much. They are middleware and not mounted: BentoML gives a mounted
+application that is not Starlette's every path, also those that it answers itself. BentoML keeps health, readiness, the
+limit of time and the workers; `serving.api.metrics` counts for Prometheus. BentoML's access log and traces are off:
+they name every path, and cost more than a score. `BENTOML_CONFIG_OPTIONS` turns them on, as for any bento:
 `services.journeylab.logging.access.enabled=true`, `services.journeylab.tracing.excluded_urls=[]`.
 
     BENTOML_DO_NOT_TRACK=True bentoml serve journeylab:latest --host 127.0.0.1      # or: journeylab serve
@@ -51,7 +52,6 @@ application = Application(live, monitor)
         {"name": "NUMBA_NUM_THREADS", "value": "1"},
     ],
 )
-@bentoml.asgi_app(application, path="/")
 class JourneyLab:
     """Calibrated probabilities from a customer's raw events."""
 
@@ -110,4 +110,4 @@ def _identity() -> tuple[str, str, str]:
 gated: Any = JourneyLab
 gated.add_asgi_middleware(RequestMetrics, endpoint=application.endpoint, identity=_identity)  # the outermost
 gated.add_asgi_middleware(TokenGate, tokens=Tokens())
-gated.add_asgi_middleware(Dispatcher, application=application)
+gated.add_asgi_middleware(Dispatcher, application=application)  # the innermost; BentoML's application is behind it

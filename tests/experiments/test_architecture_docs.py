@@ -1,0 +1,36 @@
+"""The worked examples in docs/architecture run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.cli import data, entry_point
+from serving.api.routes import OPEN_PATHS
+from serving.champions.champions import Champions
+
+ARCHITECTURE = Path(__file__).resolve().parents[2] / "docs" / "architecture"
+
+
+def run_page(page: str, **names: object) -> dict[str, object]:
+    """Execute a page's Python blocks one after the other and return all names."""
+    text = (ARCHITECTURE / page).read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_route(champions: Champions) -> None:
+    names = run_page("route.md", champions=champions)
+    assert names["touchpoints"].needs_token  # type: ignore[attr-defined]
+    assert "/touchpoints" not in OPEN_PATHS
+
+
+def test_command(simulated_events: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated_events.head(150).to_parquet(tmp_path / "events.parquet")
+    monkeypatch.setattr(data.commands, "registered_commands", list(data.commands.registered_commands))
+    monkeypatch.setattr(entry_point.app, "registered_groups", list(entry_point.app.registered_groups))
+    run_page("command.md", log=tmp_path / "events.parquet")
