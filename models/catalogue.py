@@ -36,8 +36,8 @@ class Kind:
         made: an unfitted model from settings.
     """
 
-    found: Callable[[], type[Model]]
-    made: Callable[[Settings], Model]
+    load: Callable[[], type[Model]]
+    build: Callable[[Settings], Model]
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Companion:
     kind: str
     settings: Settings
     role: Role
-    said: str
+    note: str
     of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Combined:
+class Combination:
     """A model made of fitted ones.
 
     Attributes:
@@ -78,7 +78,7 @@ class Combined:
     name: str
     model: Model
     validation: Vector
-    said: str
+    note: str
     settings: Settings = field(default_factory=dict)
     of: tuple[str, ...] = ()
 
@@ -110,8 +110,8 @@ def _found(kind: str) -> type[Model]:
 
 
 def _sequence_model(settings: Settings, network: Network) -> Model:
-    made: Any = _found(network)
-    return cast(Model, made(SequenceModelSettings.from_dict(_own(settings) | {"network": network})))
+    build: Any = _found(network)
+    return cast(Model, build(SequenceModelSettings.from_dict(_own(settings) | {"network": network})))
 
 
 def _probe(settings: Settings) -> Model:
@@ -184,7 +184,7 @@ def make(kind: str, settings: Settings) -> Model:
     """
     if kind not in KINDS:
         raise ConfigError(f"There is {unknown_name('model of kind', kind, KINDS)}.")
-    return KINDS[kind].made(settings)
+    return KINDS[kind].build(settings)
 
 
 def check_settings(kind: str, settings: Settings) -> None:
@@ -199,13 +199,13 @@ def check_settings(kind: str, settings: Settings) -> None:
         ValidationError: the same, inside its `features` or `sequences`.
     """
     if kind == GBDT.kind:
-        made: Any = GBDTSettings.from_dict(settings)
+        checked: Any = GBDTSettings.from_dict(settings)
     elif kind == "probe":
-        made = ProbeSettings.from_dict(_own(settings))
+        checked = ProbeSettings.from_dict(_own(settings))
     else:
-        made = SequenceModelSettings.from_dict(_own(settings) | {"network": kind})
-    for each in fields(made):
-        value, usual = getattr(made, each.name), each.default
+        checked = SequenceModelSettings.from_dict(_own(settings) | {"network": kind})
+    for each in fields(checked):
+        value, usual = getattr(checked, each.name), each.default
         if isinstance(usual, bool) != isinstance(value, bool) and isinstance(usual, bool | int | float):
             raise ConfigError(
                 f"{each.name} is {value!r}; write {'true or false' if isinstance(usual, bool) else 'a number'}"
@@ -221,22 +221,22 @@ def search_space(kind: str, trial: Trial) -> Settings:
     return SPACES[kind](trial) if kind in SPACES else {}
 
 
-def companions(found: Mapping[str, Settings]) -> list[Companion]:
+def companions(searched: Mapping[str, Settings]) -> list[Companion]:
     """What runs beside the searched kinds.
 
     Args:
-        found: kind → the settings that its search ended with.
+        searched: kind → the settings that its search ended with.
     """
-    read = [kind for kind in SEQUENCES if kind in found]
-    beside = [ablation for kind in read for ablation in _ablations(kind, found[kind])]
+    read = [kind for kind in SEQUENCES if kind in searched]
+    beside = [ablation for kind in read for ablation in _ablations(kind, searched[kind])]
     if read:
-        beside.append(_untrained(read[0], found[read[0]]))
-    if read and GBDT.kind in found:
-        encoder = {name: value for name, value in _own(found[read[0]]).items() if name in ENCODER}
-        encoder |= {"network": _network(read[0], found[read[0]])}
-        said = f"LightGBM with its best settings, on the tabular features and on an embedding as of `{read[0]}`."
-        settings = {**found[GBDT.kind], "encoder": encoder}
-        beside.append(Companion("embedding_gbdt", "embedding_gbdt", settings, "model", said, (GBDT.kind,)))
+        beside.append(_untrained(read[0], searched[read[0]]))
+    if read and GBDT.kind in searched:
+        encoder = {name: value for name, value in _own(searched[read[0]]).items() if name in ENCODER}
+        encoder |= {"network": _network(read[0], searched[read[0]])}
+        note = f"LightGBM with its best settings, on the tabular features and on an embedding as of `{read[0]}`."
+        settings = {**searched[GBDT.kind], "encoder": encoder}
+        beside.append(Companion("embedding_gbdt", "embedding_gbdt", settings, "model", note, (GBDT.kind,)))
     return beside
 
 
@@ -252,10 +252,10 @@ def _ablations(kind: str, settings: Settings) -> list[Companion]:
             kind=kind,
             settings=settings | {"sequences": settings.get("sequences", {}) | change},
             role="ablation",
-            said=f"An ablation of `{kind}` with the same settings, {said}: what it loses is what that was worth.",
+            note=f"An ablation of `{kind}` with the same settings, {note}: what it loses is what that was worth.",
             of=(kind,),
         )
-        for name, (change, said) in robbed.items()
+        for name, (change, note) in robbed.items()
     ]
 
 
@@ -263,10 +263,10 @@ def _untrained(kind: str, settings: Settings) -> Companion:
     """A linear probe of the encoder as it was drawn."""
     encoder = {name: value for name, value in _own(settings).items() if name in ENCODER}
     encoder |= {"network": _network(kind, settings), "objective": "none"}
-    said = (
+    note = (
         f"A linear probe on the encoder of `{kind}` as it was drawn, without any training: what training has to beat."
     )
-    return Companion("untrained_probe", "probe", encoder, "probe", said, (kind,))
+    return Companion("untrained_probe", "probe", encoder, "probe", note, (kind,))
 
 
 def _network(kind: str, settings: Settings) -> str:
@@ -275,7 +275,7 @@ def _network(kind: str, settings: Settings) -> str:
 
 def combinations(
     members: Mapping[str, Model], validation: Mapping[str, Vector], y: npt.ArrayLike, folds: Ints
-) -> list[Combined]:
+) -> list[Combination]:
     """Blends of fitted models.
 
     Args:
@@ -290,12 +290,12 @@ def combinations(
     scores = cross_fitted(tuple(members), validation, y, folds)
     weights = {name: round(weight, 4) for name, weight in blend.weights_.items()}
     told = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-    said = (
+    note = (
         f"A calibrated average of the log-odds of fitted models, with weights learnt on the validation rows ({told}); "
         "the validation figures are of weights learnt on the other folds."
     )
     settings = {"weights": weights, "bias": round(blend.bias_, 4)}
-    return [Combined(Blend.kind, blend, scores, said, settings, tuple(members))]
+    return [Combination(Blend.kind, blend, scores, note, settings, tuple(members))]
 
 
 def _gbdt_space(trial: Trial) -> Settings:

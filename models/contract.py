@@ -37,7 +37,7 @@ class Reason:
     contribution: float
 
 
-class Saved(Protocol):
+class SavableModel(Protocol):
     """What lies in a folder: see `models.saving`."""
 
     kind: str
@@ -53,7 +53,7 @@ class Saved(Protocol):
 
 
 @runtime_checkable
-class Model(Saved, Protocol):
+class Model(SavableModel, Protocol):
     """A model takes snapshots, never matrices; its features travel inside it."""
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
@@ -66,7 +66,7 @@ class Model(Saved, Protocol):
 
 
 @runtime_checkable
-class Explains(Protocol):
+class Explainer(Protocol):
     """A model that can say why."""
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
@@ -75,7 +75,7 @@ class Explains(Protocol):
 
 
 @runtime_checkable
-class HasFeatures(Protocol):
+class FeatureModel(Protocol):
     """A model whose inputs a reviewer can look up."""
 
     def feature_table(self) -> pd.DataFrame:
@@ -84,7 +84,7 @@ class HasFeatures(Protocol):
 
 
 @runtime_checkable
-class Answers(Protocol):
+class AnswerModel(Protocol):
     """A model that answers with something else than one probability, such as the segments that a customer is in."""
 
     @property
@@ -100,16 +100,16 @@ class Answers(Protocol):
 PROBABILITY = {"probability": "double"}  # what every other model answers
 
 
-class Pruned(Exception):
+class FitPruned(Exception):
     """A fit was stopped by whoever watched its curve; the model is not fitted."""
 
 
 @runtime_checkable
-class Watched(Protocol):
+class Watchable(Protocol):
     """A model that is fitted in epochs and lets others look on."""
 
     def watch(self, report: Report | None) -> None:
-        """Call `report` after each epoch of the (first member's) fit; where it says True, `fit` raises `Pruned`.
+        """Call `report` after each epoch of the (first member's) fit; where it says True, `fit` raises `FitPruned`.
 
         A fit that goes on from what an earlier process left may report epochs again, with the same losses.
         """
@@ -117,7 +117,7 @@ class Watched(Protocol):
 
 
 @runtime_checkable
-class Resumes(Protocol):
+class Resumable(Protocol):
     """A model whose fit takes so long that a killed one should go on where it was."""
 
     def resume_in(self, folder: Path) -> None:
@@ -126,7 +126,7 @@ class Resumes(Protocol):
 
 
 @runtime_checkable
-class Learns(Protocol):
+class HistoryModel(Protocol):
     """A fitted model that remembers how it got there."""
 
     def history(self) -> pd.DataFrame:
@@ -135,7 +135,7 @@ class Learns(Protocol):
 
 
 @runtime_checkable
-class Embeds(Protocol):
+class EmbeddingModel(Protocol):
     """A fitted model that turns a journey into a vector; vectors of two versions must never mix."""
 
     @property
@@ -149,8 +149,8 @@ class Embeds(Protocol):
 
 
 @runtime_checkable
-class Needs(Protocol):
-    """A model that cannot be loaded and asked with what every model needs (`models.scoring.scorer.NEEDED`) alone."""
+class ExtraPackages(Protocol):
+    """A model that needs more packages than every model does (`models.scoring.scorer.BASE_PACKAGES`)."""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -158,21 +158,21 @@ class Needs(Protocol):
         ...
 
 
-def answer_columns(model: Saved) -> dict[str, str]:
-    """What a model's answers are called and of which type they are, as `Answers.answer_columns`."""
-    return cast(Answers, model).answer_columns if _answers_itself(type(model)) else PROBABILITY
+def answer_columns(model: SavableModel) -> dict[str, str]:
+    """What a model's answers are called and of which type they are, as `AnswerModel.answer_columns`."""
+    return cast(AnswerModel, model).answer_columns if _answers_itself(type(model)) else PROBABILITY
 
 
-def answers(model: Saved, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
+def answers(model: SavableModel, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
     """Name → (n,) of what a model says about each snapshot."""
     if _answers_itself(type(model)):
-        return cast(Answers, model).answers(snapshots)
+        return cast(AnswerModel, model).answers(snapshots)
     return {"probability": cast(Model, model).predict(snapshots)}
 
 
 @cache
 def _answers_itself(kind: type) -> bool:
-    """Whether its objects are `Answers`; asked of the class, as `isinstance` with a protocol is dear."""
+    """Whether its objects are `AnswerModel`; asked of the class, as `isinstance` with a protocol is dear."""
     return hasattr(kind, "answers") and hasattr(kind, "answer_columns")
 
 

@@ -25,7 +25,7 @@ from features.events.checks import as_table
 from features.events.columns import text_column
 from features.events.schema import REQUIRED, EventSchema
 from models.contract import PROBABILITY
-from models.scoring.scorer import Scored, Scorer
+from models.scoring.scorer import ScoredBatch, Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -132,9 +132,9 @@ def code_paths() -> tuple[Path, ...]:
     return here.parent / "features", here
 
 
-def _answer(scored: Scored, frame: pd.DataFrame) -> pd.DataFrame:
-    if scored.quarantined:
-        logger.warning("events set aside: %s", scored.quarantined)
+def _answer(scored: ScoredBatch, frame: pd.DataFrame) -> pd.DataFrame:
+    if scored.quarantine_counts:
+        logger.warning("events set aside: %s", scored.quarantine_counts)
     if scored.unknown:
         logger.warning("events of touchpoints never seen in training: %d", sum(scored.unknown.values()))
     return frame

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from features.errors import DataError
 from models.catalogue import KINDS
-from models.contract import Saved
+from models.contract import SavableModel
 
 FORMAT = 1
 SEGMENTS = "segments"  # `models.segments.collection.SegmentCollection`, which is no model that a search makes
 
 
-def save_model(model: Saved, folder: Path) -> Path:
+def save_model(model: SavableModel, folder: Path) -> Path:
     """Write `model` into `folder` (made where missing) and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)
@@ -21,7 +21,7 @@ def save_model(model: Saved, folder: Path) -> Path:
     return folder
 
 
-def load_model(folder: Path) -> Saved:
+def load_model(folder: Path) -> SavableModel:
     """Read a model that `save_model` wrote.
 
     Raises:
@@ -39,9 +39,9 @@ def load_model(folder: Path) -> Saved:
     return _class(found["kind"]).load(folder)
 
 
-def _class(kind: str) -> type[Saved]:
+def _class(kind: str) -> type[SavableModel]:
     if kind == SEGMENTS:
         from models.segments.collection import SegmentCollection
 
         return SegmentCollection
-    return KINDS[kind].found()
+    return KINDS[kind].load()

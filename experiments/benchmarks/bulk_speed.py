@@ -38,7 +38,7 @@ from features.simulation.large_log import PURCHASE, TOUCHPOINTS, synthetic_log, 
 from models.boosting.compiled_trees import BoostedTrees
 from models.boosting.gbdt import GBDT, GBDTSettings
 from models.calibration import BetaCalibration
-from models.scoring.scorer import Scorer, touchpoints_seen
+from models.scoring.scorer import Scorer, visible_touchpoints
 
 EVENTS_EACH = 50
 TREES = 300
@@ -121,7 +121,7 @@ def fit(folder: Path, leaves: int) -> None:
     model.calibration_ = BetaCalibration.fit(model._margins(x), y)
     task = {"name": "bulk_churn", "kind": "churn", "horizon_days": 60}
     source = {"path": "events.parquet", "adapter": "table"}
-    Scorer(model, task, source=source, touchpoints=touchpoints_seen(rows)).save(folder)
+    Scorer(model, task, source=source, touchpoints=visible_touchpoints(rows)).save(folder)
 
 
 def _bought_later(rows: Snapshots, horizon_us: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -28,7 +28,7 @@ import pandas as pd
 from features.journeys.holdout import later_slice, stable_groups
 from features.journeys.journeys import Snapshots
 from models.calibration import sigmoid
-from models.contract import Embeds, Explains, HasFeatures, Model, Needs, Reason, Vector, check_labels
+from models.contract import EmbeddingModel, Explainer, ExtraPackages, FeatureModel, Model, Reason, Vector, check_labels
 
 Ints = npt.NDArray[np.int64]
 Split = tuple[Ints, Ints]  # rows to fit on, rows to predict
@@ -43,7 +43,7 @@ NEAREST_ZERO, NEAREST_ONE = 1e-300, 1 - 2.0**-53
 class Blend:
     """Several models behind the contract of `models.contract.Model`.
 
-    It also embeds (`models.contract.Embeds`) where a member does: as the member of the largest weight among those.
+    It also embeds (`models.contract.EmbeddingModel`) where a member does: by the member of largest weight that does.
 
     Args:
         members: by name, fitted or not.
@@ -97,7 +97,7 @@ class Blend:
         told = [
             [_times(self.weights_[name], row) for row in member.reasons(snapshots, EVERY_SUBJECT)]
             for name, member in self._asked().items()
-            if isinstance(member, Explains)
+            if isinstance(member, Explainer)
         ]
         return [_merged([reason for row in rows for reason in row], top) for rows in zip(*told, strict=True)] or [
             [] for _ in range(len(snapshots))
@@ -105,7 +105,7 @@ class Blend:
 
     def feature_table(self) -> pd.DataFrame:
         """The members' features, `name, group, meaning, importance` (their shares times the members' weights)."""
-        of_features = {n: m for n, m in self._asked().items() if isinstance(m, HasFeatures)}
+        of_features = {n: m for n, m in self._asked().items() if isinstance(m, FeatureModel)}
         total = sum(self.weights_[name] for name in of_features)
         tables = [
             table.assign(importance=table["importance"] * (self.weights_[name] / total))
@@ -120,7 +120,7 @@ class Blend:
     @property
     def packages(self) -> tuple[str, ...]:
         """What the members need beyond what every model needs."""
-        found = (member.packages for member in self.members.values() if isinstance(member, Needs))
+        found = (member.packages for member in self.members.values() if isinstance(member, ExtraPackages))
         return tuple(sorted({name for names in found for name in names}))
 
     def save(self, folder: Path) -> None:
@@ -146,8 +146,8 @@ class Blend:
     def _weighted(self, weights: npt.ArrayLike, bias: float) -> Self:
         self.weights_ = dict(zip(self.members, np.asarray(weights, dtype=np.float64).tolist(), strict=True))
         self.bias_ = float(bias)
-        if embedding := [name for name, member in self.members.items() if isinstance(member, Embeds)]:
-            member: Embeds = self.members[max(embedding, key=self.weights_.__getitem__)]  # type: ignore[assignment]
+        if embedding := [name for name, member in self.members.items() if isinstance(member, EmbeddingModel)]:
+            member: EmbeddingModel = self.members[max(embedding, key=self.weights_.__getitem__)]  # type: ignore[assignment]
             self.version, self.embed = member.version, member.embed
         return self
 

@@ -1,7 +1,7 @@
 """A scoring folder: a model with all that is needed to score raw events, and the one code that does it.
 
 A model of churn or conversion answers with a `probability`; another kind says what its answers are called
-(`models.contract.Answers`): the columns of a scored frame and the fields of the service's answer follow from that.
+(`models.contract.AnswerModel`): the columns of a scored frame and the fields of the service's answer follow from that.
 `journeylab score`, the MLflow model (`models.pyfunc`) and the service (`serving.service`) all call `Scorer`; there is
 no second way to a probability. A folder holds what `models.saving` saved, `task.json` and, once a run has recorded
 one, a sample of journeys with their probabilities (`models.scoring.golden_sample`).
@@ -35,11 +35,11 @@ from features.events.table_reader import TableReader, canonical_reader
 from features.journeys.journeys import Journeys, Snapshots, id_texts
 from features.journeys.packing import pack, pack_columns
 from features.timestamps import NOT_A_TIME, microseconds
-from models.contract import Explains, Needs, Reason, Saved, Vector, answer_columns, answers
+from models.contract import Explainer, ExtraPackages, Reason, SavableModel, Vector, answer_columns, answers
 from models.saving import load_model, save_model
 
 FORMAT = 1
-NEEDED = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scipy")
+BASE_PACKAGES = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scipy")
 ROWS_AT_ONCE = 50_000  # bounds the feature matrix; every row depends on itself alone, so the blocks do not show
 
 UNKNOWN_CUSTOMER = "the events hold no such customer"
@@ -51,13 +51,13 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredBatch:
     """What came of scoring a batch.
 
     Attributes:
         frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), the model's answers, such as
             `probability` (NaN where none can be given), and `reason` (why none; missing where there is one).
-        why: for each row what moved the probability; empty lists where there is none or nobody asked.
+        reasons: for each row what moved the probability; empty lists where there is none or nobody asked.
         unknown: touchpoint never seen in training → events of it.
         quarantined: reason → events set aside by the checks.
         quarantine: those events, see `features.events.checks.CheckedEvents`.
@@ -65,9 +65,9 @@ class Scored:
     """
 
     frame: pd.DataFrame
-    why: list[list[Reason]]
+    reasons: list[list[Reason]]
     unknown: dict[str, int]
-    quarantined: dict[str, int] = field(default_factory=dict)
+    quarantine_counts: dict[str, int] = field(default_factory=dict)
     quarantine: pa.Table | None = None
     notes: tuple[str, ...] = ()
 
@@ -77,7 +77,7 @@ class Scorer:
     """A fitted model, its task, and the events it understands.
 
     Attributes:
-        model: gives calibrated probabilities for snapshots, or other answers (`models.contract.Answers`).
+        model: gives calibrated probabilities for snapshots, or other answers (`models.contract.AnswerModel`).
         task: at least `name`, `kind` ("churn", "conversion", "labels") and `horizon_days`.
         source: how the training log was read, as `features.events.source.EventSource` dumps it.
         schema: the columns beyond the canonical ones.
@@ -85,7 +85,7 @@ class Scorer:
         about: data fingerprint, training window, base rate, versions: for people and labels.
     """
 
-    model: Saved
+    model: SavableModel
     task: dict[str, Any]
     schema: EventSchema = field(default_factory=EventSchema)
     source: dict[str, Any] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Scorer:
         )
 
     @cached_property
-    def known_touchpoints(self) -> frozenset[str]:
+    def touchpoint_set(self) -> frozenset[str]:
         """`touchpoints`, to look one up in."""
         return frozenset(self.touchpoints)
 
@@ -142,7 +142,7 @@ class Scorer:
         *,
         as_of: Any = None,
         reasons: bool = False,
-    ) -> Scored:
+    ) -> ScoredBatch:
         """Probabilities from canonical event rows.
 
         Args:
@@ -157,7 +157,9 @@ class Scorer:
         """
         journeys, checked = self.read(events)
         scored = self.score_journeys(journeys, cutoffs, as_of=as_of, reasons=reasons)
-        return Scored(scored.frame, scored.why, scored.unknown, checked.counts, checked.quarantine, checked.notes)
+        return ScoredBatch(
+            scored.frame, scored.reasons, scored.unknown, checked.counts, checked.quarantine, checked.notes
+        )
 
     def read(self, events: pa.Table | pd.DataFrame) -> tuple[Journeys, CheckedEvents]:
         """Canonical event rows, checked and packed as in training; and what the checks found.
@@ -182,7 +184,7 @@ class Scorer:
         as_of: Any = None,
         reasons: bool = False,
         count_unknown: bool = True,
-    ) -> Scored:
+    ) -> ScoredBatch:
         """The same for a packed log; with `count_unknown` the whole log is looked through once more."""
         if cutoffs is None:
             ids = np.asarray(journeys.customer_ids.to_pylist(), dtype=object)
@@ -190,15 +192,15 @@ class Scorer:
         else:
             ids, cutoff = _asked(cutoffs)
         snapshots = journeys.at(cutoff, journeys.index_of(ids))
-        answered, why_not = self.answers_where_any(snapshots, ids)
+        answered, why_not = self.answers_or_reasons(snapshots, ids)
         stamps = np.where(cutoff == NOT_A_TIME, np.datetime64("NaT", "us"), cutoff.view("datetime64[us]"))
-        return Scored(
+        return ScoredBatch(
             pd.DataFrame({"customer_id": ids, "cutoff": stamps, **answered, "reason": why_not}),
-            self._why(snapshots, np.flatnonzero(why_not == None), reasons),  # noqa: E711
+            self._reasons(snapshots, np.flatnonzero(why_not == None), reasons),  # noqa: E711
             unknown_touchpoints(journeys, self.touchpoints) if count_unknown else {},
         )
 
-    def answers_where_any(
+    def answers_or_reasons(
         self, snapshots: Snapshots, ids: npt.NDArray[np.object_]
     ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.object_]]:
         """Name → (n,) answers, NaN or None where there is none, and (n,) why there is none, None where there is one.
@@ -233,7 +235,7 @@ class Scorer:
         """Name → "double" or "string" of what the model answers."""
         return answer_columns(self.model)
 
-    def told(self, snapshots: Snapshots) -> list[dict[str, Any]]:
+    def answer_rows(self, snapshots: Snapshots) -> list[dict[str, Any]]:
         """(n,) the model's answers about few snapshots that have events, as plain numbers and texts by name.
 
         Args:
@@ -242,12 +244,12 @@ class Scorer:
         given = {name: values.tolist() for name, values in answers(self.model, snapshots).items()}
         return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
 
-    def why(self, snapshot: Snapshots, most: int) -> list[Reason]:
+    def reasons(self, snapshot: Snapshots, most: int) -> list[Reason]:
         """At most so many reasons for what is said of one snapshot; none where the model has none to give."""
-        return self.model.reasons(snapshot, most)[0] if isinstance(self.model, Explains) else []
+        return self.model.reasons(snapshot, most)[0] if isinstance(self.model, Explainer) else []
 
     @cached_property
-    def reads(self) -> str:
+    def packing_key(self) -> str:
         """How events are packed: scorers with the same text make the same log of the same events."""
         reader = self.reader
         return json.dumps([self.schema.to_dict(), list(reader.stages.items()), reader.options.duplicates])
@@ -286,12 +288,12 @@ class Scorer:
                 owners = [owners[row] for row in rows]
         return pack_columns(owners, t, columns, self.schema), left_out
 
-    def _why(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
-        why: list[list[Reason]] = [[] for _ in range(len(snapshots))]
-        if reasons and isinstance(self.model, Explains) and len(usable):
+    def _reasons(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
+        out: list[list[Reason]] = [[] for _ in range(len(snapshots))]
+        if reasons and isinstance(self.model, Explainer) and len(usable):
             for row, found in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
-                why[row] = found
-        return why
+                out[row] = found
+        return out
 
 
 def _spread(values: npt.NDArray[Any], rows: Ints, n: int) -> npt.NDArray[Any]:
@@ -330,7 +332,7 @@ def _first_of_equals(t: Ints, columns: Mapping[str, Sequence[Any]]) -> list[int]
     return list(seen.values())
 
 
-def touchpoints_seen(snapshots: Snapshots) -> tuple[str, ...]:
+def visible_touchpoints(snapshots: Snapshots) -> tuple[str, ...]:
     """The touchpoints that any of the snapshots can see, in alphabetical order."""
     category = snapshots.journeys.categories["touchpoint"]
     edges = np.zeros(snapshots.journeys.n_events + 1, dtype=np.int64)
@@ -350,14 +352,14 @@ def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, i
     return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
 
 
-def needed(model: Saved | None = None) -> tuple[str, ...]:
+def package_names(model: SavableModel | None = None) -> tuple[str, ...]:
     """The distributions that scoring with `model` needs, by name, what they need themselves left out."""
-    return (*NEEDED, *(model.packages if isinstance(model, Needs) else ()))
+    return (*BASE_PACKAGES, *(model.packages if isinstance(model, ExtraPackages) else ()))
 
 
-def requirements(model: Saved | None = None) -> tuple[str, ...]:
-    """`needed`, pinned to what is installed: for the MLflow model and `about`."""
-    return tuple(pinned(name) for name in needed(model))
+def requirements(model: SavableModel | None = None) -> tuple[str, ...]:
+    """`package_names`, pinned to what is installed: for the MLflow model and `about`."""
+    return tuple(pinned(name) for name in package_names(model))
 
 
 def pinned(name: str) -> str:
@@ -385,12 +387,12 @@ def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
 
 def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
     """(n,) identifiers and (n,) cutoffs in µs, `NOT_A_TIME` where unreadable."""
-    require_asked(cutoffs)
+    check_cutoffs(cutoffs)
     ids = id_texts(cutoffs["customer_id"])
     return np.asarray(ids.to_pylist(), dtype=object), moments_of(cutoffs["cutoff"])
 
 
-def require_asked(cutoffs: pd.DataFrame) -> None:
+def check_cutoffs(cutoffs: pd.DataFrame) -> None:
     """A table of rows asked for has its columns.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a champion saw in training, small enough to travel with it: the bins and shares that a monitor compares with.
 
-    reference = Reference.of(scorer, train, scorer.answers(test), test)
+    reference = TrainingReference.of(scorer, train, scorer.answers(test), test)
     reference.save(scoring_folder)                 # reference.json, beside the model
     reference.sketch(snapshot)                     # ["3710-…"]: a bin a feature, no value
 
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from features.errors import DataError
 from features.journeys.journeys import Snapshots
 from features.tabular.features import TabularFeatures
-from models.contract import HasFeatures
+from models.contract import FeatureModel
 
 if TYPE_CHECKING:
     from models.scoring.scorer import Scorer
@@ -47,7 +47,7 @@ Counts = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Reference:
+class TrainingReference:
     """Training as a monitor remembers it.
 
     Attributes:
@@ -229,7 +229,7 @@ def _watched(model: Any, rows: Snapshots) -> tuple[TabularFeatures, tuple[float,
         names = _steady(features)[:MOST_FEATURES]
         return features.select(names), (0.0,) * len(names)
     weighed: dict[str, float] = {}
-    if isinstance(model, HasFeatures) and len(table := model.feature_table()):
+    if isinstance(model, FeatureModel) and len(table := model.feature_table()):
         weighed = dict(table.groupby("name")["importance"].sum().items())  # type: ignore[arg-type]
     features = max(found, key=lambda one: sum(weighed.get(name, 0.0) for name in one.get_feature_names_out()))
     names = sorted(_steady(features), key=lambda name: -weighed.get(name, 0.0))[:MOST_FEATURES]

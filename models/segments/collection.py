@@ -4,7 +4,7 @@
     book.answers(snapshots)["segment"]           # (n,) stable ids of the main partition; None for those in none
 
 It is saved, tracked, registered and served like a model of churn; what it answers instead of a probability it says
-itself (`models.contract.Answers`).
+itself (`models.contract.AnswerModel`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pandas as pd
 
 from features.errors import ConfigError
-from models.contract import Pruned
+from models.contract import FitPruned
 from models.sequence.checkpoints import read_state
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def fit_network(
 
             curve = run(network, train, check, settings, folder=folder, purpose=purpose, report=report, bar=progress)
     if curve.ended == "pruned":
-        raise Pruned(f"stopped after epoch {len(curve.rows) - 1}")
+        raise FitPruned(f"stopped after epoch {len(curve.rows) - 1}")
     if not curve.best:
         raise Diverged(
             f"The loss is not finite in epoch {len(curve.rows) - 1}. Lower learning_rate from "

@@ -107,9 +107,9 @@ class Answerer:
         Raises:
             RequestError: when no champion has reasons, or the request cannot be answered.
         """
-        from models.contract import Explains  # not before a worker starts: it takes the heavy modules along
+        from models.contract import Explainer  # not before a worker starts: it takes the heavy modules along
 
-        names = [name for name, scorer in self.champions.scorers.items() if isinstance(scorer.model, Explains)]
+        names = [name for name, scorer in self.champions.scorers.items() if isinstance(scorer.model, Explainer)]
         if not names:
             raise RequestError(404, "No champion here can say what moved its answer.")
         request = self.parse(SCORE, body, request_id, now)
@@ -123,12 +123,12 @@ class Answerer:
         Raises:
             RequestError: when no champion has an encoder, or the request cannot be answered.
         """
-        from models.contract import Embeds  # not before a worker starts: it takes the heavy modules along
+        from models.contract import EmbeddingModel  # not before a worker starts: it takes the heavy modules along
 
         request = self.parse(SCORE, body, request_id, now)
         embeddings = {}
         for name, scorer in self.champions.scorers.items():
-            if isinstance(scorer.model, Embeds):
+            if isinstance(scorer.model, EmbeddingModel):
                 log = _RequestLog.of([request.customer], scorer)
                 if not log.rows:
                     raise _no_events(request.customer)
@@ -167,10 +167,10 @@ class Answerer:
         by_name: list[Answer] = [{} for _ in requests]
         for name in names:
             scorer = self.champions.scorers[name]
-            if scorer.reads not in logs:  # champions that read events alike share a log
-                logs[scorer.reads] = _RequestLog.of(customers, scorer)
-            log = logs[scorer.reads]
-            rows = scorer.told(log.snapshots) if len(log.rows) else []
+            if scorer.packing_key not in logs:  # champions that read events alike share a log
+                logs[scorer.packing_key] = _RequestLog.of(customers, scorer)
+            log = logs[scorer.packing_key]
+            rows = scorer.answer_rows(log.snapshots) if len(log.rows) else []
             for place, (number, values) in enumerate(zip(log.rows, rows, strict=True)):
                 snapshot = log.snapshots if len(rows) == 1 else log.snapshots.take(slice(place, place + 1))
                 by_name[number][name] = self._champion_answer(name, values, customers[number], snapshot)
@@ -190,11 +190,11 @@ class Answerer:
         scorer = self.champions.scorers[name]
         answer: Answer = {**values, "model": _model(self.champions.origins[name]), "unknown": {}}
         touchpoints = customer.categories["touchpoint"]
-        unknown = set(touchpoints) - scorer.known_touchpoints
+        unknown = set(touchpoints) - scorer.touchpoint_set
         if unknown and scorer.touchpoints:
             answer["unknown"] = {name: touchpoints.count(name) for name in sorted(map(str, unknown))}
         if customer.reasons:
-            answer["reasons"] = [_reason(reason) for reason in scorer.why(snapshot, customer.reasons)]
+            answer["reasons"] = [_reason(reason) for reason in scorer.reasons(snapshot, customer.reasons)]
         return answer
 
 

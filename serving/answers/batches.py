@@ -57,7 +57,7 @@ class Batch:
     """A decoded call.
 
     Attributes:
-        journeys: how a champion packs events (`models.scoring.scorer.Scorer.reads`) → the log.
+        journeys: how a champion packs events (`models.scoring.scorer.Scorer.packing_key`) → the log.
         customer_ids: (n,) whom to answer for, in order.
         as_of: (n,) µs since 1970 UTC.
         set_aside: reason → rows that cannot be used.
@@ -147,7 +147,7 @@ class Batches:
         t, categories, numbers = columns_of(events, self.champions.columns)
         owners = np.repeat(np.array(ids, dtype=object), sizes).tolist()
         packed = {
-            scorer.reads: scorer.pack_request(owners, t, categories, numbers)[0]
+            scorer.packing_key: scorer.pack_request(owners, t, categories, numbers)[0]
             for scorer in self._scorers_by_reading()
         }
         moments = [as_of_moment(one, now) if (one := customer.get("as_of")) else shared for customer in customers]
@@ -158,7 +158,7 @@ class Batches:
         set_aside: dict[str, int] = {}
         try:
             for scorer in self._scorers_by_reading():
-                packed[scorer.reads], checked = scorer.read(table)
+                packed[scorer.packing_key], checked = scorer.read(table)
                 set_aside = set_aside or dict(checked.counts)
         except JourneyLabError as error:
             raise RequestError(422, str(error).splitlines()[0]) from None
@@ -173,19 +173,21 @@ class Batches:
 
     def _scorers_by_reading(self) -> list[Scorer]:
         """One champion for each way to read events."""
-        return list({scorer.reads: scorer for scorer in self.champions.scorers.values()}.values())
+        return list({scorer.packing_key: scorer for scorer in self.champions.scorers.values()}.values())
 
     def _blocks(self, batch: Batch) -> Iterator[AnswerBlock]:
         """The answers to some customers after the other."""
-        places = {reads: _places(journeys, batch.customer_ids) for reads, journeys in batch.journeys.items()}
+        places = {
+            packing_key: _places(journeys, batch.customer_ids) for packing_key, journeys in batch.journeys.items()
+        }
         n = len(batch.customer_ids)
         for at in range(0, max(n, 1), CUSTOMERS_PER_BLOCK):
             rows = slice(at, at + CUSTOMERS_PER_BLOCK)
             ids, as_of = batch.customer_ids[rows], batch.as_of[rows]
             columns: dict[str, npt.NDArray[Any]] = {}
             for name, scorer in self.champions.scorers.items():
-                snapshots = batch.journeys[scorer.reads].at(as_of, places[scorer.reads][rows])
-                given, why_not = scorer.answers_where_any(snapshots, ids)
+                snapshots = batch.journeys[scorer.packing_key].at(as_of, places[scorer.packing_key][rows])
+                given, why_not = scorer.answers_or_reasons(snapshots, ids)
                 if self.observer is not None:
                     first = next(iter(given.values()))
                     self.observer.record_many(self.champions, name, snapshots, first, ids, why_not == None)  # noqa: E711
@@ -202,7 +204,7 @@ class Batches:
             "models": {name: _named(asdict(origins[name])) for name in scorers},
             "answers": {name: scorer.answer_columns for name, scorer in scorers.items()},
             "unknown": {
-                name: unknown_touchpoints(batch.journeys[scorer.reads], scorer.touchpoints)
+                name: unknown_touchpoints(batch.journeys[scorer.packing_key], scorer.touchpoints)
                 for name, scorer in scorers.items()
             },
             "set_aside": dict(batch.set_aside),

@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 from features.errors import JourneyLabError
 from models.scoring.golden_sample import FOLDER as SAMPLE
 from models.scoring.golden_sample import TOLERANCE, difference, read_sample
-from models.scoring.scorer import NEEDED, needed, read_task
+from models.scoring.scorer import BASE_PACKAGES, package_names, read_task
 from models.scoring.scorer import pinned as pin
 from serving.api.routes import service_of
 from serving.champions.champions import Champions, Origin, route_name
@@ -124,7 +124,7 @@ def modules(entry: Sequence[str] = ENTRY) -> list[Path]:
     return sorted(found.values())
 
 
-def pinned(names: Sequence[str] = (*NEEDED, *SERVER)) -> list[str]:
+def pinned(names: Sequence[str] = (*BASE_PACKAGES, *SERVER)) -> list[str]:
     """`names` and all that they need, as `name==version` of what is installed: what was proved is what is installed."""
     wanted, found = list(names), dict[str, str]()
     while wanted:
@@ -242,7 +242,7 @@ def _build(context: Path, name: str, labels: dict[str, str]) -> str:
         "labels": labels,
         "description": _readme(labels),
         "include": wanted,
-        "python": {"packages": pinned(_needed(context)), "lock_packages": False},
+        "python": {"packages": pinned(_packages(context)), "lock_packages": False},
         "docker": {
             "distro": "debian",
             "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -257,10 +257,10 @@ def _build(context: Path, name: str, labels: dict[str, str]) -> str:
     return tag.group()
 
 
-def _needed(context: Path) -> tuple[str, ...]:
+def _packages(context: Path) -> tuple[str, ...]:
     """What the champions of a staged bento need together, BentoML included."""
     scorers = Champions(context / "champions").scorers.values()
-    return tuple(sorted({name for scorer in scorers for name in needed(scorer.model)} | set(SERVER)))
+    return tuple(sorted({name for scorer in scorers for name in package_names(scorer.model)} | set(SERVER)))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from serving.requests.schemas import as_text
 if TYPE_CHECKING:
     from features.journeys.journeys import Snapshots
     from features.privacy.pseudonyms import Pseudonyms
-    from models.scoring.training_reference import Reference
+    from models.scoring.training_reference import TrainingReference
 
 MONITOR, RATE, MEGABYTES = "JOURNEYLAB_MONITOR", "JOURNEYLAB_MONITOR_RATE", "JOURNEYLAB_MONITOR_MB"
 TO_BENTOML = "bentoml"
@@ -296,7 +296,7 @@ class _RowBuilder:
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
         self.pseudonyms = pseudonyms
-        self._references: dict[Path, Reference | None] = {}
+        self._references: dict[Path, TrainingReference | None] = {}
         self._together: dict[tuple[Any, ...], tuple[Row, Counter[str]]] = {}
         self._since = time.monotonic()
 
@@ -307,7 +307,7 @@ class _RowBuilder:
         scorer, reference = seen.champions.scorers[seen.name], self._reference(seen)
         snapshot, named = seen.snapshot, self._named(seen)
         names, events = _touchpoints(snapshot)
-        known = scorer.known_touchpoints or frozenset(names)
+        known = scorer.touchpoint_set or frozenset(names)
         unknown = sum(int(n) for name, n in zip(names, events, strict=True) if name not in known)
         self._count(named, (name for name, n in zip(names, events, strict=True) if n and name in known))
         columns = (*scorer.schema.category_columns, *scorer.schema.number_columns)
@@ -351,13 +351,13 @@ class _RowBuilder:
             "reference": None if reference is None else reference.id,
         }
 
-    def _reference(self, seen: _QueuedAnswer) -> Reference | None:
+    def _reference(self, seen: _QueuedAnswer) -> TrainingReference | None:
         """Of a champion's training; read when it is first wanted, on the thread that makes rows."""
-        from models.scoring.training_reference import Reference
+        from models.scoring.training_reference import TrainingReference
 
         folder = seen.champions.folders[seen.name]
         if folder not in self._references:
-            self._references[folder] = Reference.load(folder)
+            self._references[folder] = TrainingReference.load(folder)
         return self._references[folder]
 
 

@@ -15,7 +15,7 @@ from features.journeys.packing import pack
 from features.simulation.simulator import simulate
 from models.boosting.gbdt import GBDT, GBDTSettings
 from models.scoring.golden_sample import record_sample
-from models.scoring.scorer import Scorer, touchpoints_seen
+from models.scoring.scorer import Scorer, visible_touchpoints
 from serving.champions.champions import Champions, Origin
 
 SIMULATED = EventSchema(profile=("country", "plan"))
@@ -44,7 +44,7 @@ def scoring_folder(simulated_events: pd.DataFrame, tmp_path_factory: pytest.Temp
         {"name": "demo_churn", "kind": "churn", "horizon_days": 30},
         SIMULATED,
         source={"adapter": "table", "duplicates": "keep", "stages": {"sign_*": "awareness"}},
-        touchpoints=touchpoints_seen(snapshots),
+        touchpoints=visible_touchpoints(snapshots),
         about={"data_fingerprint": journeys.fingerprint()},
     )
     folder = scorer.save(tmp_path_factory.mktemp("scoring") / "demo_churn")

@@ -39,7 +39,7 @@ from features.journeys.loading import load_journeys
 from features.journeys.packing import pack
 from features.simulation.simulator import simulate
 from models.boosting.gbdt import GBDT, GBDTSettings
-from models.scoring.scorer import Scorer, touchpoints_seen
+from models.scoring.scorer import Scorer, visible_touchpoints
 
 EXPERIMENT = """
 name = "cluster_churn"
@@ -120,7 +120,7 @@ def prepare(folder: Path, customers: int) -> None:
     task = {"name": "cluster_churn", "kind": "churn", "horizon_days": 28}
     schema = EventSchema(profile=("country", "plan"))
     source = {"path": "events.parquet", "adapter": "table", "profile": ["country", "plan"]}
-    Scorer(model, task, schema, source, touchpoints_seen(rows)).save(folder / "model")
+    Scorer(model, task, schema, source, visible_touchpoints(rows)).save(folder / "model")
 
 
 def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:

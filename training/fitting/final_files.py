@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.contract import HasFeatures
+from models.contract import FeatureModel
 from training.config.experiment import Experiment
 from training.data.records import TaskData, fresh, write_provenance
 from training.evaluation.curves import calibration_table, lift_table, pr_table, roc_table
@@ -109,7 +109,7 @@ def _write_predictions(folder: Path, split: str, scores: Floats, data: TaskData)
 
 def _write_features(final: Final, files: Path) -> dict[str, float] | None:
     """`features.csv`, the inputs and their meanings; the importance by name, where the model knows it."""
-    if not isinstance(final.model, HasFeatures):
+    if not isinstance(final.model, FeatureModel):
         return None
     table = final.model.feature_table().sort_values("importance", ascending=False, kind="stable")
     table.to_csv(files / "features.csv", index=False)

@@ -27,11 +27,11 @@ import pandas as pd
 from rich.console import Console
 
 from features.journeys.journeys import Snapshots
-from models.catalogue import Combined, Companion
-from models.contract import Embeds, Learns, Model, Resumes, Settings
+from models.catalogue import Combination, Companion
+from models.contract import EmbeddingModel, HistoryModel, Model, Resumable, Settings
 from models.scoring.golden_sample import record_sample
-from models.scoring.scorer import Scorer, requirements, touchpoints_seen
-from models.scoring.training_reference import Reference
+from models.scoring.scorer import Scorer, requirements, visible_touchpoints
+from models.scoring.training_reference import TrainingReference
 from training.config.experiment import Experiment
 from training.data.records import TaskData, fresh
 from training.evaluation.metrics import evaluate
@@ -118,7 +118,7 @@ class Finals:
             wanted: what to fit.
             validation: (k,) what models of the folds predicted, where a search knows it already.
         """
-        about = _about(wanted.name, wanted.kind, wanted.settings, wanted.role, wanted.said, wanted.of)
+        about = _about(wanted.name, wanted.kind, wanted.settings, wanted.role, wanted.note, wanted.of)
         if (there := self._there(about)) is not None:
             return there
         parts = self._parts(about)
@@ -132,9 +132,9 @@ class Finals:
         shutil.rmtree(parts)
         return final
 
-    def combined(self, combined: Combined) -> Final:
+    def combined(self, combined: Combination) -> Final:
         """The final model that a combination of fitted ones is."""
-        about = _about(combined.name, combined.model.kind, combined.settings, "model", combined.said, combined.of)
+        about = _about(combined.name, combined.model.kind, combined.settings, "model", combined.note, combined.of)
         if (there := self._there(about)) is not None:
             return there
         with stage(self.progress, f"Combining {', '.join(combined.of)} as {combined.name}"):
@@ -175,7 +175,7 @@ class Finals:
 
     def _fit(self, wanted: Companion, rows: Snapshots, y: npt.NDArray[np.int8], state: Path) -> Model:
         model = self.make(wanted.kind, wanted.settings)
-        if isinstance(model, Resumes):
+        if isinstance(model, Resumable):
             model.resume_in(state)
         return model.fit(rows, y)
 
@@ -194,20 +194,20 @@ class Finals:
         spent = dict(cost or {}) | {"rows_per_second": len(test) / (time.perf_counter() - began)}
         np.save(temporary / "test.npy", test)
         self._reference(scorer, test).save(temporary / "scoring")
-        if isinstance(model, Learns):
+        if isinstance(model, HistoryModel):
             model.history().to_csv(temporary / "history.csv", index=False)
-        version = model.version if isinstance(model, Embeds) else ""
+        version = model.version if isinstance(model, EmbeddingModel) else ""
         text = json.dumps(about | {"encoder_version": version, "cost": spent}, indent=1)
         (temporary / "final.json").write_text(text, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
         return Final.load(folder)
 
-    def _reference(self, scorer: Scorer, test: Floats) -> Reference:
+    def _reference(self, scorer: Scorer, test: Floats) -> TrainingReference:
         """What a monitor compares the served rows with."""
         data = self.data
         figures = evaluate(data.y_test, test, data.test.customer, n_boot=0)
-        return Reference.of(scorer, data.train, {"probability": test}, data.test, figures)
+        return TrainingReference.of(scorer, data.train, {"probability": test}, data.test, figures)
 
     def _scorer(self, model: Model) -> Scorer:
         task = self.experiment.task.model_dump(mode="json") | {"name": self.experiment.name}
@@ -216,7 +216,7 @@ class Finals:
             task=task,
             schema=self.experiment.events.schema(),
             source=self.experiment.events.model_dump(mode="json"),
-            touchpoints=touchpoints_seen(self.data.train),
+            touchpoints=visible_touchpoints(self.data.train),
             about={**self.tags, "kind": model.kind, "packages": list(requirements(model))},
         )
 

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from features.errors import ConfigError
 from features.settings import Section, explain
-from models.scoring.training_reference import DIGITS, UNKNOWN, Reference
+from models.scoring.training_reference import DIGITS, UNKNOWN, TrainingReference
 from models.segments.insight.drift import psi_noise, psi_parts
 from training.monitoring.outcomes import Outcomes
 from training.monitoring.rows import ServedRows
@@ -124,7 +124,7 @@ class MonitoredModel:
 
     name: str
     version: str
-    reference: Reference
+    reference: TrainingReference
 
 
 class ChampionChecks:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from features.errors import DataError
 from features.privacy.pseudonyms import Pseudonyms
-from models.scoring.training_reference import Reference
+from models.scoring.training_reference import TrainingReference
 from training.monitoring.checks import ChampionChecks, MonitoredModel, MonitorReport, MonitorThresholds
 from training.monitoring.outcomes import outcomes
 from training.monitoring.rows import ServedRows, read_rows, with_labels
@@ -84,7 +84,7 @@ def load_champion(model: str) -> MonitoredModel:
     elif (folder / "champion.json").is_file():
         about = json.loads((folder / "champion.json").read_text(encoding="utf-8"))
         name, version = str(about["name"]), str(about["version"])
-    reference = Reference.load(folder)
+    reference = TrainingReference.load(folder)
     if reference is None:
         raise DataError(f"{model} was saved without a reference of its training: train it again, and package it.")
     return MonitoredModel(name or _task_name(folder), version, reference)

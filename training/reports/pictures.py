@@ -318,7 +318,7 @@ def learning(name: str, history: pd.DataFrame) -> Figure:
 
     Args:
         name: of the model.
-        history: `part, epoch, name, value`, see `models.contract.Learns`; names that end in "loss" are drawn.
+        history: `part, epoch, name, value`, see `models.contract.HistoryModel`; names that end in "loss" are drawn.
 
     Raises:
         ConfigError: there is no loss in it.

@@ -32,7 +32,7 @@ from rich.console import Console
 from features.errors import ConfigError, DataError
 from features.journeys.loading import load_log
 from models.catalogue import make
-from models.contract import Model, Saved, Settings
+from models.contract import Model, SavableModel, Settings
 from models.ensembles.blend import Blend
 from models.pyfunc import EventModel
 from models.scoring.golden_sample import largest_difference
@@ -295,7 +295,7 @@ def _not_same(differ: pd.DataFrame, n: int, predictions: float | None, sample: f
     return f"Not the same: {'; '.join(said)}."
 
 
-def _with(model: ResolvedModel, fitted: Saved) -> Scorer:
+def _with(model: ResolvedModel, fitted: SavableModel) -> Scorer:
     """The recorded scorer with the new model in place of its own."""
     return replace(Scorer.load(model.folder), model=fitted)
 

@@ -32,7 +32,7 @@ from features.journeys.loading import stream_log
 from features.journeys.partitions import MOST_PARTITIONS
 from features.journeys.stream import Stream
 from features.spark.destinations import Away
-from models.scoring.scorer import Scorer, as_of_moment, require_asked
+from models.scoring.scorer import Scorer, as_of_moment, check_cutoffs
 from training.progress import say
 from training.scoring.bulk_parts import ROW, Work, abouts_of, ask, score_parts
 from training.scoring.bulk_plan import Desk, Plan, at_desk, model_digest, stamp, stamps, write_whole
@@ -209,7 +209,7 @@ def read_asked(path: Path) -> pd.DataFrame:
         DataError: it has none, or no `customer_id` or `cutoff`.
     """
     frame: pd.DataFrame = read_table(path).to_pandas()
-    require_asked(frame)
+    check_cutoffs(frame)
     if frame.empty:
         raise DataError(f"{path} has no rows: give a table of customer_id, cutoff with one row a wanted score.")
     return frame

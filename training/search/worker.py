@@ -5,7 +5,7 @@ and `settings`; a line out repeats the first two and adds `log_loss`, `n_rows` a
 touches
 no database: what it finds out is a file of scores. It ends when its input closes, so it never outlives its parent.
 
-A model that is fitted in epochs (`models.contract.Watched`) also makes lines with `trial`, `fold`, `step` and `loss`;
+A model that is fitted in epochs (`models.contract.Watchable`) also makes lines with `trial`, `fold`, `step` and `loss`;
 after each it waits for a line "go" or "stop". A fit that was stopped is answered with `pruned` and `seconds`.
 """
 
@@ -27,7 +27,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from features.errors import JourneyLabError
-from models.contract import Pruned, Report, Resumes, Watched
+from models.contract import FitPruned, Report, Resumable, Watchable
 from training.search.folder import Job, Scores, merged, read_scores, scores_path, state_path, write_scores
 
 NEVER_CERTAIN = 1e-15
@@ -62,7 +62,7 @@ def score_fold(
     try:
         if not path.is_file():
             _score(job, fold, settings, path, state, report)
-    except Pruned:
+    except FitPruned:
         shutil.rmtree(state, ignore_errors=True)
         return {"pruned": True, "seconds": time.monotonic() - started}
     shutil.rmtree(state, ignore_errors=True)
@@ -74,9 +74,9 @@ def score_fold(
 def _score(job: Job, fold: int, settings: dict[str, Any], path: Path, state: Path, report: Report | None) -> None:
     fit, check = job.folds[fold]
     model = importlib.import_module(job.catalogue).make(job.kind, merged(job.fixed, settings))
-    if isinstance(model, Watched):
+    if isinstance(model, Watchable):
         model.watch(report)
-    if isinstance(model, Resumes):
+    if isinstance(model, Resumable):
         model.resume_in(state)
     model.fit(job.snapshots.take(fit), job.labels[fit])
     write_scores(path, np.asarray(model.predict(job.snapshots.take(check)), dtype=np.float64))

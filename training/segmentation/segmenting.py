@@ -32,8 +32,8 @@ from features.privacy.keyed_hashes import new_key, write_key
 from features.tabular.features import TabularFeatures
 from models.pyfunc import code_paths, input_example, signature
 from models.scoring.golden_sample import record_sample
-from models.scoring.scorer import Scorer, requirements, touchpoints_seen
-from models.scoring.training_reference import Reference
+from models.scoring.scorer import Scorer, requirements, visible_touchpoints
+from models.scoring.training_reference import TrainingReference
 from models.segments.clustering.clusters import ClusterSegments
 from models.segments.clustering.refinement import PointParts
 from models.segments.collection import SegmentCollection
@@ -187,7 +187,9 @@ class SegmentationRun:
         scorer = self._scorer(book)
         scorer.save(folder / "scoring")
         record_sample(scorer, self.rows.later, folder / "scoring")
-        Reference.of(scorer, self.rows.now, scorer.answers(self.rows.later), self.rows.later).save(folder / "scoring")
+        TrainingReference.of(scorer, self.rows.now, scorer.answers(self.rows.later), self.rows.later).save(
+            folder / "scoring"
+        )
         page = self._files(folder / "artifacts", book)
         with stage(self.progress, "Recording the segments in MLflow"):
             run = self._record(folder, scorer)
@@ -400,7 +402,7 @@ class SegmentationRun:
             task=task,
             schema=self.experiment.events.schema(),
             source=self.experiment.events.model_dump(mode="json"),
-            touchpoints=touchpoints_seen(self.rows.now),
+            touchpoints=visible_touchpoints(self.rows.now),
             about={**self._tags, "kind": book.kind, "segments": book.table().to_dict("records")},
         )
 

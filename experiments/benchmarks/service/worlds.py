@@ -23,9 +23,9 @@ from features.simulation.simulator import Simulation, simulate
 from models.boosting.compiled_trees import BoostedTrees
 from models.boosting.gbdt import GBDT, GBDTSettings
 from models.calibration import BetaCalibration
-from models.contract import Saved
+from models.contract import SavableModel
 from models.scoring.golden_sample import record_sample
-from models.scoring.scorer import Scorer, touchpoints_seen
+from models.scoring.scorer import Scorer, visible_touchpoints
 from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
 from models.segments.collection import SegmentCollection
 from models.segments.rules.schemes import fit_schemes
@@ -164,9 +164,9 @@ class World:
         rows = rows.take(rows.stop > rows.start)
         return self._save(model_of("gru", 128, 1, SequenceFeatures().fit(rows)), "churn_gru", "labels", rows, folder)
 
-    def _save(self, model: Saved, name: str, kind: str, rows: Snapshots, folder: Path) -> Path:
+    def _save(self, model: SavableModel, name: str, kind: str, rows: Snapshots, folder: Path) -> Path:
         task = {"name": name, "kind": kind, "horizon_days": 28}
-        scorer = Scorer(model, task, self.simulation.schema, touchpoints=touchpoints_seen(rows))
+        scorer = Scorer(model, task, self.simulation.schema, touchpoints=visible_touchpoints(rows))
         scorer.save(folder)
         record_sample(scorer, rows, folder)
         return folder

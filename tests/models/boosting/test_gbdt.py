@@ -12,7 +12,7 @@ from features.journeys.journeys import Snapshots
 from features.journeys.packing import pack
 from models.boosting.gbdt import GBDT, GBDTSettings
 from models.catalogue import make, search_space
-from models.contract import Explains, HasFeatures, Model
+from models.contract import Explainer, FeatureModel, Model
 from models.saving import load_model, save_model
 
 N_CUSTOMERS = 500
@@ -55,8 +55,8 @@ def test_learns_and_is_calibrated(model: GBDT, rows: tuple[Snapshots, np.ndarray
 
 def test_keeps_the_contract(model: GBDT) -> None:
     assert isinstance(model, Model)
-    assert isinstance(model, Explains)
-    assert isinstance(model, HasFeatures)
+    assert isinstance(model, Explainer)
+    assert isinstance(model, FeatureModel)
 
 
 def test_saved_and_loaded_gives_the_same_bits(model: GBDT, rows: tuple[Snapshots, np.ndarray], tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from features.journeys.packing import pack
 from models.baselines import BaseRate, Recency, RFMLogistic
 from models.boosting.gbdt import GBDT, GBDTSettings
 from models.catalogue import combinations, make
-from models.contract import Embeds, Explains, HasFeatures, Model, Needs, Reason
+from models.contract import EmbeddingModel, Explainer, ExtraPackages, FeatureModel, Model, Reason
 from models.ensembles.blend import Blend, cross_fitted, log_odds, stack
 from models.saving import load_model, save_model
-from models.scoring.scorer import NEEDED, needed, requirements
+from models.scoring.scorer import BASE_PACKAGES, package_names, requirements
 
 DAY_US = 86_400_000_000
 Rows = tuple[Snapshots, npt.NDArray[np.int8]]
@@ -190,7 +190,7 @@ def test_reasons_are_the_members_weighted_and_one_a_subject(rows: Rows) -> None:
     second = [Reason("rhythm", "late (raises)", "late", 1.0, 2.0), Reason("order", "abc", "x", 1.0, -4.0)]
     blend = Blend({"a": Told([0.5, 0.5], first), "b": Told([0.5, 0.5], second), "rate": BaseRate()})
     blend._weighted([0.5, 0.25, 1.0], 0.0)
-    assert isinstance(blend, Explains)
+    assert isinstance(blend, Explainer)
     [one, other] = blend.reasons(two)
     assert one == other
     assert [(each.subject, each.contribution) for each in one] == [("order", -1.0), ("rhythm", 1.0), ("returns", -0.1)]
@@ -201,7 +201,7 @@ def test_reasons_are_the_members_weighted_and_one_a_subject(rows: Rows) -> None:
 
 
 def test_the_features_of_the_members_stay_known(rows: Rows, fitted: Blend) -> None:
-    assert isinstance(fitted, HasFeatures)
+    assert isinstance(fitted, FeatureModel)
     table = fitted.feature_table()
     assert list(table.columns) == ["name", "group", "meaning", "importance"]
     assert table["importance"].sum() == pytest.approx(1.0)
@@ -209,18 +209,18 @@ def test_the_features_of_the_members_stay_known(rows: Rows, fitted: Blend) -> No
 
 
 def test_it_embeds_where_a_member_does_and_says_what_it_needs(rows: Rows, fitted: Blend) -> None:
-    assert not isinstance(fitted, Embeds)
-    assert not isinstance(Blend({"a": Embedding([0.5])}), Embeds), "not before it is fitted"
+    assert not isinstance(fitted, EmbeddingModel)
+    assert not isinstance(Blend({"a": Embedding([0.5])}), EmbeddingModel), "not before it is fitted"
     other = Embedding([0.5])
     other.version = "ffffffffffff"
     blend = Blend({"a": Embedding([0.5]), "b": other, "rate": BaseRate()})._weighted([0.2, 0.1, 0.9], 0.0)
-    assert isinstance(blend, Embeds)
+    assert isinstance(blend, EmbeddingModel)
     assert blend.version == "0123456789ab", "that of the embedding member with the largest weight"
     assert blend.embed(rows[0].take(np.arange(2))).shape == (2, 3)
-    assert isinstance(blend, Needs)
+    assert isinstance(blend, ExtraPackages)
     assert blend.packages == ("safetensors", "torch")
-    assert needed(blend) == (*NEEDED, "safetensors", "torch")
-    assert needed(fitted) == needed() == NEEDED
+    assert package_names(blend) == (*BASE_PACKAGES, "safetensors", "torch")
+    assert package_names(fitted) == package_names() == BASE_PACKAGES
     assert requirements(fitted) == requirements()
 
 

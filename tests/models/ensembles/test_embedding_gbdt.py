@@ -12,7 +12,7 @@ from features.journeys.journeys import Snapshots
 from features.simulation.simulator import simulate
 from features.tabular.features import TabularFeatures, TabularSettings
 from models.catalogue import make
-from models.contract import Embeds, Explains, HasFeatures, Learns, Model, Needs, Resumes
+from models.contract import EmbeddingModel, Explainer, ExtraPackages, FeatureModel, HistoryModel, Model, Resumable
 from models.ensembles.embedding_gbdt import EmbeddingGBDT, EmbeddingGBDTSettings
 from models.saving import load_model, save_model
 from models.sequence.embedder import Embedder
@@ -53,7 +53,7 @@ def model(rows: Rows) -> EmbeddingGBDT:
 
 
 def test_keeps_the_contract(model: EmbeddingGBDT) -> None:
-    for protocol in (Model, Explains, HasFeatures, Resumes, Learns, Embeds, Needs):
+    for protocol in (Model, Explainer, FeatureModel, Resumable, HistoryModel, EmbeddingModel, ExtraPackages):
         assert isinstance(model, protocol), protocol
     assert model.packages == ("safetensors",)
 

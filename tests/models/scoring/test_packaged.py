@@ -16,7 +16,7 @@ from features.journeys.loading import load_journeys, read_events
 from features.journeys.packing import pack
 from models.pyfunc import EventModel
 from models.scoring.golden_sample import largest_difference, read_sample, record_sample
-from models.scoring.scorer import NO_CUSTOMER, NO_CUTOFF, NO_EVENT_BEFORE, UNKNOWN_CUSTOMER, Scorer, touchpoints_seen
+from models.scoring.scorer import NO_CUSTOMER, NO_CUTOFF, NO_EVENT_BEFORE, UNKNOWN_CUSTOMER, Scorer, visible_touchpoints
 
 SECOND_US = 1_000_000
 
@@ -104,7 +104,7 @@ def test_bad_events_are_set_aside_and_unknown_touchpoints_counted(
     odd.loc[0, "timestamp"], odd.loc[[1, 2], "touchpoint"] = "yesterday", "teleport"
     scored = scorer.score_events(odd)
     assert scored.unknown == {"teleport": 2}
-    assert scored.quarantined == {"timestamp is not a time": 1}
+    assert scored.quarantine_counts == {"timestamp is not a time": 1}
     assert scored.quarantine is not None
     assert scored.quarantine["row"].to_pylist() == [1]
 
@@ -131,7 +131,7 @@ def test_a_request_gives_the_same_bits_as_a_batch(
         snapshot = journey.at(int(cutoff.value // 1000))
         assert (snapshot.stop[0] == 0) == np.isnan(row["probability"])
         if snapshot.stop[0]:
-            assert scorer.told(snapshot)[0]["probability"] == row["probability"]
+            assert scorer.answer_rows(snapshot)[0]["probability"] == row["probability"]
 
 
 TEXTS = ("touchpoint", "channel", "stage", "item", "country", "plan")
@@ -184,10 +184,10 @@ def test_stages_come_before_duplicates_in_training_and_serving(scorer: Scorer, t
 def test_reasons_come_with_the_rows_that_have_a_probability(scorer: Scorer, simulated_events: pd.DataFrame) -> None:
     customer = simulated_events["customer_id"].iloc[0]
     asked = pd.DataFrame({"customer_id": ["nobody", customer], "cutoff": ["2024-12-01", "2024-12-01"]})
-    why = scorer.score_events(simulated_events, asked, reasons=True).why
+    why = scorer.score_events(simulated_events, asked, reasons=True).reasons
     assert why[0] == []
     assert why[1][0].text
-    assert scorer.score_events(simulated_events, asked).why == [[], []]
+    assert scorer.score_events(simulated_events, asked).reasons == [[], []]
 
 
 def test_touchpoints_seen_are_those_before_some_cutoff(simulated_events: pd.DataFrame) -> None:
@@ -200,7 +200,7 @@ def test_touchpoints_seen_are_those_before_some_cutoff(simulated_events: pd.Data
             "touchpoint": ["view", "buy", "call", "leave"],
         }
     )
-    assert touchpoints_seen(pack(events).at(pd.Timestamp("2024-01-05"))) == ("call", "view")
+    assert visible_touchpoints(pack(events).at(pd.Timestamp("2024-01-05"))) == ("call", "view")
 
 
 def test_the_folder_is_data_only_and_a_strange_one_is_refused(scoring_folder: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from features.errors import ConfigError, DataError
 from kill_fit import Reader, Sums, run
-from models.contract import Pruned
+from models.contract import FitPruned
 from models.sequence.checkpoints import read_state
 from models.sequence.fitting import CHECKPOINT, Batches, Diverged, FitSettings, fit_network
 
@@ -215,9 +215,9 @@ def test_who_watches_is_told_of_each_epoch_and_can_stop_it(tmp_path: Path) -> No
         told.append((epoch, loss))
         return epoch == 1
 
-    with pytest.raises(Pruned):
+    with pytest.raises(FitPruned):
         fit_network(Reader(), TRAIN, CHECK, QUICK, folder=tmp_path, report=report)
-    with pytest.raises(Pruned):
+    with pytest.raises(FitPruned):
         fit_network(Reader(), TRAIN, CHECK, QUICK, folder=tmp_path, report=report)
     assert [epoch for epoch, _ in told] == [0, 1]
     assert all(type(loss) is float for _, loss in told)

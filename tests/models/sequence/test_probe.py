@@ -17,7 +17,7 @@ from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
 from features.simulation.simulator import simulate
 from models.catalogue import make
-from models.contract import Embeds, Explains, Learns, Model, Needs, Resumes
+from models.contract import EmbeddingModel, Explainer, ExtraPackages, HistoryModel, Model, Resumable
 from models.saving import load_model, save_model
 from models.sequence.embedder import Embedder
 from models.sequence.probe import Probe
@@ -49,7 +49,7 @@ def probe(rows: Rows) -> Probe:
 
 
 def test_keeps_the_contract(probe: Probe) -> None:
-    for protocol in (Model, Explains, Resumes, Learns, Embeds, Needs):
+    for protocol in (Model, Explainer, Resumable, HistoryModel, EmbeddingModel, ExtraPackages):
         assert isinstance(probe, protocol), protocol
     assert probe.packages == ("safetensors",)
     assert Probe(ProbeSettings(network="transformer")).packages == ("safetensors", "torch")

@@ -21,7 +21,16 @@ from features.journeys.packing import pack
 from features.sequences.sequences import SequenceSettings
 from features.simulation.simulator import simulate
 from models.catalogue import companions, make
-from models.contract import Embeds, Explains, Learns, Model, Needs, Pruned, Resumes, Watched
+from models.contract import (
+    EmbeddingModel,
+    Explainer,
+    ExtraPackages,
+    FitPruned,
+    HistoryModel,
+    Model,
+    Resumable,
+    Watchable,
+)
 from models.holdout import late_rows
 from models.saving import load_model, save_model
 from models.sequence.model import GRUModel, SequenceModel
@@ -71,7 +80,7 @@ def weights_of(model: SequenceModel) -> list[bytes]:
 
 def test_keeps_the_contract(model: SequenceModel, transformer: Model) -> None:
     for one in (model, transformer):
-        for protocol in (Model, Explains, Watched, Resumes, Learns, Embeds, Needs):
+        for protocol in (Model, Explainer, Watchable, Resumable, HistoryModel, EmbeddingModel, ExtraPackages):
             assert isinstance(one, protocol), protocol
     assert (model.packages, transformer.packages) == (("safetensors",), ("safetensors", "torch"))
     assert [model.kind, transformer.kind] == ["gru", "transformer"]
@@ -267,7 +276,7 @@ def test_a_watcher_sees_the_first_member_and_may_stop_it(rows: Rows) -> None:
     assert seen == list(zip(first["epoch"], first["value"], strict=True))
     assert [epoch for epoch, _ in seen] == [0, 1]
     model.watch(lambda epoch, loss: True)
-    with pytest.raises(Pruned):
+    with pytest.raises(FitPruned):
         model.fit(*rows)
     model.watch(None)
     model.fit(*rows)

@@ -114,15 +114,15 @@ def test_those_who_come_at_once_are_answered_by_few_calls(
 def test_a_failure_is_its_own(
     answerer: Answerer, bodies: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Scorer.told
+    answer_rows = Scorer.answer_rows
 
     def fails(self: Scorer, snapshots: Any) -> list[dict[str, Any]]:
         if "poison" in snapshots.journeys.customer_ids.to_pylist():
             raise ZeroDivisionError
-        return told(self, snapshots)
+        return answer_rows(self, snapshots)
 
     requests = _parsed(answerer, [bodies[0], bodies[1] | {"customer_id": "poison"}, bodies[2]])
-    monkeypatch.setattr(Scorer, "told", fails)
+    monkeypatch.setattr(Scorer, "answer_rows", fails)
     first, failed, third = _gathered(answerer, requests)
     assert isinstance(failed, ZeroDivisionError)
     assert [first, third] == answerer.answer_many([requests[0], requests[2]])

@@ -26,7 +26,7 @@ from features.simulation.simulator import simulate
 from models.catalogue import KINDS, make
 from models.ensembles.blend import Blend
 from models.scoring.golden_sample import read_sample
-from models.scoring.scorer import NEEDED, Scorer, needed
+from models.scoring.scorer import BASE_PACKAGES, Scorer, package_names
 from serving.bento import package as packaging
 from serving.bento.package import BuiltBento, PackagingError, bento_folder, modules, package, pinned, request_bodies
 from serving.bento.serve import command, free_port, running
@@ -171,11 +171,11 @@ def _at_the_top(module: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "blend"])
 def test_what_a_packed_kind_imports_is_packed_and_pinned(kind: str) -> None:
-    pins = {pin.split("==")[0] for pin in pinned((*needed(make(kind, {})), "bentoml"))} | {"bentoml"}
+    pins = {pin.split("==")[0] for pin in pinned((*package_names(make(kind, {})), "bentoml"))} | {"bentoml"}
     ours = {*packaging.PACKAGES, *sys.stdlib_module_names}
     packed = {path.as_posix() for path in modules()}
     distributions = packages_distributions()
-    imported = {name for entry in (*packaging.ENTRY, KINDS[kind].found().__module__) for name in _at_the_top(entry)}
+    imported = {name for entry in (*packaging.ENTRY, KINDS[kind].load().__module__) for name in _at_the_top(entry)}
     for module in sorted(imported):
         path = packaging._file_of(module)
         assert path is not None
@@ -197,7 +197,7 @@ def test_a_bento_pins_what_its_champions_need_and_no_more(tmp_path: Path, scorin
     blend = Blend({"rfm": rfm, "gbdt": scorer.model})._weighted([0.5, 0.5], 0.0)
     blended = Scorer(blend, scorer.task | {"name": "blended"}, scorer.schema, scorer.source)
     blended.save(tmp_path / "champions" / "blended")
-    assert packaging._needed(tmp_path) == tuple(sorted((*NEEDED, *packaging.SERVER)))
+    assert packaging._packages(tmp_path) == tuple(sorted((*BASE_PACKAGES, *packaging.SERVER)))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])

@@ -23,7 +23,7 @@ from features.journeys.packing import pack
 from features.privacy.pseudonyms import KEY, KEY_FILE, Pseudonyms
 from models.baselines import BaseRate
 from models.scoring.scorer import Scorer
-from models.scoring.training_reference import BINS, DIGITS, MOST_FEATURES, Reference, absent
+from models.scoring.training_reference import BINS, DIGITS, MOST_FEATURES, TrainingReference, absent
 from serving.answers.answers import Answerer
 from serving.answers.batches import Batches
 from serving.bento.package import request_bodies
@@ -51,7 +51,7 @@ def folder(scoring_folder: Path, snapshots: Snapshots, tmp_path_factory: pytest.
     shutil.copytree(scoring_folder, place)
     Origin("demo_churn", "3", "champion", "run-1", "f00d").write(place)
     scorer = Scorer.load(place)
-    Reference.of(scorer, snapshots, scorer.answers(snapshots), snapshots, {"auroc": 0.7}).save(place)
+    TrainingReference.of(scorer, snapshots, scorer.answers(snapshots), snapshots, {"auroc": 0.7}).save(place)
     return place
 
 
@@ -107,7 +107,7 @@ def test_a_row_says_what_was_answered_and_nothing_of_whom(
     (together,) = touchpoints
     assert together["answers"] == len(bodies) >= MIN_ANSWERS_COUNTED
     assert all(n <= len(bodies) for n in together["touchpoints"].values())
-    assert set(together["touchpoints"]) <= champions.scorers["demo_churn"].known_touchpoints
+    assert set(together["touchpoints"]) <= champions.scorers["demo_churn"].touchpoint_set
 
 
 def test_few_answers_leave_no_counts_of_touchpoints(champions: Champions, simulated_events: pd.DataFrame) -> None:
@@ -273,25 +273,25 @@ record([{"a": 4, "b": 5}])
 
 
 def test_a_reference_comes_back_as_it_was_saved(folder: Path, snapshots: Snapshots, tmp_path: Path) -> None:
-    reference = Reference.load(folder)
+    reference = TrainingReference.load(folder)
     assert reference is not None
     assert 0 < len(reference.names) <= MOST_FEATURES
     assert list(reference.importance) == sorted(reference.importance, reverse=True)
     assert reference.metrics == {"auroc": 0.7}
     assert sum(reference.answer_counts.values()) == len(snapshots)
     assert (folder / "reference.json").stat().st_size < 100_000
-    again = Reference.from_dict(json.loads(json.dumps(reference.to_dict())))
+    again = TrainingReference.from_dict(json.loads(json.dumps(reference.to_dict())))
     assert again.id == reference.id
     assert again.sketch(snapshots) == reference.sketch(snapshots)
-    assert Reference.load(tmp_path) is None
+    assert TrainingReference.load(tmp_path) is None
     (tmp_path / "reference.json").write_text('{"format": 1}')
     with pytest.raises(DataError, match="cannot be used"):
-        Reference.load(tmp_path)
+        TrainingReference.load(tmp_path)
 
 
 def test_sketches_count_up_to_the_reference(folder: Path, snapshots: Snapshots) -> None:
     """Bins of the rows that a reference was taken from are its counts: the same code cuts both."""
-    reference = Reference.load(folder)
+    reference = TrainingReference.load(folder)
     assert reference is not None
     sketches = reference.sketch(snapshots)
     x = reference.features.transform(snapshots)
@@ -310,7 +310,7 @@ def test_a_model_without_features_is_watched_by_those_of_any_journey(snapshots: 
     labels = np.arange(len(snapshots)) % 2
     scorer = Scorer(BaseRate().fit(snapshots, labels), {"name": "x", "kind": "churn"}, SCHEMA)
     segments = np.array(["a", "b", None], dtype=object)[np.arange(len(snapshots)) % 3]
-    reference = Reference.of(scorer, snapshots, {"segment": segments}, snapshots)
+    reference = TrainingReference.of(scorer, snapshots, {"segment": segments}, snapshots)
     assert 5 < len(reference.names) <= MOST_FEATURES
     assert (reference.answer, reference.answer_edges) == ("segment", ())
     assert reference.answer_counts == {"a": int((segments == "a").sum()), "b": int((segments == "b").sum())}

@@ -21,8 +21,8 @@ from features.privacy.keyed_hashes import new_key, write_key
 from features.privacy.pseudonyms import Pseudonyms
 from features.simulation.simulator import simulate
 from models.boosting.gbdt import GBDT, GBDTSettings
-from models.scoring.scorer import Scorer, touchpoints_seen
-from models.scoring.training_reference import Reference
+from models.scoring.scorer import Scorer, visible_touchpoints
+from models.scoring.training_reference import TrainingReference
 from serving.champions.champions import Champions, Origin
 from serving.monitor.files import RowFiles
 from serving.monitor.monitoring import COLUMNS, AnswerMonitor, MonitorSettings
@@ -47,10 +47,10 @@ class World:
         fit, held, self.served = (self.of(customers) for customers in thirds)
         self.truth = _labels(self.served)
         model = GBDT(GBDTSettings(members=2, max_trees=40, min_data_in_leaf=10)).fit(fit, _labels(fit))
-        scorer = Scorer(model, {"name": "demo", "kind": "churn"}, touchpoints=touchpoints_seen(fit))
+        scorer = Scorer(model, {"name": "demo", "kind": "churn"}, touchpoints=visible_touchpoints(fit))
         self.folder = scorer.save(folder / "demo")
         Origin("demo", "3").write(self.folder)
-        self.reference = Reference.of(scorer, fit, scorer.answers(held), held, {"auroc": 0.7})
+        self.reference = TrainingReference.of(scorer, fit, scorer.answers(held), held, {"auroc": 0.7})
         self.reference.save(self.folder)
         self.champions = Champions(folder)
 
@@ -324,7 +324,7 @@ def test_segments_are_compared_by_their_shares(world: World, like: Rows, tmp_pat
     shutil.copytree(world.folder, folder)
     segments = np.array(["s01", "s02", None], dtype=object)[np.arange(len(world.served)) % 3]
     scorer = Scorer.load(folder)
-    reference = Reference.of(scorer, world.served, {"segment": segments}, world.served)
+    reference = TrainingReference.of(scorer, world.served, {"segment": segments}, world.served)
     reference.save(folder)
     rows = [row | {"score": None, "segment": "s01", "reference": reference.id, "bins": None} for row in like]
     same = [row | {"segment": ("s01", "s02", None)[place % 3]} for place, row in enumerate(rows)]
