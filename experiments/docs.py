@@ -26,6 +26,10 @@ from features.conditions import conditions
 from features.events.attributes import ProfileTable
 from features.events.source import EventSource
 from features.journey_map.settings import MapSettings
+from features.labels.churn import ChurnTask
+from features.labels.conversion import ConversionTask
+from features.labels.cutoffs import Ages, Counted, Dates, Every, TableSplit
+from features.labels.label_table import LabelColumns, LabelTableTask
 from features.sequences.sequences import SequenceSettings
 from features.tabular.features import TabularSettings
 from models.boosting.gbdt import GBDTSettings
@@ -39,17 +43,6 @@ from models.sequence.settings import EncoderSettings, ProbeSettings, SequenceMod
 from training.config.experiment import Experiment, Models, Search
 from training.config.report_settings import Report
 from training.config.segment_settings import Segments
-from training.config.tasks import (
-    Ages,
-    ChurnTask,
-    ConversionTask,
-    Counted,
-    Dates,
-    Every,
-    LabelColumns,
-    LabelsTask,
-    Parted,
-)
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("features", "models", "training", "serving", "experiments")
@@ -62,13 +55,13 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("[events.profile_table]", "Static facts about customers, one row each.", ProfileTable),
     ('[task] kind = "churn"', "Who stays away.", ChurnTask),
     ('[task] kind = "conversion"', "Who reaches a goal.", ConversionTask),
-    ('[task] kind = "labels"', "A label table of your own.", LabelsTask),
+    ('[task] kind = "labels"', "A label table of your own.", LabelTableTask),
     ("[task.columns]", "What the label table calls its columns.", LabelColumns),
     ("[task.cutoffs], counted", "Counted back from the log's end; what is taken where nothing is said.", Counted),
     ("[task.cutoffs], dates", "The same dates for every customer.", Dates),
     ("[task.cutoffs] train = { … }", "Regular dates instead of a list.", Every),
     ("[task.cutoffs], ages", "For conversion: so long after a customer's first event.", Ages),
-    ("[task.cutoffs], labels", "For a label table without a column `split`.", Parted),
+    ("[task.cutoffs], labels", "For a label table without a column `split`.", TableSplit),
     ("[models]", "Which models are searched.", Models),
     ("[models.settings.gbdt]", "LightGBM. What is set here is not searched.", GBDTSettings),
     ("[models.settings.probe]", "A linear probe on an encoder; the encoder's keys as well.", ProbeSettings),

@@ -15,7 +15,8 @@ from features.journey_map.tables import MapSettings, journey_map
 from features.journeys.journeys import Journeys
 from features.journeys.loading import load_journeys
 from features.journeys.partitions import by_partition
-from features.labels.labels import churn_labels, conversion_labels
+from features.labels.churn import churn_labels
+from features.labels.conversion import conversion_labels
 from features.sequences.sequences import SequenceFeatures
 from features.simulation.simulator import LABELS, simulate
 from features.tabular.features import TabularFeatures

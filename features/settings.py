@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from features.errors import nearest
 
 TAGS = {
-    "task": ("churn", "conversion", "labels"),
     "cutoffs": ("dates", "ages", "counted"),
     "train": ("range", "list"),
     "test": ("range", "list"),

@@ -12,6 +12,22 @@ import pandas as pd
 from features.errors import DataError
 
 NOT_A_TIME = int(np.iinfo(np.int64).min)
+DAY_US = 86_400_000_000
+
+
+def days_us(days: float) -> int:
+    """A number of days in whole µs."""
+    return round(days * DAY_US)
+
+
+def moment_text(moment_us: int) -> str:
+    """A moment for a message, with the time of day where there is one.
+
+    >>> moment_text(0), moment_text(1_500_000)
+    ('1970-01-01', '1970-01-01 00:00:01.500000')
+    """
+    text = str(np.datetime64(int(moment_us), "us")).removesuffix(".000000").removesuffix("T00:00:00")
+    return text.replace("T", " ")
 
 
 def microseconds(moments: Any) -> npt.NDArray[np.int64]:

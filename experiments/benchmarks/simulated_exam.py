@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.labels.labels import churn_labels, conversion_labels
+from features.labels.churn import churn_labels
+from features.labels.conversion import conversion_labels
 from features.simulation.simulator import LABELS, Simulation, simulate
 from models.catalogue import make
 from training.evaluation.metrics import evaluate

@@ -1,8 +1,12 @@
-"""Labels: what happened between a cutoff and its horizon, and for which candidates.
+"""Tasks and their labels: what happens in `[cutoff, cutoff + horizon)` to the candidates at a cutoff.
 
-kernels: Compiled look-ups around a cutoff: was one of the wanted touchpoints seen just before it, or from
-    it on?
-label_table: A label table that the user brings: `customer_id, cutoff, label`, optionally `split`; a row a
-    snapshot.
-labels: Labels: what happened in `[cutoff, cutoff + horizon)` to those who were candidates at the cutoff.
+churn: The task of churn by inactivity, and `churn_labels`.
+conversion: The task of reaching a goal, and `conversion_labels`.
+cutoffs: How cutoffs are written in an experiment file, and which moments and split they are on a log.
+kernels: Compiled searches for touchpoints before and after a cutoff.
+kinds: The list of kinds of task, and `read_task` for the `[task]` table.
+label_table: The task of a label table that the user brings, and the checks of such a table.
+plan: From a task and a log to labels, on any parts of a log or in memory.
+task: The protocol of a task: settings, candidates, labels, answers, baselines, metrics, promotion, words.
+windows: Events in a window before or after each cutoff.
 """

@@ -1,7 +1,7 @@
-"""Compiled look-ups around a cutoff: was one of the wanted touchpoints seen just before it, or from it on?
+"""Compiled searches around a cutoff: is there an event of some touchpoints just before it, or from it on?
 
-One row a snapshot. Both walk outwards from the cutoff and stop at the first match or at the window's edge, so that a
-customer with a million events costs no more than the events of the window.
+One row a snapshot. Both kernels walk outwards from the cutoff and stop at the first match or at the window's edge, so
+that a customer with a million events costs no more than the events of the window.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ Flags = npt.NDArray[np.bool_]
 
 
 @njit(cache=True, nogil=True)
-def seen_before(
-    t: Int64s, codes: npt.NDArray[np.int32], wanted: Flags, start: Int64s, stop: Int64s, since: Int64s
+def any_before(
+    t: Int64s, codes: npt.NDArray[np.int32], chosen: Flags, start: Int64s, stop: Int64s, since: Int64s
 ) -> Flags:
-    """(n,) bool: a wanted event among `start:stop` with `since <= t`; `stop` is the first event at the cutoff.
+    """(n,) bool: a chosen event among `start:stop` with `since <= t`; `stop` is the first event at the cutoff.
 
     Args:
         t: (n_events,) µs, sorted within a customer.
         codes: (n_events,) touchpoint codes, -1 where missing.
-        wanted: (n_names + 1,) bool by code; the last entry answers for -1 and is False.
+        chosen: (n_names + 1,) bool by code; the last entry is for -1 and is False.
         start: (n,) the customer's first event.
         stop: (n,) one past the last event before the cutoff.
         since: (n,) µs, the window's inclusive lower edge.
     """
-    seen = np.zeros(len(start), np.bool_)
+    result = np.zeros(len(start), np.bool_)
     for row in range(len(start)):
         j = stop[row] - 1
         while j >= start[row] and t[j] >= since[row]:
-            if wanted[codes[j]]:
-                seen[row] = True
+            if chosen[codes[j]]:
+                result[row] = True
                 break
             j -= 1
-    return seen
+    return result
 
 
 @njit(cache=True, nogil=True)
-def seen_after(
-    t: Int64s, codes: npt.NDArray[np.int32], wanted: Flags, stop: Int64s, end: Int64s, until: Int64s
+def any_after(
+    t: Int64s, codes: npt.NDArray[np.int32], chosen: Flags, stop: Int64s, end: Int64s, until: Int64s
 ) -> Flags:
-    """(n,) bool: a wanted event among `stop:end` with `t < until`.
+    """(n,) bool: a chosen event among `stop:end` with `t < until`.
 
     Args:
         t: (n_events,) µs, sorted within a customer.
         codes: (n_events,) touchpoint codes, -1 where missing.
-        wanted: (n_names + 1,) bool by code; the last entry answers for -1 and is False.
+        chosen: (n_names + 1,) bool by code; the last entry is for -1 and is False.
         stop: (n,) the first event at or after the cutoff.
         end: (n,) one past the customer's last event.
         until: (n,) µs, the window's exclusive upper edge.
     """
-    seen = np.zeros(len(stop), np.bool_)
+    result = np.zeros(len(stop), np.bool_)
     for row in range(len(stop)):
         j = stop[row]
         while j < end[row] and t[j] < until[row]:
-            if wanted[codes[j]]:
-                seen[row] = True
+            if chosen[codes[j]]:
+                result[row] = True
                 break
             j += 1
-    return seen
+    return result

@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 FIRST_DAY = np.datetime64("2024-01-01", "us")  # a Monday
 DAY_US = 86_400_000_000
 
-# How the labels are defined, in the words of `features.labels.labels`: keyword arguments of `churn_labels` for "churn"
+# How the labels are defined, in the words of `features.labels`: keyword arguments of `churn_labels` for "churn"
 # and of `conversion_labels` for the other two.
 LABELS: dict[str, dict[str, Any]] = {
     "churn": {"activity": ["purchase"], "active_days": 60, "horizon_days": 28},

@@ -22,15 +22,13 @@ from features.errors import ConfigError, missing_path, unknown_name
 from features.events.source import EventSource
 from features.journey_map.settings import MapSettings
 from features.journeys.journeys import Journeys
+from features.labels.kinds import AnyTask
+from features.labels.plan import LabelBuild, build_labels
 from features.settings import Section, explain, unknown_key
 from training.config.report_settings import Report
-from training.config.tasks import ChurnTask, ConversionTask, LabelsTask, Task
-from training.data.label_build import LabelBuild, build_labels
 
 if TYPE_CHECKING:
     from training.config.segment_settings import Segments
-
-__all__ = ["ChurnTask", "ConversionTask", "Experiment", "LabelsTask", "Models", "Search", "load_experiment"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,62}")
 URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path that only Spark can look into
@@ -105,7 +103,7 @@ class Experiment(Section):
     Attributes:
         name: of the MLflow experiment and of the registered model: lower case, digits, underscores.
         events: where the events are (`features.events.source.EventSource`).
-        task: what to predict, for whom and when (`training.config.tasks`).
+        task: what to predict, for whom and when (`features.labels`).
         features: settings of the tabular features that differ from their defaults.
         models: which models.
         search: how long to search.
@@ -119,7 +117,7 @@ class Experiment(Section):
 
     name: str
     events: EventSource
-    task: Task
+    task: AnyTask
     features: dict[str, Any] = Field(default_factory=dict)
     models: Models = Models()
     search: Search = Search()
@@ -209,7 +207,7 @@ class Experiment(Section):
         return self.labels(journeys).table
 
     def labels(self, journeys: Journeys) -> LabelBuild:
-        """As `build_labels`, with what was set aside and what is to be said about it."""
+        """As `build_labels`, with notes and rejected rows."""
         return build_labels(self.task, journeys, min_class_count=self.min_class_count, allow_small=self.allow_small)
 
 

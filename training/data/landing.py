@@ -35,6 +35,8 @@ from features.journeys.journeys import Snapshots
 from features.journeys.landed import JOURNEYS, STATE, about_journeys, is_landed, journey_batches, journey_schema
 from features.journeys.loading import load_log
 from features.journeys.partitions import MOST_PARTITIONS, sampled
+from features.labels.plan import plan_labels, train_rows
+from features.labels.task import CATEGORIES, LabelPlan
 from features.spark.destinations import Away, begin, require_here, write, write_aside, write_text
 from features.spark.log import SparkLog, our_errors, read_log, session
 from features.spark.session import quiet
@@ -42,7 +44,6 @@ from features.spark.tasks import write_parquet
 from features.tabular.features import TabularFeatures, TabularSettings
 from features.tabular.fitting import batches_of, feature_schema, fit_features
 from training.config.experiment import Experiment
-from training.data.label_parts import LOOKED_AT, LabelPlan, plan_labels, train_rows
 from training.progress import say, stage
 from training.scoring.bulk_plan import BEING_WRITTEN, write_whole
 
@@ -223,7 +224,7 @@ def _fitted(
 ) -> tuple[LabelPlan, str, tuple[str, ...]]:
     """Labels planned and features learned; the latter as JSON."""
     with stage(progress, f"Labelling for {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days"):
-        plan, _ = plan_labels(
+        plan = plan_labels(
             experiment.task, parts, facts, min_class_count=experiment.min_class_count,
             allow_small=experiment.allow_small,
         )  # fmt: skip
@@ -255,7 +256,7 @@ def _saying(
 
 
 def _schema(state: str, plan: LabelPlan) -> pa.Schema:
-    beside = [field for field in BESIDE if field.name != "age_days" or plan.by_age]
+    beside = [field for field in BESIDE if field.name != "age_days" or "age_days" in plan.source.columns]
     return feature_schema(_features(state), pa.schema(beside))
 
 
@@ -276,17 +277,16 @@ def landed_batches(
         sample: which are kept.
         schema: of the batches.
     """
-    found, is_test = plan.labelled(part)
-    weights = sample.weights(found.rows, found.positive)
+    labelled = plan.labelled(part)
+    weights = sample.weights(labelled.rows, labelled.labels)
     kept = np.flatnonzero(weights)
     beside: dict[str, Any] = {
-        "label": found.positive[kept].astype(np.int8),
-        "split": np.where(is_test[kept], "test", "train").astype(object),
+        "label": labelled.labels[kept].astype(np.int8),
+        "split": np.where(labelled.is_test[kept], "test", "train").astype(object),
         "weight": weights[kept],
+        **{name: values[kept] for name, values in labelled.columns.items()},
     }
-    if found.age_days is not None:
-        beside["age_days"] = found.age_days[kept]
-    yield from batches_of(found.rows.take(kept), _features(state), beside, schema)
+    yield from batches_of(labelled.rows.take(kept), _features(state), beside, schema)
 
 
 def _pick(log: SparkLog | None, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Any:
@@ -296,7 +296,7 @@ def _pick(log: SparkLog | None, plan: LabelPlan, places: npt.NDArray[np.int64]) 
     if len(places) == places[-1] + 1:
         return partial(train_rows, plan=plan)
     with quiet(), our_errors():
-        keys = log.rows(partial(train_keys, plan=plan), KEYS, LOOKED_AT).sort("order", "customer_id").persist()
+        keys = log.rows(partial(train_keys, plan=plan), KEYS, CATEGORIES).sort("order", "customer_id").persist()
         try:
             chosen = _numbered(keys, places)
         finally:
@@ -310,9 +310,9 @@ def _at_places(part: Part, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Sn
 
 def train_keys(part: Part, plan: LabelPlan) -> Iterator[pa.RecordBatch]:
     """The training rows of a part by customer, cutoff and what they are sorted by."""
-    found, is_test = plan.labelled(part)
-    rows = found.rows.take(np.flatnonzero(~is_test))
-    order = rows.cutoff if found.age_days is None else found.age_days[~is_test]
+    labelled = plan.labelled(part)
+    rows, age_days = labelled.train_rows(), labelled.columns.get("age_days")
+    order = rows.cutoff if age_days is None else age_days[~labelled.is_test]
     ids = rows.journeys.customer_ids.take(pa.array(rows.customer))
     yield pa.record_batch([ids, pa.array(rows.cutoff), pa.array(order, pa.float64())], schema=KEYS)
 

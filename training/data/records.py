@@ -22,9 +22,9 @@ import pandas as pd
 
 from features.journeys.journeys import Journeys, Snapshots
 from features.journeys.stream import Loaded
-from features.labels.labels import DAY_US, as_text
+from features.labels.plan import LabelBuild
+from features.timestamps import DAY_US, moment_text
 from training.config.experiment import Experiment
-from training.data.label_build import LabelBuild
 from training.data.splits import Fold, make_folds, overlap_sentence
 from training.evaluation.breakdown import BaseRateShift, base_rate_shift
 
@@ -140,7 +140,7 @@ def tags(experiment: Experiment, data: TaskData) -> dict[str, str]:
         "horizon_days": f"{experiment.task.horizon_days:g}",
         "data_fingerprint": data.fingerprint,
         "labels_fingerprint": data.labels_fingerprint,
-        "trained_until": as_text(data.trained_until),
+        "trained_until": moment_text(data.trained_until),
         "trained_until_us": str(data.trained_until),
         "journeylab_version": version("journeylab"),
         "commit": commit,
@@ -222,7 +222,7 @@ def note(
         "### Data",
         f"- {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days; {events} "
         f"(fingerprint `{data.fingerprint[:12]}`) from `{experiment.events.path}`",
-        f"- train: {span(data.train, data.y_train)}; the last label closed on {as_text(data.trained_until)}",
+        f"- train: {span(data.train, data.y_train)}; the last label closed on {moment_text(data.trained_until)}",
         f"- held out: {span(data.test, data.y_test)}",
         *(f"- {remark}" for remark in (*data.notes, *remarks)),
     ]
@@ -257,18 +257,18 @@ def _figure(metrics: Mapping[str, float], name: str) -> str:
 def card_lines(data: TaskData) -> tuple[str, str, str]:
     """The model card's lines on the log, the training rows and the held-out rows."""
     journeys = data.journeys
-    first, last = (as_text(moment)[:10] for moment in (journeys.start_us, journeys.end_us))
+    first, last = (moment_text(moment)[:10] for moment in (journeys.start_us, journeys.end_us))
     return (
         f"Log: {journeys.n_events:,} events of {journeys.n_customers:,} customers, {first} to {last} "
         f"(fingerprint `{data.fingerprint[:12]}`)",
-        f"Train: {span(data.train, data.y_train)}; the last label closed on {as_text(data.trained_until)}",
+        f"Train: {span(data.train, data.y_train)}; the last label closed on {moment_text(data.trained_until)}",
         f"Held out: {span(data.test, data.y_test)}; scored once, after all settings were fixed",
     )
 
 
 def span(snapshots: Snapshots, y: npt.NDArray[Any]) -> str:
     """How many rows, how many of them positive, which cutoffs: for a note."""
-    first, last = as_text(int(snapshots.cutoff.min())), as_text(int(snapshots.cutoff.max()))
+    first, last = moment_text(int(snapshots.cutoff.min())), moment_text(int(snapshots.cutoff.max()))
     return f"{len(y):,} snapshots, {np.mean(y):.1%} positive, cutoffs {first} to {last}"
 
 

@@ -29,19 +29,16 @@ from features.events.schema import REQUIRED
 from features.journeys.journeys import Journeys
 from features.journeys.loading import load_log
 from features.journeys.stream import Loaded
-from features.labels.labels import DAY_US
+from features.labels.kinds import KINDS
+from features.labels.task import DraftLog
+from features.timestamps import DAY_US
 from training.config.experiment import SLUG, Experiment, load_experiment
 from training.drafting.columns import Roles, roles_of
 from training.progress import say, stage
 
 ROWS = 20_000  # that are looked at
 SHOWN = 12  # touchpoints in the file's comment
-DAYS = (90, 60, 30, 28, 14, 7, 3, 1)
-WANTED = {  # words in the names of touchpoints that are the ones to predict by
-    "churn": r"purchase|order|buy|bought|kauf|bestell|pay|checkout|renew|subscri|login|visit|(?<![a-z])use(?!r)",
-    "conversion": r"purchase|order|buy|kauf|bestell|checkout|subscri|activat|convert|signed|accept|(?<![a-z])won",
-}
-AGAINST = r"cancel|return|refund|rück|storn|complain|unsub|declin|fail|abandon"
+DRAFTED = tuple(kind for kind, task in KINDS.items() if task.draft(DraftLog((), 0)) is not None)
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,8 @@ def draft(
         ConfigError: the file is there already, or its name cannot be an experiment's.
         DataError: no such log, or nothing in it looks like customers and times.
     """
-    if kind not in WANTED:
-        raise ConfigError(f"There is {unknown_name('draft for a task of kind', kind, WANTED)}.")
+    if kind not in DRAFTED:
+        raise ConfigError(f"There is {unknown_name('draft for a task of kind', kind, DRAFTED)}.")
     name = _slug(log, kind)
     out = out or Path(f"{name}.toml")
     if out.exists():
@@ -125,6 +122,7 @@ class _Draft:
 
     def text(self) -> str:
         """The file."""
+        task_lines = KINDS[self.kind].draft(DraftLog(tuple(name for name, _ in self.counts), self.days)) or ()
         return "\n".join([
             f"# Drafted from {Path(self.source['path']).name}: check what is marked with ?",
             "#   journeylab train THIS_FILE        every key: docs/experiment_file.md",
@@ -137,7 +135,8 @@ class _Draft:
             "",
             "[task]",
             f"kind = {_toml(self.kind)}",
-            *(self._churn() if self.kind == "churn" else self._conversion()),
+            *self._touchpoints(),
+            *(_line(*line) for line in task_lines),
             "",
             "[search]",
             _line("trials", 10, "30 and more for a result to rely on"),
@@ -150,41 +149,12 @@ class _Draft:
             return []
         return [_line("# profile", list(self.roles.left), "? not used; keep those that describe the customer")]
 
-    def _churn(self) -> list[str]:
-        days = self._horizon()
-        return [
-            *self._touchpoints(),
-            _line("activity", self._wanted() or ["*"], '? what counts as being there; ["*"] for any'),
-            _line("active_days", days, "candidates did it in these days before the cutoff ..."),
-            _line("horizon_days", days, "? ... and churn if they do not in these days after"),
-        ]
-
-    def _conversion(self) -> list[str]:
-        names = [name for name, _ in self.counts]
-        rarest = names[-1:] or ["?"]
-        return [
-            *self._touchpoints(),
-            _line("goal", self._wanted() or rarest, "? reached within the horizon or not"),
-            _line("horizon_days", self._horizon(), "? the days after the cutoff"),
-        ]
-
     def _touchpoints(self) -> list[str]:
         if not self.counts:
             return []
         shown = ", ".join(f"{name} ({n:,})" for name, n in self.counts[:SHOWN])
         more = f", and {len(self.counts) - SHOWN:,} more" if len(self.counts) > SHOWN else ""
         return [f"# touchpoints of the log: {' '.join(shown.split())}{more}"]
-
-    def _wanted(self) -> list[str]:
-        """The touchpoints whose names say that they are meant."""
-        words = re.compile(WANTED[self.kind], re.IGNORECASE)
-        against = re.compile(AGAINST, re.IGNORECASE)
-        found = [name for name, _ in self.counts if words.search(name) and not against.search(name)]
-        return found[:SHOWN]
-
-    def _horizon(self) -> int:
-        """The longest usual window of which the log holds four."""
-        return next((days for days in DAYS if 4 * days <= self.days), DAYS[-1])
 
 
 def _slug(log: Path, kind: str) -> str:
@@ -297,8 +267,6 @@ def _trainable(experiment: Experiment, loaded: Loaded) -> tuple[bool, str]:
         data = task_data(experiment, loaded.journeys, experiment.labels(loaded.journeys), loaded)
     except JourneyLabError as error:
         return False, f"It cannot be trained as it stands: {error}"
-    what = "churned" if experiment.task.kind == "churn" else "converted"
-    return (
-        True,
-        f"{len(data.train):,} training rows, of which {data.y_train.mean():.0%} {what}; {len(data.test):,} held out.",
-    )
+    rows, share = len(data.train), data.y_train.mean()
+    outcome = experiment.task.outcome
+    return True, f"{rows:,} training rows, of which {share:.0%} {outcome}; {len(data.test):,} held out."

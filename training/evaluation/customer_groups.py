@@ -21,8 +21,8 @@ import pandas as pd
 
 from features.conditions.measures import LatestName, LatestNumber, SnapshotView
 from features.journeys.journeys import Snapshots
-from features.labels.labels import DAY_US
 from features.statistics import wilson
+from features.timestamps import DAY_US
 from models.segments.rules.schemes import fit_schemes
 from training.evaluation.metrics import Rows, customer_codes, draw_weights, evaluate, interval, replicates
 

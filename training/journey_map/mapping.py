@@ -143,9 +143,9 @@ def _require_columns(events: EventSource) -> None:
 def _of_experiment(experiment: Experiment) -> MapPlan:
     """An experiment's map; a conversion task says what the goal is where the map does not."""
     asked, task = experiment.map, experiment.task
-    if not asked.goals and task.kind == "conversion":
-        ended = asked.ended or tuple(task.ended)
-        asked = asked.model_copy(update={"goals": tuple(task.goal), "ended": ended})
+    if not asked.goals and task.conversion_goals:
+        ended = asked.ended or task.conversion_ends
+        asked = asked.model_copy(update={"goals": task.conversion_goals, "ended": ended})
     return MapPlan(name=experiment.name, events=experiment.events, map=asked, logged=True)
 
 

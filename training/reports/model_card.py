@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from training.config.experiment import ChurnTask, ConversionTask, Experiment
+from training.config.experiment import Experiment
 from training.evaluation.customer_groups import sentences as group_sentences
 
 CARD_FILE = "model_card.md"
@@ -109,33 +109,8 @@ def _without_table(section: str) -> str:
 
 
 def _purpose(experiment: Experiment) -> str:
-    task, days = experiment.task, f"{experiment.task.horizon_days:g} days"
-    if isinstance(task, ChurnTask):
-        active = _named(task.activity)
-        audience = f"Customers with {active} in the {task.active_days:g} days before the cutoff."
-        label = f"1 where none of it happens in [cutoff, cutoff + {days}), else 0."
-    elif isinstance(task, ConversionTask):
-        audience = f"Customers who have not reached {_named(task.goal)}"
-        audience += f" nor ended with {_named(task.ended)}" if task.ended else ""
-        audience += f", with an event in the {task.active_days:g} days before the cutoff." if task.active_days else "."
-        label = f"1 where {_named(task.goal)} happens in [cutoff, cutoff + {days}), else 0."
-    else:
-        audience = f"The customers of the label table `{task.path.name}`."
-        label = f"As in that table; known {days} after the cutoff."
-    return "\n".join(
-        [
-            "A calibrated probability for each customer as known at a cutoff: to rank customers, to plan for how many, "
-            "and to weigh what an action costs against what it may save.",
-            "",
-            f"- For whom: {audience}",
-            f"- Label: {label}",
-            "- Not for: other customers, other horizons, or what an action would change: it says who, not why.",
-        ]
-    )
-
-
-def _named(touchpoints: tuple[str, ...]) -> str:
-    return "any event" if touchpoints == ("*",) else " or ".join(f"`{name}`" for name in touchpoints)
+    words = experiment.task.words()
+    return f"{words.answer}\n\n- For whom: {words.audience}\n- Label: {words.label}\n- Not for: {words.limits}"
 
 
 def _quality(contents: CardContents) -> str:

@@ -138,11 +138,11 @@ def _moved(experiment: Experiment, events: Path | None, labels: Path | None) -> 
     if events is not None:
         changed["events"] = experiment.events.with_path(events.resolve())
     if labels is not None:
-        if experiment.task.kind != "labels":
+        if experiment.task.label_file is None:
             raise ConfigError(
                 f"--labels {labels}: the task is {experiment.task.kind}, it has no label table of its own."
             )
-        changed["task"] = experiment.task.model_copy(update={"path": labels.resolve()})
+        changed["task"] = experiment.task.with_label_file(labels.resolve())
     return experiment.model_copy(update=changed)
 
 
@@ -166,7 +166,9 @@ def _data(experiment: Experiment, model: ResolvedModel, progress: Console | None
     try:
         build = experiment.labels(log.journeys)
     except DataError as error:
-        moved = " If the label table has moved, say where it is: --labels PATH." * (experiment.task.kind == "labels")
+        moved = " If the label table has moved, say where it is: --labels PATH." * (
+            experiment.task.label_file is not None
+        )
         raise DataError(
             f"Run {model.run_id} cannot be made again, its labels cannot be built: {error}{moved}"
         ) from error

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from features.errors import DataError
 from features.journeys.journeys import Snapshots
-from features.labels.labels import DAY_US
+from features.timestamps import DAY_US
 from models.segments.clustering.clusters import with_events
 from models.segments.insight.profiles import last_rows
 from training.data.records import TaskData

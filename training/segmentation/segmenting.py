@@ -313,7 +313,7 @@ class SegmentationRun:
         self._usefulness(partition)
 
     def _profiles(self, partition: Segmentation, place: Places) -> pd.DataFrame:
-        task = self.experiment.task.kind if self.experiment.task.kind != "labels" else self.experiment.name
+        task = self.experiment.task.label_name(self.experiment.name)
         unknown = np.full(len(self.rows.now) + len(self.rows.earlier), np.nan)
         labels = {task: np.concatenate([unknown, self.data.y_train.astype(np.float64)])}
         found = segment_profiles(

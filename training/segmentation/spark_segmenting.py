@@ -24,6 +24,8 @@ from rich.console import Console
 from features.journeys.event_log import Joined, LocalParts, Part, facts_of, part_of, total
 from features.journeys.journeys import Snapshots
 from features.journeys.loading import load_log
+from features.labels.plan import plan_labels, train_rows
+from features.labels.task import LabelPlan
 from features.spark.log import Kept, SparkLog, read_log, session
 from models.segments.clustering.algorithms import Points
 from models.segments.clustering.clusters import ClusterSegments, with_events
@@ -31,7 +33,6 @@ from models.segments.insight.profiles import last_rows
 from models.segments.rules.rule_segments import RuleSegments
 from models.segments.rules.static_lists import Hashes
 from training.config.experiment import Experiment
-from training.data.label_parts import LabelPlan, plan_labels, train_rows
 from training.data.landing import Sample, land_journeys, require_share
 from training.progress import say, stage
 from training.scoring.spark_files import received, sent
@@ -101,8 +102,8 @@ def rows_of(experiment: Experiment, segmenting: SegmentationRun, log: SparkLog) 
     if at is not None:
         return partial(everyone_at, at=at)
     here = LocalParts([part_of(data.journeys)])
-    parts, facts = (log, log.facts) if experiment.task.kind == "labels" else (here, facts_of(here))
-    plan, _ = plan_labels(
+    parts, facts = (log, log.facts) if experiment.task.label_file else (here, facts_of(here))
+    plan = plan_labels(
         experiment.task, parts, facts, min_class_count=experiment.min_class_count, allow_small=experiment.allow_small
     )
     return partial(candidates, plan=plan, until=int(data.train.cutoff.max()))

@@ -30,8 +30,7 @@ from rich.console import Console
 from features.errors import ConfigError, DataError, nearest, unknown_name
 from features.journeys.journeys import Journeys, Snapshots
 from features.journeys.loading import load_journeys
-from features.labels.labels import DAY_US, log_end_us
-from features.timestamps import microseconds
+from features.timestamps import DAY_US, microseconds
 from models.scoring.scorer import Scorer
 from training.config.experiment import Experiment
 from training.data.records import resolved_experiment
@@ -262,7 +261,7 @@ def comparison_snapshots(
     chosen = comparison_rows(
         microseconds(table["cutoff"]),
         horizon_us,
-        observed_until_us=log_end_us(journeys, experiment.task.observed_until),
+        observed_until_us=experiment.task.period(journeys.start_us, journeys.end_us).end_us,
         trained_until_us=[model.trained_until_us for model in compared],
     )
     rows = table.iloc[chosen.rows].reset_index(drop=True)

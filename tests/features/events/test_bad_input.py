@@ -11,7 +11,7 @@ import pytest
 from features.errors import DataError
 from features.events.source import EventSource
 from features.journeys.loading import load_journeys, load_log
-from features.labels.labels import churn_labels
+from features.labels.churn import churn_labels
 
 HEADER = "customer_id,timestamp,touchpoint,value,duration_s\n"
 GOOD = "".join(f"c{i % 7},2024-01-{1 + i % 28:02d} 10:00:00,buy,{i}.5,3\n" for i in range(60))

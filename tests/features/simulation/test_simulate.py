@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.errors import ConfigError
-from features.labels.labels import churn_labels, conversion_labels
+from features.labels.churn import churn_labels
+from features.labels.conversion import conversion_labels
 from features.simulation import truth as simulate_truth
 from features.simulation import world as simulate_world
 from features.simulation.large_log import synthetic_log, write_synthetic_log

@@ -135,7 +135,7 @@ def test_only_the_modules_that_scoring_imports_are_packed() -> None:
     assert (
         not {
             "features/simulation/simulator.py",
-            "features/labels/labels.py",
+            "features/labels/churn.py",
             "serving/bento/package.py",
             "models/pyfunc.py",
         }
