@@ -47,26 +47,26 @@ class SegmentCollection:
             raise ConfigError("Two partitions have the same name: give each scheme a name of its own.")
         if main not in self.partitions:
             raise ConfigError(f"The main partition '{main}' is not among the schemes: {', '.join(self.partitions)}.")
-        taken = sorted({SEGMENT, NAME, "customer_id", "cutoff", "reason"} & set(self.partitions))
-        if taken:
-            raise ConfigError(f"A scheme cannot be called '{taken[0]}': scored tables have a column of that name.")
+        reserved = sorted({SEGMENT, NAME, "customer_id", "cutoff", "reason"} & set(self.partitions))
+        if reserved:
+            raise ConfigError(f"A scheme cannot be called '{reserved[0]}': scored tables have a column of that name.")
 
     @property
     def answer_columns(self) -> dict[str, str]:
         """`segment` and `segment_name` by the main partition, then the segment's name by each other one."""
-        return {SEGMENT: "string", NAME: "string"} | dict.fromkeys(self._others, "string")
+        return {SEGMENT: "string", NAME: "string"} | dict.fromkeys(self._other_schemes, "string")
 
     def answers(self, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
         """Name → (n,) text, None for customers who are in no segment."""
         places = self.main_partition.assign(snapshots)
-        found = {SEGMENT: _looked_up(self.main_partition, places, "id")}
-        found[NAME] = _looked_up(self.main_partition, places, "name")
+        columns = {SEGMENT: _segment_texts(self.main_partition, places, "id")}
+        columns[NAME] = _segment_texts(self.main_partition, places, "name")
         view = SnapshotView(snapshots)
-        for scheme in self._others:
+        for scheme in self._other_schemes:
             other = self.partitions[scheme]
             by_rules = getattr(other, "assign_seen", None)  # which share the figures that they ask for
-            found[scheme] = _looked_up(other, by_rules(view) if by_rules else other.assign(snapshots), "name")
-        return found
+            columns[scheme] = _segment_texts(other, by_rules(view) if by_rules else other.assign(snapshots), "name")
+        return columns
 
     @property
     def main_partition(self) -> Segmentation:
@@ -105,22 +105,22 @@ class SegmentCollection:
             DataError: a partition of a kind that this version does not know.
         """
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        return cls(tuple(_loaded(folder, about["partitions"].values())), about["main"])
+        return cls(tuple(_load_partitions(folder, about["partitions"].values())), about["main"])
 
     @property
-    def _others(self) -> list[str]:
+    def _other_schemes(self) -> list[str]:
         return [scheme for scheme in self.partitions if scheme != self.main]
 
 
-def _loaded(folder: Path, kinds: Any) -> Iterator[Segmentation]:
-    known = _kinds()
+def _load_partitions(folder: Path, kinds: Any) -> Iterator[Segmentation]:
+    loaders = _kinds()
     for place, kind in enumerate(kinds):
-        if kind not in known:
+        if kind not in loaders:
             raise DataError(
-                f"{folder} holds a segmentation of kind {kind!r}; this version reads {', '.join(known)}. "
+                f"{folder} holds a segmentation of kind {kind!r}; this version reads {', '.join(loaders)}. "
                 "Install the version that saved it."
             )
-        yield known[kind](folder / f"partition_{place}")
+        yield loaders[kind](folder / f"partition_{place}")
 
 
 def _kinds() -> dict[str, Callable[[Path], Segmentation]]:
@@ -131,7 +131,7 @@ def _kinds() -> dict[str, Callable[[Path], Segmentation]]:
     return {ClusterSegments.kind: ClusterSegments.load, RuleSegments.kind: RuleSegments.load}
 
 
-def _looked_up(partition: Segmentation, places: npt.NDArray[np.int32], what: str) -> npt.NDArray[np.object_]:
+def _segment_texts(partition: Segmentation, places: npt.NDArray[np.int32], what: str) -> npt.NDArray[np.object_]:
     if len(places) == 1:
         name = None if places[0] < 0 else getattr(partition.segments[places[0]], what)
         return np.array([name], dtype=object)

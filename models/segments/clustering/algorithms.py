@@ -66,7 +66,7 @@ class Clustering:
         return np.asarray(share / share.sum(axis=1, keepdims=True))
 
     def reordered(self, order: npt.NDArray[Any]) -> Clustering:
-        """The same clusters, of which number i was number `order[i]`."""
+        """The same clusters renumbered: cluster i was cluster `order[i]`."""
         if self.method == "density":
             places = np.argsort(order).astype(np.float64)
             labels = places[self.arrays["labels"].astype(np.int64)]
@@ -84,15 +84,15 @@ class Clustering:
             squared_distances(out, as_readonly(x, np.float64), as_readonly(self.arrays["centres"], np.float64))
             return out
         for cluster, centre in enumerate(self.arrays["centres"]):
-            away = product(x - centre, self.arrays["whitening"][cluster])
-            out[:, cluster] = product(away * away, np.ones((away.shape[1], 1)))[:, 0]
+            offsets = product(x - centre, self.arrays["whitening"][cluster])
+            out[:, cluster] = product(offsets * offsets, np.ones((offsets.shape[1], 1)))[:, 0]
         return out
 
     def _to_cores(self, x: Matrix) -> Matrix:
         squares = np.zeros((len(x), len(self.arrays["cores"])))
         for axis in range(x.shape[1]):
-            away = x[:, axis : axis + 1] - self.arrays["cores"][:, axis]
-            squares += away * away
+            distances = x[:, axis : axis + 1] - self.arrays["cores"][:, axis]
+            squares += distances * distances
         labels = self.arrays["labels"]
         return np.column_stack([squares[:, labels == cluster].min(axis=1) for cluster in range(self.n_clusters)])
 
@@ -100,15 +100,15 @@ class Clustering:
 def fit_clustering(
     points: Points, method: Method, k: int, seed: int, restarts: int = 10, iterations: int = 200
 ) -> Clustering | None:
-    """Cluster (n, d) points; None where density finds fewer than two clusters.
+    """Cluster (n, d) points; None where there are fewer than two clusters by density.
 
     Args:
         points: rows of the space.
         method: which of `METHODS`.
-        k: clusters; by density a cluster has at least the share 1 / (8 k) of the points, and as many as found count.
+        k: clusters; by density a cluster has at least the share 1 / (8 k) of the points, and their number may differ.
         seed: of the restarts.
-        restarts: of which the best is kept.
-        iterations: of a mixture, at most; few of them end it where it is nearly still.
+        restarts: the best is kept.
+        iterations: of a mixture, at most.
     """
     if method == "kmeans":
         return _kmeans(points, k, seed, restarts)
@@ -118,29 +118,31 @@ def fit_clustering(
 def _kmeans(points: Points, k: int, seed: int, restarts: int) -> Clustering:
     from sklearn.cluster import KMeans  # which only a fit needs
 
-    found = KMeans(k, n_init=restarts, random_state=seed, tol=1e-6).fit(points.astype(np.float64))
-    return Clustering("kmeans", {"centres": np.asarray(found.cluster_centers_, np.float64)})
+    fit = KMeans(k, n_init=restarts, random_state=seed, tol=1e-6).fit(points.astype(np.float64))
+    return Clustering("kmeans", {"centres": np.asarray(fit.cluster_centers_, np.float64)})
 
 
 def _mixture(points: Points, k: int, seed: int, restarts: int, iterations: int) -> Clustering:
-    """Full covariances; k-means begins, as the likelihood has many summits."""
+    """Full covariances; k-means gives the start, because the likelihood has many local maxima."""
     from sklearn.mixture import GaussianMixture
 
     x = points.astype(np.float64)
-    begin = _kmeans(points, k, seed, restarts).arrays["centres"]
+    start = _kmeans(points, k, seed, restarts).arrays["centres"]
     floor = SMALLEST_VARIANCE * float(x.var(axis=0).mean())
-    found = GaussianMixture(k, means_init=begin, reg_covar=max(floor, 1e-9), max_iter=iterations, random_state=seed)
+    fit = GaussianMixture(k, means_init=start, reg_covar=max(floor, 1e-9), max_iter=iterations, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a mixture that has not settled is still a clustering; stability judges it
-        found.fit(x)
-    whitening = np.asarray(found.precisions_cholesky_, np.float64)  # (k, d, d)
-    arrays = {"centres": np.asarray(found.means_), "whitening": whitening, "level": levels(found.weights_, whitening)}
+        warnings.simplefilter(
+            "ignore"
+        )  # a mixture that has not converged is still a clustering; its stability is measured
+        fit.fit(x)
+    whitening = np.asarray(fit.precisions_cholesky_, np.float64)  # (k, d, d)
+    arrays = {"centres": np.asarray(fit.means_), "whitening": whitening, "level": levels(fit.weights_, whitening)}
     return Clustering("mixture", arrays)
 
 
 def whitenings(covariances: Matrix) -> Matrix:
-    """(k, d, d) what makes a component's points round: each inverse covariance is it times its transpose."""
-    return np.stack([np.linalg.inv(np.linalg.cholesky(one)).T for one in covariances])
+    """(k, d, d) factors W of the inverse covariances, W Wᵀ = Σ⁻¹: (x − centre) W has unit covariance."""
+    return np.stack([np.linalg.inv(np.linalg.cholesky(covariance)).T for covariance in covariances])
 
 
 def levels(weights: Matrix, whitening: Matrix) -> Matrix:
@@ -153,11 +155,11 @@ def _density(points: Points, k: int, seed: int) -> Clustering | None:
     from sklearn.cluster import HDBSCAN
 
     x = points.astype(np.float64)
-    found = HDBSCAN(min_cluster_size=max(5, len(x) // (8 * k)), min_samples=10, copy=True).fit(x)
-    if found.labels_.max() < 1:
+    fit = HDBSCAN(min_cluster_size=max(5, len(x) // (8 * k)), min_samples=10, copy=True).fit(x)
+    if fit.labels_.max() < 1:
         return None
-    inside = np.flatnonzero(found.labels_ >= 0)
+    inside = np.flatnonzero(fit.labels_ >= 0)
     if len(inside) > MOST_CORES:
         inside = np.sort(np.random.default_rng(seed).choice(inside, MOST_CORES, replace=False))
-    labels = np.unique(found.labels_[inside], return_inverse=True)[1]
+    labels = np.unique(fit.labels_[inside], return_inverse=True)[1]
     return Clustering("density", {"cores": x[inside], "labels": labels.astype(np.float64)})

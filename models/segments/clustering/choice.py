@@ -1,12 +1,12 @@
-"""How many segments, and by which method: what comes out the same on bootstrap samples, with sizes in view.
+"""How many segments, by which method and on how many axes: the most stable choice with acceptable sizes.
 
 Every candidate (representation, method, number of axes, number of segments) is fitted on bootstrap samples of the
-customers, axes learnt anew each time, and each fit assigns all customers; the mean adjusted Rand index (Hubert & Arabie
-1985) of all pairs of fits is its stability (Fang & Wang 2012). A segment more and an axis more are each worth a little
-stability, so that the finest stable partition wins, not the coarsest.
+customers, with axes learnt from each sample, and each fit assigns all customers. The mean adjusted Rand index (Hubert &
+Arabie 1985) of all pairs of fits is the candidate's stability (Fang & Wang 2012). Stability alone favours few segments;
+each segment and each axis therefore adds a little to the score, so that the finest stable partition wins.
 
-A customer's place in the samples is a hash of the identifier: neither the other customers matter nor the seed, so the
-same customers get the same choice.
+A hash of the identifier decides how often a customer is in a sample, so the choice depends neither on the order of the
+customers nor on a seed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ HASH = 2**61 - 1
 GOLDEN, MIX_A, MIX_B = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 SCREENING = ((2, 0.5), (4, 0.25))  # after so many rounds, this share of the candidates goes on
 FEWEST_FINALISTS = 6
-MARGIN = 0.1  # sizes keep this share away from what is allowed: fits on other rows differ a little
-LOW = 0.1  # the quantile of the pairs' indices that is given as the low end
+MARGIN = 0.1  # sizes keep this distance (a share) from the limits, because fits on other rows differ a little
+LOW = 0.1  # the quantile of the pairs' indices that `stability_low` gives
+UNSTABLE = 10.0  # subtracted from scores, so that no unstable candidate beats a stable one
 CHOICE_RESTARTS, CHOICE_ITERATIONS = 3, 40
 
 
 @dataclass(frozen=True)
 class ChoiceLimits:
-    """What makes a good partition; see `models.segments.clustering.clusters.ClusterSettings`."""
+    """Limits of a good partition, and what a segment or an axis adds to its score; see `clusters.ClusterSettings`."""
 
     fewest: int = 4
     most: int = 12
@@ -47,7 +48,7 @@ class ChoiceLimits:
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """A way to cluster: `segments` is what is asked of the method."""
+    """One way to cluster; a method by density can return another number of `segments`."""
 
     representation: str
     method: Method
@@ -57,7 +58,7 @@ class Candidate:
 
 @dataclass
 class CandidateTrial:
-    """A candidate, its clustering of all rows, and how it did."""
+    """A candidate with the sizes of its clusters of all rows, and its bootstrap rounds."""
 
     candidate: Candidate
     k: int
@@ -65,7 +66,6 @@ class CandidateTrial:
     largest: float
     faults: list[str] = field(default_factory=list)
     labels: list[npt.NDArray[np.int32]] = field(default_factory=list)  # of each round: (n,)
-
     indices: list[float] = field(default_factory=list)  # the adjusted Rand index of each pair of rounds
 
     def add(self, labels: npt.NDArray[np.int32]) -> None:
@@ -88,7 +88,7 @@ class BootstrapSamples:
         spaces: fitted views by name of the representation.
         raw: what each space read of (n,) rows.
         customers: (n,) identifiers; rows of a customer are drawn together.
-        wanted: limits and worth.
+        limits: of a good partition.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ class BootstrapSamples:
         spaces: dict[str, ClusterSpace],
         raw: dict[str, list[Matrix]],
         customers: npt.NDArray[np.object_],
-        wanted: ChoiceLimits,
+        limits: ChoiceLimits,
     ) -> None:
-        self.spaces, self.raw, self.wanted = spaces, raw, wanted
+        self.spaces, self.raw, self.limits = spaces, raw, limits
         self.hashes = stable_groups(customers, HASH, 0).astype(np.uint64)
         self._all = {
             name: space.relearn(raw[name]).place(raw[name], len(space.named_dimensions) or 1)
@@ -107,18 +107,18 @@ class BootstrapSamples:
         self._rounds: dict[tuple[str, int], tuple[Points, npt.NDArray[np.int64]]] = {}
 
     def trial(self, candidate: Candidate) -> CandidateTrial:
-        """The candidate fitted on all rows, and whether its sizes will do."""
+        """The candidate fitted on all rows, with the faults of its number and sizes."""
         points = self._all[candidate.representation][:, : candidate.dimensions]
-        found = fit_clustering(points, candidate.method, candidate.segments, 0, CHOICE_RESTARTS, CHOICE_ITERATIONS)
-        if found is None:
-            return CandidateTrial(candidate, 1, 1.0, 1.0, ["it found one cluster only"])
-        shares = np.bincount(found.assign(points), minlength=found.n_clusters) / len(points)
-        trial = CandidateTrial(candidate, found.n_clusters, float(shares.min()), float(shares.max()))
+        clustering = fit_clustering(points, candidate.method, candidate.segments, 0, CHOICE_RESTARTS, CHOICE_ITERATIONS)
+        if clustering is None:
+            return CandidateTrial(candidate, 1, 1.0, 1.0, ["it has one cluster only"])
+        shares = np.bincount(clustering.assign(points), minlength=clustering.n_clusters) / len(points)
+        trial = CandidateTrial(candidate, clustering.n_clusters, float(shares.min()), float(shares.max()))
         trial.faults = self._faults(trial)
         return trial
 
     def rounds(self, trials: Sequence[CandidateTrial], rounds: int) -> None:
-        """Bring the bootstrap of each trial up to so many rounds."""
+        """Add bootstrap rounds to each trial until it has so many."""
         for number in range(rounds):
             for trial in trials:
                 if len(trial.labels) == number and trial.k > 1:
@@ -127,10 +127,10 @@ class BootstrapSamples:
     def _labels(self, candidate: Candidate, number: int) -> npt.NDArray[np.int32]:
         points, drawn = self._round(candidate.representation, number)
         points = points[:, : candidate.dimensions]
-        found: Clustering | None = fit_clustering(
+        clustering: Clustering | None = fit_clustering(
             points[drawn], candidate.method, candidate.segments, 1 + number, CHOICE_RESTARTS, CHOICE_ITERATIONS
         )
-        return np.zeros(len(points), np.int32) if found is None else found.assign(points)
+        return np.zeros(len(points), np.int32) if clustering is None else clustering.assign(points)
 
     def _round(self, representation: str, number: int) -> tuple[Points, npt.NDArray[np.int64]]:
         """(n, d) all rows in axes learnt on a sample, and the (m,) rows of the sample."""
@@ -143,7 +143,7 @@ class BootstrapSamples:
         return self._rounds[key]
 
     def _faults(self, trial: CandidateTrial) -> list[str]:
-        w, faults = self.wanted, []
+        w, faults = self.limits, []
         if not w.fewest <= trial.k <= w.most:
             faults.append(f"{trial.k} segments, not {w.fewest} to {w.most}")
         if trial.smallest < w.smallest_share * (1 + MARGIN):
@@ -153,49 +153,46 @@ class BootstrapSamples:
         return faults
 
     def score(self, trial: CandidateTrial) -> float:
-        """Stability, with what segments and axes are worth."""
-        w = self.wanted
+        """Stability, plus what segments and axes are worth; far below zero for an unstable candidate."""
+        w = self.limits
+        if not trial.stability >= w.stable_enough:
+            return trial.stability - UNSTABLE
         more = w.worth_of_a_segment * (trial.k - w.fewest)
         return trial.stability + more + w.worth_of_an_axis * trial.candidate.dimensions
 
 
-def choose(arena: BootstrapSamples, candidates: Sequence[Candidate], rounds: int) -> tuple[Candidate, pd.DataFrame]:
+def choose(samples: BootstrapSamples, candidates: Sequence[Candidate], rounds: int) -> tuple[Candidate, pd.DataFrame]:
     """The best candidate and the table of all.
 
-    Those of good size go through a few rounds, the better ones through more, the finalists through all. Where none is
-    stable enough the most stable of good size is taken; where none is of good size, the one nearest to it.
+    Candidates of acceptable sizes get a few rounds, the better ones more, the finalists all (successive halving: most
+    of the time goes to candidates that can win). If none is stable enough, the most stable one wins; if none has
+    acceptable sizes, the one nearest to them.
 
     Returns:
         The candidate, and one row each: method, representation, dimensions, k, stability, stability_low, largest_share,
         smallest_share, chosen, why_not.
     """
-    trials = [arena.trial(candidate) for candidate in candidates]
+    trials = [samples.trial(candidate) for candidate in candidates]
     good = [trial for trial in trials if not trial.faults]
     if not good:
-        good = [min(trials, key=lambda trial: _excess(trial, arena.wanted))]
+        good = [min(trials, key=lambda trial: _excess(trial, samples.limits))]
     for so_far, share in SCREENING:
-        arena.rounds(good, min(rounds, so_far))
-        good = sorted(good, key=lambda trial: -_worth(trial, arena))[: max(FEWEST_FINALISTS, int(share * len(good)))]
-    arena.rounds(good, rounds)
-    best = max(good, key=lambda trial: _worth(trial, arena))
-    return best.candidate, _table(trials, best, arena)
+        samples.rounds(good, min(rounds, so_far))
+        good = sorted(good, key=lambda trial: -samples.score(trial))[: max(FEWEST_FINALISTS, int(share * len(good)))]
+    samples.rounds(good, rounds)
+    best = max(good, key=lambda trial: samples.score(trial))
+    return best.candidate, _table(trials, best, samples)
 
 
-def _worth(trial: CandidateTrial, arena: BootstrapSamples) -> float:
-    """The score; below those stable enough come the others, by stability alone."""
-    return arena.score(trial) if trial.stability >= arena.wanted.stable_enough else trial.stability - 10
+def _excess(trial: CandidateTrial, limits: ChoiceLimits) -> float:
+    """How far sizes and number are outside the limits."""
+    number = max(limits.fewest - trial.k, trial.k - limits.most, 0)
+    return number + max(limits.smallest_share - trial.smallest, 0) + max(trial.largest - limits.largest_share, 0)
 
 
-def _excess(trial: CandidateTrial, wanted: ChoiceLimits) -> float:
-    """How far sizes and number are from what is wanted."""
-    number = max(wanted.fewest - trial.k, trial.k - wanted.most, 0)
-    return number + max(wanted.smallest_share - trial.smallest, 0) + max(trial.largest - wanted.largest_share, 0)
-
-
-def _table(trials: Sequence[CandidateTrial], best: CandidateTrial, arena: BootstrapSamples) -> pd.DataFrame:
-    rows = []
-    for trial in trials:
-        rows.append(
+def _table(trials: Sequence[CandidateTrial], best: CandidateTrial, samples: BootstrapSamples) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
             {
                 "method": trial.candidate.method,
                 "representation": trial.candidate.representation,
@@ -206,25 +203,30 @@ def _table(trials: Sequence[CandidateTrial], best: CandidateTrial, arena: Bootst
                 "largest_share": trial.largest,
                 "smallest_share": trial.smallest,
                 "chosen": trial is best,
-                "why_not": "; ".join(trial.faults) or ("" if trial is best else _why_not(trial, best, arena)),
+                "why_not": "; ".join(trial.faults) or ("" if trial is best else _why_not(trial, best, samples)),
             }
-        )
-    return pd.DataFrame(rows)
+            for trial in trials
+        ]
+    )
 
 
-def _why_not(trial: CandidateTrial, best: CandidateTrial, arena: BootstrapSamples) -> str:
-    if not trial.stability >= arena.wanted.stable_enough:
-        return f"stability {trial.stability:.2f} is below {arena.wanted.stable_enough:g}"
-    gap = arena.score(best) - arena.score(trial)
+def _why_not(trial: CandidateTrial, best: CandidateTrial, samples: BootstrapSamples) -> str:
+    if not trial.stability >= samples.limits.stable_enough:
+        return f"stability {trial.stability:.2f} is below {samples.limits.stable_enough:g}"
+    gap = samples.score(best) - samples.score(trial)
     return f"worth {gap:.2f} less, segments and axes counted"
 
 
 def poisson_draws(hashes: npt.NDArray[np.uint64], number: int) -> npt.NDArray[np.int64]:
-    """(n,) how often each customer is in sample `number`: Poisson with mean 1, as in a bootstrap of many."""
+    """(n,) how often each customer is in sample `number`.
+
+    Poisson with mean 1, the limit of drawing n of n with replacement (Oza & Russell 2001): each customer's count is
+    independent of the others, as a hash needs it.
+    """
     with np.errstate(over="ignore"):
         x = hashes + GOLDEN * np.uint64(number + 1)
         x = (x ^ (x >> np.uint64(30))) * MIX_A
-        x = (x ^ (x >> np.uint64(27))) * MIX_B  # the steps of splitmix64
+        x = (x ^ (x >> np.uint64(27))) * MIX_B  # the mixing steps of splitmix64 (Steele et al. 2014)
         x = x ^ (x >> np.uint64(31))
     uniform = (x >> np.uint64(11)).astype(np.float64) / 2**53
     chances = np.cumsum(np.exp(-1.0) / np.cumprod(np.maximum(1.0, np.arange(12.0))))

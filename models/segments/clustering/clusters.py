@@ -1,12 +1,12 @@
-"""Found segments: clusters of customers by how they behave and what they do; new customers are assigned without a fit.
+"""Segments by clustering: by how customers behave and what they do; new customers are assigned without a fit.
 
-    found = ClusterSegments(ClusterSettings()).fit(train)            # snapshots of train, one row a customer
-    found.assign(snapshots)                                      # (n,) places in found.segments
-    ClusterSegments(settings).fit(later, previous=found).report_   # who moved, split, merged, appeared
+    clusters = ClusterSegments(ClusterSettings()).fit(train)          # snapshots of train, one row a customer
+    clusters.assign(snapshots)                                        # (n,) places in clusters.segments
+    ClusterSegments(settings).fit(later, previous=clusters).report_   # which segments moved, split, merged, appeared
 
 Number and method are chosen by bootstrap stability (`models.segments.clustering.choice`), the space by
-`models.segments.clustering.space`. Ids survive a refit (`models.segments.matching`) and are never used again. No label
-is seen.
+`models.segments.clustering.space`. Ids survive a refit (`models.segments.matching`) and are never reused. No label
+is used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -33,24 +33,24 @@ from models.segments.clustering.choice import BootstrapSamples, Candidate, Choic
 from models.segments.clustering.embedding_view import EmbeddingView
 from models.segments.clustering.refinement import LocalPoints, PointParts, refined
 from models.segments.clustering.space import ClusterSpace
-from models.segments.clustering.views import Behaviour, ClusterView, Composition, Dimension, Matrix
+from models.segments.clustering.views import Behaviour, ClusterView, Composition, Dimension
 from models.segments.contract import NO_SEGMENT, Segment
 from models.segments.matching import RefitReport, match, refit_report
 from models.sequence.embedder import Embedder
 from models.sequence.settings import EncoderSettings
 
 FEWEST_CUSTOMERS = 50
-ROWS_A_SEGMENT = 10  # at least so many customers a segment on average
+CUSTOMERS_PER_SEGMENT = 10  # at least, on average
 CANONICAL = ("touchpoint", "channel", "item")
 SALT = 99_991  # of the hash by which rows are sampled
-LIKE_BEFORE = 0.8  # a refit keeps method and number as long as they are this stable
-AXES_A_COLUMN, AXES_TO_AGREE_ON = 3, 8  # faint axes may still be what columns agree on
-FEW_WORDS = 3
-APART = 0.3  # standard deviations from the middle that are worth a word
+REFIT_STABILITY = 0.8  # a refit keeps method and number as long as they are this stable
+AXES_PER_COLUMN, SHARED_AXES_PER_COLUMN = 3, 8  # columns can agree on axes that are faint in each of them
+MOST_AXES_IN_WORDS = 3
+NOTABLE = 0.3  # standard deviations from the mean, from which on an axis is named
 
 
 class ClusterSettings(Section):
-    """What is clustered, and how.
+    """`[segments.found]`: what is clustered, and how.
 
     Attributes:
         scheme: the partition's name.
@@ -61,19 +61,18 @@ class ClusterSettings(Section):
         axes: of behaviour, by name (`models.segments.clustering.views.AXES`, or numeric profile columns); None takes
             all.
         columns: of composition; None takes touchpoint, channel and item where the log has them.
-        shared: of composition only what two or more columns agree on (`models.segments.clustering.space`): what
-            customers are like, less what they are after at the moment; for segments that shall not change with every
-            errand.
+        shared: of composition only what two or more columns agree on (`models.segments.clustering.space`): lasting
+            preferences without what a customer happens to need now; such segments change less often.
         behaviour_weight, embedding_weight: share of the variance, where composition as a whole has 1.
         methods: of "kmeans", "mixture", "density".
-        segments: so many and no other; None chooses.
+        segments: exactly so many; None chooses.
         fewest, most: segments to choose from.
         smallest_share, largest_share: of customers in a segment.
         dimensions: numbers of principal axes to choose from.
         fit_rows: at most so many rows, sampled by a hash of the customer.
-        choice_rows: at most so many rows of them for the choice of number and method.
+        choice_rows: at most so many of these rows for the choice of number and method.
         rounds: bootstrap samples.
-        restarts: of the final fit, of which the best is kept.
+        restarts: of the final fit; the best is kept.
         stable_enough: stability from which on more segments and more axes are preferred.
         encoder: settings of the encoder (`models.sequence.settings.EncoderSettings`).
         seed: of everything random.
@@ -104,21 +103,21 @@ class ClusterSettings(Section):
 
     @field_validator("groups", "methods", "dimensions")
     @classmethod
-    def _some(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if not values or len(set(values)) < len(values):
             raise ValueError(f"name one or more, each once, not {list(values)}")
         return values
 
     @model_validator(mode="after")
-    def _make_sense(self) -> Self:
+    def _consistent(self) -> Self:
         if self.fewest > self.most:
-            raise ValueError(f"fewest is {self.fewest} and most {self.most}: turn them round")
+            raise ValueError(f"fewest is {self.fewest} and most {self.most}: swap them")
         EncoderSettings.from_dict(self.encoder or {})
         return self
 
-    def wanted(self, customers: int) -> ChoiceLimits:
-        """Limits of the choice, so few customers that there are."""
-        most = max(2, customers // ROWS_A_SEGMENT)
+    def choice_limits(self, customers: int) -> ChoiceLimits:
+        """Limits of the choice for so many customers."""
+        most = max(2, customers // CUSTOMERS_PER_SEGMENT)
         fewest, largest = (self.segments or n for n in (self.fewest, self.most))
         return ChoiceLimits(
             fewest=min(fewest, most),
@@ -129,11 +128,11 @@ class ClusterSettings(Section):
         )
 
 
-Everyone = Callable[["ClusterSegments"], PointParts | None]
+AllPoints = Callable[["ClusterSegments"], PointParts | None]
 
 
 class ClusterSegments:
-    """Segments found by clustering, behind `models.segments.contract.Segmentation`.
+    """A partition by clustering; implements `models.segments.contract.Segmentation`.
 
     After `fit`: `segments`, `choice` (the table of candidates), `report_` (of a refit, else None), `shares_` ((k,) of
     all rows), `stability_` (of the chosen candidate).
@@ -148,45 +147,45 @@ class ClusterSegments:
         self.next_number_ = 1
 
     def fit(
-        self, snapshots: Snapshots, previous: ClusterSegments | None = None, everyone: Everyone | None = None
+        self, snapshots: Snapshots, previous: ClusterSegments | None = None, everyone: AllPoints | None = None
     ) -> Self:
-        """Find segments in (n,) training snapshots, one row a customer or several.
+        """Cluster (n,) training snapshots, one row a customer or several.
 
-        Number, method and axes are chosen on a sample where there are more than `fit_rows`; the centres are then those
-        of everyone.
+        Of more than `fit_rows` rows, number, method and axes are chosen on a sample; the centres are then those of all
+        customers.
 
         Args:
-            snapshots: training rows; labels are not asked for.
-            previous: an earlier fit, whose ids go on where customers are the same; its method and number are kept as
+            snapshots: training rows; labels are not needed.
+            previous: an earlier fit; segments with the same customers keep its ids, and its method and number stay as
                 long as they are stable.
-            everyone: makes points of all customers, where the snapshots are not all; asked once method and space are
-                known.
+            everyone: returns the points of all customers where the snapshots are a sample; called once method and
+                space are chosen.
 
         Raises:
-            DataError: fewer than 50 customers with an event, or nothing that tells them apart.
+            DataError: fewer than 50 customers with an event, or nothing that distinguishes them.
         """
         rows = self._rows(snapshots)
         customers = rows.customer_ids
         spaces = self._spaces(rows)
         raw = {name: space.read(rows) for name, space in spaces.items()}
-        few = _sampled(customers, self.settings.choice_rows, self.settings.seed)
-        wanted = self.settings.wanted(len(np.unique(rows.customer)))
-        some = {name: [numbers[few] for numbers in parts] for name, parts in raw.items()}
-        arena = BootstrapSamples(spaces, some, customers[few], wanted)
-        self.chosen_, self.choice = self._chosen(arena, previous)
+        choice_rows = _sampled(customers, self.settings.choice_rows, self.settings.seed)
+        limits = self.settings.choice_limits(len(np.unique(rows.customer)))
+        choice_raw = {name: [numbers[choice_rows] for numbers in parts] for name, parts in raw.items()}
+        samples = BootstrapSamples(spaces, choice_raw, customers[choice_rows], limits)
+        self.chosen_, self.choice = self._chosen(samples, previous)
         space = spaces[self.chosen_.representation]
         self.space_ = space.relearn(raw[self.chosen_.representation])
         points = self.space_.place(raw[self.chosen_.representation], self.chosen_.dimensions)
-        found = fit_clustering(
+        clustering = fit_clustering(
             points, self.chosen_.method, self.chosen_.segments, self.settings.seed, self.settings.restarts
         )
-        assert found is not None, "the candidate found clusters on fewer rows"
-        self.clustering_, self.shares_, self.next_number_ = found, np.zeros(0), 1
+        assert clustering is not None, "the candidate had clusters on fewer rows"
+        self.clustering_, self.shares_, self.next_number_ = clustering, np.zeros(0), 1
         parts = self._points_of(snapshots, len(rows)) if everyone is None else everyone(self)
         if parts is not None:
-            found, counts = refined(found, parts)
+            clustering, counts = refined(clustering, parts)
             self.shares_ = counts / counts.sum()
-        self._name(found, points, rows, previous)
+        self._name(clustering, points, rows, previous)
         return self
 
     def _points_of(self, snapshots: Snapshots, fitted_on: int) -> LocalPoints | None:
@@ -210,8 +209,10 @@ class ClusterSegments:
         Raises:
             DataError: ids or their order differ.
         """
-        if [one.id for one in segments] != [one.id for one in self.segments_]:
-            raise DataError(f"Names can change, ids cannot: give {', '.join(one.id for one in self.segments_)}.")
+        if [segment.id for segment in segments] != [segment.id for segment in self.segments_]:
+            raise DataError(
+                f"Names can change, ids cannot: keep {', '.join(segment.id for segment in self.segments_)}."
+            )
         self.segments_ = tuple(segments)
 
     def assign(self, snapshots: Snapshots) -> npt.NDArray[np.int32]:
@@ -219,28 +220,9 @@ class ClusterSegments:
         places = self.clustering_.assign(self.space(snapshots))
         return np.where(snapshots.stop > snapshots.start, places, np.int32(NO_SEGMENT))
 
-    def distances(self, snapshots: Snapshots) -> Matrix:
-        """(n, k) to each segment's centre, in a mixture in its standard deviations."""
-        return self.clustering_.distances(self.space(snapshots))
-
     def space(self, snapshots: Snapshots) -> npt.NDArray[np.float32]:
         """(n, d) where the customers lie in the space that is clustered."""
         return self.space_.transform(snapshots, self.chosen_.dimensions)
-
-    @property
-    def dimensions(self) -> list[Dimension]:
-        """(d) what each axis of `space` is."""
-        return self.space_.dimensions(self.chosen_.dimensions)
-
-    def named_axes(self, snapshots: Snapshots) -> pd.DataFrame:
-        """(n, a) the axes that the space is made of, such as frequency or "item 1", by name."""
-        names = [dimension.name for dimension in self.space_.named_dimensions]
-        return pd.DataFrame(self.space_.named(snapshots), columns=names)
-
-    @property
-    def encoder_version(self) -> str | None:
-        """Of the encoder, where the representation has one."""
-        return next((view.embedder.version for view in self.space_.views if isinstance(view, EmbeddingView)), None)
 
     @property
     def version(self) -> str:
@@ -256,7 +238,7 @@ class ClusterSegments:
         return ("safetensors",)
 
     def save(self, folder: Path) -> None:
-        """Write `found.json`, `clusters.safetensors` and, where there is an encoder, `encoder/`."""
+        """Write `found.json`, `clusters.safetensors` and, with an encoder, `encoder/`."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: np.ascontiguousarray(values) for name, values in self.clustering_.arrays.items()}
         save_file(arrays, folder / "clusters.safetensors")
@@ -279,15 +261,15 @@ class ClusterSegments:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; runs no code from the folder."""
         data = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-        found = cls(ClusterSettings.model_validate(data["settings"]))
+        segmentation = cls(ClusterSettings.model_validate(data["settings"]))
         embedder = Embedder.load(folder / "encoder") if data["space"]["embedding"] else None
-        found.space_ = ClusterSpace.from_dict(data["space"], embedder)
-        found.chosen_ = Candidate(**data["chosen"])
-        found.clustering_ = Clustering(found.chosen_.method, load_file(folder / "clusters.safetensors"))
-        found.segments_ = tuple(Segment(**segment) for segment in data["segments"])
-        found.next_number_, found.shares_ = data["next_number"], np.array(data["shares"])
-        found.choice = pd.DataFrame(data["choice"]).astype({"stability": float, "stability_low": float})
-        return found
+        segmentation.space_ = ClusterSpace.from_dict(data["space"], embedder)
+        segmentation.chosen_ = Candidate(**data["chosen"])
+        segmentation.clustering_ = Clustering(segmentation.chosen_.method, load_file(folder / "clusters.safetensors"))
+        segmentation.segments_ = tuple(Segment(**segment) for segment in data["segments"])
+        segmentation.next_number_, segmentation.shares_ = data["next_number"], np.array(data["shares"])
+        segmentation.choice = pd.DataFrame(data["choice"]).astype({"stability": float, "stability_low": float})
+        return segmentation
 
     @property
     def stability_(self) -> float:
@@ -301,15 +283,15 @@ class ClusterSegments:
         if customers < FEWEST_CUSTOMERS:
             raise DataError(
                 f"{customers} customers have an event before their cutoff; segments need {FEWEST_CUSTOMERS}. "
-                "Give more customers, later cutoffs, or segments set beforehand."
+                "Give more customers, later cutoffs, or use schemes and rules."
             )
         return rows.take(_sampled(rows.customer_ids, self.settings.fit_rows, self.settings.seed))
 
     def _spaces(self, rows: Snapshots) -> dict[str, ClusterSpace]:
         """A space of each representation to choose from, its views fitted."""
         s = self.settings
-        wanted = s.representation
-        names = {"auto": ("tabular", "both") if s.encoder else ("tabular",)}.get(wanted, (wanted,))
+        compared = ("tabular", "both") if s.encoder else ("tabular",)
+        names = compared if s.representation == "auto" else (s.representation,)
         tabular = self._tabular_views(rows) if {"tabular", "both"} & set(names) else []
         views: dict[str, list[ClusterView]] = {"tabular": tabular}
         if {"embedding", "both"} & set(names):
@@ -319,13 +301,13 @@ class ClusterSegments:
         return {name: self._useful(ClusterSpace(views[name], weights, s.shared), rows) for name in names}
 
     def _tabular_views(self, rows: Snapshots) -> list[ClusterView]:
-        s, known = self.settings, rows.journeys.categories
-        if missing := [column for column in s.columns or () if column not in known]:
-            raise DataError(f"The log has no column '{missing[0]}' to see composition in; it has {sorted(known)}.")
+        s, categories = self.settings, rows.journeys.categories
+        if missing := [column for column in s.columns or () if column not in categories]:
+            raise DataError(f"The log has no column '{missing[0]}' for composition; it has {sorted(categories)}.")
         views: list[ClusterView] = [Behaviour(s.axes).fit(rows)] if "behaviour" in s.groups else []
         if "composition" in s.groups:
-            columns = s.columns if s.columns is not None else tuple(c for c in CANONICAL if c in known)
-            most_axes = AXES_TO_AGREE_ON if s.shared else AXES_A_COLUMN
+            columns = s.columns if s.columns is not None else tuple(c for c in CANONICAL if c in categories)
+            most_axes = SHARED_AXES_PER_COLUMN if s.shared else AXES_PER_COLUMN
             views += [Composition(column, most_axes=most_axes).fit(rows) for column in columns]
         return views
 
@@ -333,65 +315,68 @@ class ClusterSegments:
         learnt = space.learn(space.read(rows)) if space.views else space
         if not space.views or learnt.width == 0:
             raise DataError(
-                "Nothing tells these customers apart: no axis of behaviour or composition varies among them. "
+                "Nothing distinguishes these customers: no axis of behaviour or composition varies among them. "
                 "Give more columns or other groups."
             )
         return learnt
 
-    def _chosen(self, arena: BootstrapSamples, previous: ClusterSegments | None) -> tuple[Candidate, pd.DataFrame]:
-        s, w = self.settings, arena.wanted
+    def _chosen(self, samples: BootstrapSamples, previous: ClusterSegments | None) -> tuple[Candidate, pd.DataFrame]:
+        s, w = self.settings, samples.limits
         numbers = range(w.fewest, w.most + 1)
         before = None if previous is None else previous.chosen_
-        if before is not None and before.representation in arena.spaces and before.segments in numbers:
-            trial = arena.trial(before)
-            arena.rounds([trial], s.rounds)
-            if not trial.faults and trial.stability >= min(LIKE_BEFORE, s.stable_enough):
-                return choose(arena, [before], s.rounds)
+        if before is not None and before.representation in samples.spaces and before.segments in numbers:
+            trial = samples.trial(before)
+            samples.rounds([trial], s.rounds)
+            if not trial.faults and trial.stability >= min(REFIT_STABILITY, s.stable_enough):
+                return choose(samples, [before], s.rounds)
         candidates = []
-        for name, space in arena.spaces.items():
+        for name, space in samples.spaces.items():
             axes = sorted({min(d, space.width) for d in s.dimensions})
             for method in s.methods:
-                asked = numbers if method != "density" else [(w.fewest + w.most) // 2]
-                candidates += [Candidate(name, method, d, k) for d in axes for k in asked]
-        return choose(arena, candidates, s.rounds)
+                counts = numbers if method != "density" else [(w.fewest + w.most) // 2]
+                candidates += [Candidate(name, method, d, k) for d in axes for k in counts]
+        return choose(samples, candidates, s.rounds)
 
-    def _name(self, found: Clustering, points: Any, rows: Snapshots, previous: ClusterSegments | None) -> None:
-        """Order the clusters, give them ids (old ones where they go on) and words."""
-        places = found.assign(points)
-        sizes = np.bincount(places, minlength=found.n_clusters)
-        order, numbers = np.argsort(-sizes, kind="stable"), np.zeros(found.n_clusters, np.int64)
-        old = None if previous is None else previous.assign(rows)
+    def _name(self, clustering: Clustering, points: Any, rows: Snapshots, previous: ClusterSegments | None) -> None:
+        """Order the clusters and give them words and ids: a successor keeps the id, the others get new numbers."""
+        places = clustering.assign(points)
+        sizes = np.bincount(places, minlength=clustering.n_clusters)
+        before = () if previous is None else previous.segments
+        old_places = np.full(len(rows), NO_SEGMENT) if previous is None else previous.assign(rows)
+        matching = match(old_places, places, len(before), clustering.n_clusters)
+        numbers = np.array([int(before[old].id[1:]) if old >= 0 else 0 for old in matching.old_of_new], np.int64)
         self.next_number_ = 1 if previous is None else previous.next_number_
-        if previous is not None and old is not None:
-            matching = match(old, places, len(previous.segments), found.n_clusters)
-            ids = [int(segment.id[1:]) for segment in previous.segments]
-            numbers = np.array([ids[before] if before >= 0 else 0 for before in matching.old_of_new], np.int64)
-        for cluster in order:
+        for cluster in np.argsort(-sizes, kind="stable"):  # new numbers by size
             if numbers[cluster] == 0:
                 numbers[cluster], self.next_number_ = self.next_number_, self.next_number_ + 1
         order = np.argsort(numbers, kind="stable")
-        self.clustering_ = found.reordered(order)
+        self.clustering_ = clustering.reordered(order)
         places = self.clustering_.assign(points)
-        shares = self.shares_ if len(self.shares_) else sizes / len(places)
-        self.shares_ = shares[order]
-        words = self._words(rows, places)
-        fresh = [Segment(f"s{n:02d}", f"Segment {n}", told) for n, told in zip(numbers[order], words, strict=True)]
-        names = {} if previous is None else {segment.id: segment.name for segment in previous.segments}
-        self.segments_ = tuple(replace(one, name=names.get(one.id, one.name)) for one in fresh)
-        if previous is not None and old is not None:
-            self.report_ = refit_report(old, places, [s.id for s in previous.segments], [s.id for s in self.segments_])
+        self.shares_ = (self.shares_ if len(self.shares_) else sizes / len(places))[order]
+        names, words = {segment.id: segment.name for segment in before}, self._words(rows, places)
+        ids = [f"s{number:02d}" for number in numbers[order]]
+        self.segments_ = tuple(
+            Segment(id, names.get(id, f"Segment {number}"), text)
+            for id, number, text in zip(ids, numbers[order], words, strict=True)
+        )
+        if previous is not None:
+            self.report_ = refit_report(old_places, places, [segment.id for segment in before], ids)
 
     def _words(self, rows: Snapshots, places: npt.NDArray[np.int32]) -> list[str]:
-        """(k,) where each segment's middle lies on the axes of the views."""
+        """(k,) where each segment's mean lies on the axes of the views, in words."""
         axes = self.space_.named(rows).astype(np.float64)
         spread = np.maximum(axes.std(axis=0), 1e-9)
-        said = []
+        sentences = []
         for cluster in range(self.clustering_.n_clusters):
-            away = (axes[places == cluster].mean(axis=0) - axes.mean(axis=0)) / spread
-            strongest = np.argsort(-np.abs(away), kind="stable")[:FEW_WORDS]
-            parts = [_told(self.space_.named_dimensions[a], away[a]) for a in strongest if abs(away[a]) >= APART]
-            said.append("Against the others: " + "; ".join(parts) + "." if parts else "Near the middle in everything.")
-        return said
+            offset = (axes[places == cluster].mean(axis=0) - axes.mean(axis=0)) / spread
+            strongest = np.argsort(-np.abs(offset), kind="stable")[:MOST_AXES_IN_WORDS]
+            parts = [
+                _axis_words(self.space_.named_dimensions[a], offset[a]) for a in strongest if abs(offset[a]) >= NOTABLE
+            ]
+            sentences.append(
+                "Compared with the others: " + "; ".join(parts) + "." if parts else "Average in everything."
+            )
+        return sentences
 
 
 def with_events(snapshots: Snapshots) -> Snapshots:
@@ -399,13 +384,13 @@ def with_events(snapshots: Snapshots) -> Snapshots:
     return snapshots.take(np.flatnonzero((snapshots.stop > snapshots.start) & (snapshots.customer >= 0)))
 
 
-def _told(dimension: Dimension, away: float) -> str:
-    """An axis in words, turned round where a segment lies at its lower end."""
+def _axis_words(dimension: Dimension, offset: float) -> str:
+    """An axis in words, by the end at which a segment lies."""
     if dimension.view != "composition":
-        return f"{'high' if away > 0 else 'low'} {dimension.name}"
+        return f"{'high' if offset > 0 else 'low'} {dimension.name}"
     column, _, ends = dimension.words.partition(": more ")
     high, _, low = ends.partition("; less ")
-    return f"{column}s such as {high if away > 0 else low}"
+    return f"{column}s such as {high if offset > 0 else low}"
 
 
 def _sampled(customers: npt.NDArray[np.object_], most: int, seed: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What an encoder of journeys sees in a customer, as a view for clustering: principal axes of its embeddings."""
+"""A view of an encoder's embeddings for clustering: their principal axes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_AXES = 6
 
 
 class EmbeddingView:
-    """The first principal axes of standardised embeddings; axes of a view of its own have no words but numbers.
+    """The first principal axes of standardised embeddings, named by their numbers.
 
     Args:
         embedder: fitted on training journeys.

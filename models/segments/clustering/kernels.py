@@ -1,4 +1,4 @@
-"""Compiled kernels of the space that customers are clustered in: counts of values, normal scores, products, distances.
+"""Compiled kernels for clustering: counts of values, normal scores, products, distances.
 
 Every sum runs in one order whatever the number of rows, so that one customer alone gets the same bits as in a batch.
 Serial, `nogil` and cached.
@@ -14,7 +14,7 @@ import features.kernel_cache  # noqa: F401  # before any kernel is declared
 
 @numba.njit(nogil=True, cache=True)
 def count_values(counts, start, stop, codes, t, place, gap_us):  # type: ignore[no-untyped-def]
-    """Add to (n, w) `counts` how often each row's events have each value; what comes again within `gap_us` counts once.
+    """Add to (n, w) `counts` how often each row's events have each value; a repeat within `gap_us` counts once.
 
     Of the arguments:
         start, stop: (n,) the rows' events in the log.
@@ -75,6 +75,6 @@ def squared_distances(out, x, centres):  # type: ignore[no-untyped-def]
         for cluster in range(len(centres)):
             total = 0.0
             for axis in range(x.shape[1]):
-                away = x[row, axis] - centres[cluster, axis]
-                total += away * away
+                offset = x[row, axis] - centres[cluster, axis]
+                total += offset * offset
             out[row, cluster] = total

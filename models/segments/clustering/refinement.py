@@ -1,12 +1,11 @@
-"""Centres of all customers from partial results: further steps of k-means and of a mixture, wherever the points lie.
+"""Centres of all customers from partial results: further steps of k-means or of a mixture, part by part.
 
     points = LocalPoints(space.transform(everyone, 3))
     clustering, sizes = refined(clustering, points)
 
-Number and method are chosen on a sample that one machine fits (`models.segments.clustering.clusters`); the centres need
-not stay those of the sample. A step asks each part for its moments, adds them up, and moves the centres (Lloyd 1982) or
-the components (Dempster, Laird & Rubin 1977). Parts may lie anywhere, on a cluster too: what they say is small and adds
-up.
+Number and method are chosen on a sample (`models.segments.clustering.clusters`); the centres are then moved to those of
+all customers. A step adds up the moments of all parts and moves the centres (Lloyd 1982) or the components (Dempster,
+Laird & Rubin 1977). Parts can lie on a cluster of machines, because moments are small and add up exactly as rows do.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ T = TypeVar("T")
 Counts = npt.NDArray[np.int64]
 
 MOST_STEPS = 30
-STILL = 1e-4  # standard deviations of the space: centres that move less have settled
-NOBODY = 1e-9  # a smaller share of the points tells nothing about where a cluster is
+SETTLED = 1e-4  # standard deviations of the space: centres that move less have converged
+EMPTY = 1e-9  # a cluster with a smaller share of the points stays where it is
 POINTS_AT_ONCE = 1 << 16
 
 
@@ -62,7 +61,7 @@ class LocalPoints:
 
 @dataclass(frozen=True)
 class ClusterMoments:
-    """What a step needs of a part; those of all parts add up.
+    """What a step needs of a part; the moments of parts add up.
 
     Attributes:
         n: points.
@@ -91,7 +90,7 @@ class ClusterMoments:
 
 
 def moments(points: Points, clustering: Clustering) -> ClusterMoments:
-    """Of (n, d) points, each with its nearest centre, or spread over the components by how probable they are."""
+    """Of (n, d) points: each in its nearest cluster, or spread over a mixture's components by their probability."""
     x, k = points.astype(np.float64), clustering.n_clusters
     total, squares = x.sum(axis=0), float((x * x).sum())
     if clustering.method == "mixture":
@@ -110,35 +109,39 @@ def sizes(points: Points, clustering: Clustering) -> Counts:
 
 
 def refined(clustering: Clustering, points: PointParts, most_steps: int = MOST_STEPS) -> tuple[Clustering, Counts]:
-    """Steps over all points until the centres stand still, and (k,) the points of each cluster at the end.
+    """Steps over all points until the centres converge, and (k,) the points of each cluster at the end.
 
-    A clustering by density has no centres; it stays as it is.
+    A clustering by density has no centres and does not change.
 
     Args:
         clustering: where to begin.
         points: all of them.
-        most_steps: after so many it is left as it is.
+        most_steps: the end where the centres have not converged.
     """
     for _ in range(0 if clustering.method == "density" else most_steps):
-        found = points.total(partial(moments, clustering=clustering))
-        after = moved(clustering, found)
-        away = np.abs(after.arrays["centres"] - clustering.arrays["centres"]).max()
+        total_moments = points.total(partial(moments, clustering=clustering))
+        after = moved(clustering, total_moments)
+        shift = np.abs(after.arrays["centres"] - clustering.arrays["centres"]).max()
         clustering = after
-        if away <= STILL * np.sqrt(max(found.variance, 0.0)):
+        if shift <= SETTLED * np.sqrt(max(total_moments.variance, 0.0)):
             break
     return clustering, points.total(partial(sizes, clustering=clustering))
 
 
-def moved(clustering: Clustering, found: ClusterMoments) -> Clustering:
-    """The clustering after one step; a cluster that nobody is near stays where it is."""
-    near = found.weight > NOBODY * found.n
-    weight = np.where(near, found.weight, 1.0)[:, None]
-    centres = np.where(near[:, None], found.sums / weight, clustering.arrays["centres"])
+def moved(clustering: Clustering, total_moments: ClusterMoments) -> Clustering:
+    """The clustering after one step; a cluster without points stays where it is."""
+    near = total_moments.weight > EMPTY * total_moments.n
+    weight = np.where(near, total_moments.weight, 1.0)[:, None]
+    centres = np.where(near[:, None], total_moments.sums / weight, clustering.arrays["centres"])
     if clustering.method == "kmeans":
         return Clustering("kmeans", {"centres": centres})
-    spread = found.products / weight[:, :, None] - centres[:, :, None] * centres[:, None, :]
-    floor = max(SMALLEST_VARIANCE * found.variance, 1e-9)
+    spread = total_moments.products / weight[:, :, None] - centres[:, :, None] * centres[:, None, :]
+    floor = max(SMALLEST_VARIANCE * total_moments.variance, 1e-9)
     whitening = clustering.arrays["whitening"].copy()
     whitening[near] = whitenings(spread[near] + floor * np.eye(centres.shape[1]))
-    arrays = {"centres": centres, "whitening": whitening, "level": levels(found.weight / found.n, whitening)}
+    arrays = {
+        "centres": centres,
+        "whitening": whitening,
+        "level": levels(total_moments.weight / total_moments.n, whitening),
+    }
     return Clustering("mixture", arrays)

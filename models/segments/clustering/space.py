@@ -2,17 +2,16 @@
 
     space = ClusterSpace(views).learn(raw)           # raw = space.read(snapshots)
     space.place(space.read(snapshots), 3)            # (n, 3) float32
-    space.dimensions(3)                              # what each axis is, in words
+    space.named_dimensions                           # what the axes of the views are, in words
 
-Each view (`models.segments.clustering.views`) gets the share of the variance that its weight says, whatever the number
-of its axes, so that neither the many columns of behaviour nor a long list of items drowns the rest (the idea of
-multiple factor
-analysis: Escofier & Pagès 1994). Principal axes of all that are the space.
+The weight of a view (`models.segments.clustering.views`) is its share of the variance, whatever the number of its axes,
+so that neither the many columns of behaviour nor a long list of items dominates (as in multiple factor analysis:
+Escofier & Pagès 1994). The principal axes of all views are the space.
 
-What people do is a mixture: of what they are like, which shows in touchpoints, channels and items alike, and of what
-they are after at the moment, which shows in one of them. `shared` keeps of composition the axes that two or more
-columns agree on: principal axes of the whitened columns with a variance above 1, which one column alone cannot reach
-(generalised canonical correlation, MAXVAR: Kettenring 1971).
+Lasting preferences show in touchpoints, channels and items alike; what a customer needs at the moment shows in one of
+them. `shared` keeps of composition the axes that two or more columns agree on: principal axes of the whitened columns
+with a variance above 1, which one column alone cannot reach (generalised canonical correlation, MAXVAR: Kettenring
+1971).
 """
 
 from __future__ import annotations
@@ -38,15 +37,14 @@ from models.segments.clustering.views import (
 )
 
 ROWS_AT_ONCE = 20_000
-AGREED = 2.0  # times the root of axes over rows, above which a variance is no chance
-FARTHEST = 3.0  # standard deviations of an axis, beyond which all are equally far: no segment for one oddity
-TOLD = 3  # axes of views that a dimension's words name at each end
+AGREED = 2.0  # times the root of axes over rows: a variance further above 1 is not chance
+FARTHEST = 3.0  # standard deviations at which an axis is cut off, so that outliers get no segment of their own
 LEARNT = ("limits", "spread", "centre", "variance", "turn")
 KINDS: dict[str, Any] = {"behaviour": Behaviour, "composition": Composition, "embedding": EmbeddingView}
 
 
 class ClusterSpace:
-    """Views side by side, cut off, weighed and turned to principal axes.
+    """Views side by side: cut off, weighted and rotated to principal axes.
 
     Args:
         views: fitted views.
@@ -76,18 +74,18 @@ class ClusterSpace:
         axes = np.clip(axes, -self.limits_, self.limits_)
         self.spread_, self.centre_ = axes.std(axis=0), axes.mean(axis=0)
         weighed = self._weighed([view.shape[1] for view in placed], axes - self.centre_)  # (a, m)
-        away = (axes - self.centre_) @ weighed
-        self.variance_, turn = principal_axes(away.T @ away / len(away))
+        centred = (axes - self.centre_) @ weighed
+        self.variance_, turn = principal_axes(centred.T @ centred / len(centred))
         self.turn_ = weighed @ turn  # (a, m)
         return self
 
     def relearn(self, raw: Sequence[Matrix]) -> ClusterSpace:
-        """Another space of the same views, learnt from other rows; this one stays as it is."""
+        """Another space of the same views, learnt from other rows; this one does not change."""
         return ClusterSpace([copy(view) for view in self.views], self.weights, self.shared).learn(raw)
 
     @property
     def width(self) -> int:
-        """How many principal axes there are that vary."""
+        """How many principal axes vary."""
         return int((self.variance_ > FLAT).sum())
 
     def place(self, raw: Sequence[Matrix], dimensions: int) -> npt.NDArray[np.float32]:
@@ -106,29 +104,13 @@ class ClusterSpace:
         return np.concatenate(blocks)
 
     def named(self, snapshots: Snapshots) -> npt.NDArray[np.float32]:
-        """(n, a) the axes of the views before they are weighed and turned, as `named_dimensions` calls them."""
+        """(n, a) the axes of the views before they are weighted and rotated, in the order of `named_dimensions`."""
         return self._cut(self.read(snapshots)).astype(np.float32)
 
     @property
     def named_dimensions(self) -> list[Dimension]:
-        """(a) what the axes of the views are."""
+        """(a,) what the axes of the views are."""
         return [dimension for view in self.views for dimension in view.dimensions]
-
-    def dimensions(self, dimensions: int) -> list[Dimension]:
-        """What the first principal axes are: the axes of the views that each is made of."""
-        named, found = self.named_dimensions, []
-        strength = self.turn_ * self.spread_[:, None]
-        for axis in range(min(dimensions, self.width)):
-            ranked = np.argsort(-np.abs(strength[:, axis]), kind="stable")[:TOLD]
-            ends = [[named[a] for a in ranked if sign * strength[a, axis] > 0] for sign in (1, -1)]
-            words = "; ".join(
-                f"{end} {', '.join(d.name if d.view != 'composition' else f'{d.name} ({d.words})' for d in some)}"
-                for end, some in zip(("high", "low"), ends, strict=True)
-                if some
-            )
-            views = {named[a].view for a in ranked}
-            found.append(Dimension(f"axis {axis + 1}", words, views.pop() if len(views) == 1 else "both"))
-        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The fitted state as JSON-ready data; numbers survive exactly."""
@@ -143,7 +125,7 @@ class ClusterSpace:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], embedder: Any = None) -> Self:
-        """The inverse of `to_dict`; an embedding view needs its encoder, which is saved apart."""
+        """The inverse of `to_dict`; an embedding view needs its encoder, which is saved separately."""
         views: list[ClusterView] = [KINDS[view["kind"]].from_dict(view) for view in data["views"]]
         views += [EmbeddingView.from_dict(view, embedder) for view in data["embedding"]]
         space = cls(views, data["weights"], data["shared"])
@@ -157,16 +139,16 @@ class ClusterSpace:
         axes = np.hstack([view.place(numbers) for view, numbers in zip(self.views, raw, strict=True)])
         return np.clip(axes, -self.limits_, self.limits_)
 
-    def _weighed(self, widths: Sequence[int], away: Matrix) -> Matrix:
-        """(a, m) what gives each view, or what columns agree on, its weight as variance."""
+    def _weighed(self, widths: Sequence[int], centred: Matrix) -> Matrix:
+        """(a, m) factors that give each view, or what columns agree on, its weight as variance."""
         owner = np.repeat(np.arange(len(widths)), widths)  # (a,) the view of each axis
         kinds = np.array([self.views[view].kind for view in owner], dtype=object)
-        agreed = agreed_axes(owner[kinds == "composition"], away[:, kinds == "composition"]) if self.shared else None
-        variance, parts = away.var(axis=0), []
+        agreed = agreed_axes(owner[kinds == "composition"], centred[:, kinds == "composition"]) if self.shared else None
+        variance, parts = centred.var(axis=0), []
         for kind in dict.fromkeys(view.kind for view in self.views):
             share = self.weights.get(kind, 1.0)
             if kind == "composition" and agreed is not None:
-                turned = away[:, kinds == kind] @ agreed
+                turned = centred[:, kinds == kind] @ agreed
                 part = np.zeros((len(owner), agreed.shape[1]))
                 part[kinds == kind] = agreed * np.sqrt(share / turned.var(axis=0).sum())
                 parts.append(part)
@@ -178,23 +160,23 @@ class ClusterSpace:
         return np.hstack(parts) if parts else np.zeros((len(owner), 0))
 
 
-def agreed_axes(owner: npt.NDArray[np.int64], away: Matrix) -> Matrix | None:
+def agreed_axes(owner: npt.NDArray[np.int64], centred: Matrix) -> Matrix | None:
     """(a, m) axes that two or more views agree on; None where there are none.
 
     Args:
         owner: (a,) the view of each axis.
-        away: (n, a) centred axes.
+        centred: (n, a) axes.
     """
     whitened = []
     for view in np.unique(owner):
         mine = np.eye(len(owner))[:, owner == view]
-        covariance = away[:, owner == view].T @ away[:, owner == view] / len(away)
+        covariance = centred[:, owner == view].T @ centred[:, owner == view] / len(centred)
         variance, axes = principal_axes(covariance)
-        some = variance > FLAT
-        whitened.append(mine @ (axes[:, some] / np.sqrt(variance[some])))
+        varying = variance > FLAT
+        whitened.append(mine @ (axes[:, varying] / np.sqrt(variance[varying])))
     if len(whitened) < 2:
         return None
     white = np.hstack(whitened)
-    variance, axes = principal_axes(white.T @ (away.T @ away / len(away)) @ white)
-    agreed = variance > 1 + AGREED * np.sqrt(len(owner) / len(away))
+    variance, axes = principal_axes(white.T @ (centred.T @ centred / len(centred)) @ white)
+    agreed = variance > 1 + AGREED * np.sqrt(len(owner) / len(centred))
     return white @ axes[:, agreed] if agreed.any() else None

@@ -1,8 +1,8 @@
-"""Views of a customer for clustering: how they behave, what their events consist of, what an encoder sees in them.
+"""Views of a customer for clustering: how they behave, and what their events consist of.
 
-A view reads snapshots into plain numbers (`read`), learns from those of training rows (`learn`) and places rows on a
-few axes (`place`). Reading and placing are pure functions of a row, so that one customer alone gets the same bits as in
-a batch; learning takes any rows of what was read, so that a bootstrap sample costs no second reading.
+A view reads snapshots into numbers (`read`), learns axes from those of training rows (`learn`) and places rows on the
+axes (`place`). Reading and placing are pure functions of a row, so that one customer alone gets the same bits as in a
+batch; learning takes numbers that were read before, so that a bootstrap sample needs no second reading.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Matrix = npt.NDArray[np.float64]
 SESSION_GAP_US = 1_800_000_000
 TABLE_SIZE = 101  # quantiles that a normal score is read from
 FARTHEST = 2.5  # standard deviations: where a normal score is cut off
-FLAT = 1e-9  # a spread below this is none
+FLAT = 1e-9  # a spread below this counts as none
 RAREST_SHARE = 0.002  # values with a smaller share of a column go to `other`
-FARTHEST_SHARE = 10.0  # a share this many roots above everyone's is as far as any
-BEYOND_THE_EDGE = 1.05
+FARTHEST_SHARE = 10.0  # standardised shares are cut off here
+EDGE_MARGIN = 1.05  # an axis must exceed the edge of chance by this factor
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Dimension:
 
     Attributes:
         name: short, such as "frequency" or "item 1".
-        words: what lies at its upper end and, where that is not plain, at its lower end.
+        words: what its upper end means and, where that is not obvious, its lower end.
         view: "behaviour", "composition" or "embedding".
     """
 
@@ -46,12 +46,12 @@ class Dimension:
 
 
 class ClusterView(Protocol):
-    """What the space asks of a view."""
+    """What the space needs of a view."""
 
     kind: str
 
     def read(self, snapshots: Snapshots) -> Matrix:
-        """(n, w) plain numbers of (n,) snapshots."""
+        """(n, w) numbers of (n,) snapshots."""
         ...
 
     def learn(self, raw: Matrix) -> None:
@@ -72,8 +72,8 @@ class ClusterView(Protocol):
         ...
 
 
-# An axis is the mean of the normal scores of its columns (`features.tabular.features`); those that a log lacks are left
-# out.
+# Name, words and tabular features of each axis of behaviour: the mean of the features' normal scores. Features that a
+# log lacks are left out.
 AXES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("silence", "long since the last event", ("recency_days",)),
     ("frequency", "active on many days", ("active_days_all",)),
@@ -98,7 +98,7 @@ class Behaviour:
     """Recency, frequency, rhythm, tenure, trend, value: normal scores of a few tabular features.
 
     Args:
-        axes: names in `AXES`, or of numeric profile columns; None takes all that the log can feed.
+        axes: names in `AXES`, or of numeric profile columns; None takes all for which the log has a feature.
     """
 
     kind = "behaviour"
@@ -107,16 +107,16 @@ class Behaviour:
         self.axes = axes
 
     def fit(self, snapshots: Snapshots) -> Self:
-        """Learn which columns the log can feed."""
+        """Learn which axes the log has features for."""
         slim: dict[str, Any] = {f"top_{name}": 1 for name in ("touchpoints", "channels", "stages", "items")}
         every = TabularFeatures(TabularSettings(groups=GROUPS, drop_redundant=False, **slim)).fit(snapshots)
         names = set(every.get_feature_names_out())
         numbers = [f"profile.{name}" for name in every.learned_.profile_numbers] if every.learned_ else []
         numbers = [name for name in numbers if name in names][:MOST_PROFILE_NUMBERS]
-        wanted = [*AXES, *((name.removeprefix("profile."), "", (name,)) for name in numbers)]
+        axes = [*AXES, *((name.removeprefix("profile."), "", (name,)) for name in numbers)]
         self.axes_ = [
             (name, words or f"much {name}", [column for column in columns if column in names])
-            for name, words, columns in wanted
+            for name, words, columns in axes
             if names & set(columns) and (self.axes is None or name in self.axes)
         ]
         self.tabular_ = every.select(self._columns) if self.axes_ else every
@@ -149,13 +149,13 @@ class Behaviour:
         return [Dimension(name, words, self.kind) for name, words, _ in self.axes_]
 
     def _themes(self, raw: Matrix) -> Matrix:
-        """(n, axes) means of normal scores; what is missing counts as the middle."""
+        """(n, axes) means of normal scores; a missing value scores 0."""
         themes = np.zeros((len(raw), len(self.axes_)))
         add_scores(themes, as_readonly(raw, np.float64), *self._flat)
         return np.asarray(themes / self._widths)
 
     def _keep(self, tables: list[tuple[Matrix, Matrix]]) -> None:
-        """The tables of normal scores, also end to end as the kernel reads them."""
+        """The tables of normal scores, also concatenated as the kernel reads them."""
         self.tables_ = tables
         widths = [len(columns) for _, _, columns in self.axes_]
         borders = np.cumsum([0, *(len(values) for values, _ in tables)])
@@ -193,25 +193,25 @@ def normal_table(column: Matrix) -> tuple[Matrix, Matrix]:
     """
     from scipy.special import ndtri  # which only a fit needs
 
-    known = np.sort(column[~np.isnan(column)])
-    if len(known) == 0:
+    values = np.sort(column[~np.isnan(column)])
+    if len(values) == 0:
         return np.zeros(0), np.zeros(0)
-    scores = np.clip(ndtri((np.arange(len(known)) + 0.5) / len(known)), -FARTHEST, FARTHEST)
-    distinct, first = np.unique(known, return_index=True)
-    means = np.add.reduceat(scores, first) / np.diff(np.append(first, len(known)))
-    ranks = np.linspace(0, len(known) - 1, TABLE_SIZE).round().astype(np.int64)
-    keep = np.unique(np.searchsorted(distinct, known[ranks]))
+    scores = np.clip(ndtri((np.arange(len(values)) + 0.5) / len(values)), -FARTHEST, FARTHEST)
+    distinct, first = np.unique(values, return_index=True)
+    means = np.add.reduceat(scores, first) / np.diff(np.append(first, len(values)))
+    ranks = np.linspace(0, len(values) - 1, TABLE_SIZE).round().astype(np.int64)
+    keep = np.unique(np.searchsorted(distinct, values[ranks]))
     return distinct[keep], means[keep]
 
 
 class Composition:
     """Which values of a column a customer's events have, as correspondence analysis places them.
 
-    A customer's shares of the V values less everyone's, over the root of the latter: by chance alone each has variance
-    1 / N after N events, whatever the value (Greenacre: Correspondence Analysis in Practice, 2017). Kept are the
-    principal axes of it that exceed what chance would give (the edge of Marchenko & Pastur 1967). A customer's place is
-    drawn towards the middle by N / (N + 1 / s), where s is the variance of the axis beyond chance: who did little says
-    little. What comes twice in a row within a visit counts once.
+    The input is each customer's shares of the V values minus the overall shares, divided by the root of the latter: by
+    chance alone every entry has variance 1 / N after N events (Greenacre: Correspondence Analysis in Practice, 2017).
+    The principal axes whose variance exceeds what chance gives (the edge of Marchenko & Pastur 1967) are kept. A
+    customer's place is shrunk towards the middle by N / (N + 1 / s), where s is the axis's variance beyond chance: few
+    events say little. A value twice in a row within a visit counts once.
 
     Args:
         column: touchpoint, channel, item or any other categorical column.
@@ -232,19 +232,19 @@ class Composition:
         return self
 
     def read(self, snapshots: Snapshots) -> Matrix:
-        """(n, V + 1) how often each row has each value, all others last; missing ones are left out."""
+        """(n, V + 1) how often each row has each value, all other values last; missing ones are left out."""
         rest = len(self.vocabulary_)
         counts = np.zeros((len(snapshots), rest + 1))
         category = snapshots.journeys.categories.get(self.column)
         if category is not None:
-            place = np.array([self._known.get(name, rest) for name in category.names], np.int64)
+            place = np.array([self._value_numbers.get(name, rest) for name in category.names], np.int64)
             start, stop = as_readonly(snapshots.start, np.int64), as_readonly(snapshots.stop, np.int64)
             plain = snapshots.journeys.readonly
             count_values(counts, start, stop, plain[self.column], plain[""], place, SESSION_GAP_US)
         return counts
 
     @cached_property
-    def _known(self) -> dict[str, int]:
+    def _value_numbers(self) -> dict[str, int]:
         return {value: place for place, value in enumerate(self.vocabulary_)}
 
     def learn(self, raw: Matrix) -> None:
@@ -258,36 +258,39 @@ class Composition:
         shares = np.append(shares[~rare], shares[rare].sum())
         variance, axes = _principal_axes(pooled, total, shares)
         chance = len(raw) / max(1.0, total.sum())  # the mean of 1 / N, weighted by N
-        edge = BEYOND_THE_EDGE * chance * (1 + np.sqrt(len(shares) / max(1, len(raw)))) ** 2
+        edge = EDGE_MARGIN * chance * (1 + np.sqrt(len(shares) / max(1, len(raw)))) ** 2
         n_axes = min(self.most_axes, int((variance > edge).sum()))
         self.beyond_chance_ = np.maximum(variance[:n_axes] - chance, FLAT)
         loadings = axes[:, :n_axes] / np.sqrt(np.maximum(shares, FLAT))[:, None]
         self.middle_ = shares @ loadings
         self.loadings_ = loadings[np.where(rare, -1, np.cumsum(~rare) - 1)]  # (V + 1, axes)
-        self.known_ = np.flatnonzero(~rare).tolist()
+        self.frequent_values_ = np.flatnonzero(~rare).tolist()
 
     def place(self, raw: Matrix) -> Matrix:
-        """(n, axes); rows without such an event are in the middle."""
+        """(n, axes); rows without a value are in the middle."""
         total = raw.sum(axis=1, keepdims=True)  # whole numbers: exact in any order
-        away = product(raw, self.loadings_) / np.maximum(total, 1) - self.middle_
-        return np.where(total > 0, away * (total / (total + 1 / self.beyond_chance_)), 0.0)
+        mean_loading = product(raw, self.loadings_) / np.maximum(total, 1) - self.middle_
+        return np.where(total > 0, mean_loading * (total / (total + 1 / self.beyond_chance_)), 0.0)
 
     @property
     def dimensions(self) -> list[Dimension]:
-        """One for each axis, in words of the values at its ends."""
-        found = []
+        """One for each axis, named by the values at its ends."""
+        dimensions = []
         for axis in range(len(self.middle_)):
-            ranked = [self.vocabulary_[v] for v in sorted(self.known_, key=lambda v: -float(self.loadings_[v, axis]))]
+            ranked = [
+                self.vocabulary_[v]
+                for v in sorted(self.frequent_values_, key=lambda v: -float(self.loadings_[v, axis]))
+            ]
             words = f"{self.column}: more {', '.join(ranked[:3])}; less {', '.join(ranked[::-1][:3])}"
-            found.append(Dimension(f"{self.column} {axis + 1}", words, self.kind))
-        return found
+            dimensions.append(Dimension(f"{self.column} {axis + 1}", words, self.kind))
+        return dimensions
 
     def to_dict(self) -> dict[str, Any]:
         """The fitted state as JSON-ready data; numbers survive exactly."""
         return {
             "column": self.column,
             "vocabulary": list(self.vocabulary_),
-            "known": self.known_,
+            "known": self.frequent_values_,
             "beyond_chance": self.beyond_chance_.tolist(),
             "middle": self.middle_.tolist(),
             "loadings": self.loadings_.tolist(),
@@ -297,7 +300,7 @@ class Composition:
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         view = cls(data["column"])
-        view.vocabulary_, view.known_ = tuple(data["vocabulary"]), list(data["known"])
+        view.vocabulary_, view.frequent_values_ = tuple(data["vocabulary"]), list(data["known"])
         view.beyond_chance_, view.middle_ = (np.array(data[name], float) for name in ("beyond_chance", "middle"))
         view.loadings_ = np.array(data["loadings"], float).reshape(len(view.vocabulary_) + 1, len(view.middle_))
         return view

@@ -25,7 +25,7 @@ PLAIN_GROUPS = (
     *("volume", "value", "recency", "rfm", "rhythm", "day_rhythm", "sessions", "tenure", "variety", "returns"),
     *("satisfaction", "profile"),
 )
-EASY, PLAIN, HARD = 1.0, 0.9, 0.8  # how gladly a column is read, of two that say about as much
+EASY, PLAIN, HARD = 1.0, 0.9, 0.8  # factors of the effect size when columns compete for a place among the words
 ABOUT_THE_DATE = re.compile(r"cutoff_|season_|last_hour$|last_weekday$")
 
 
@@ -34,10 +34,10 @@ class ReadableColumn:
     """One readable column.
 
     Attributes:
-        name: its own; `feature=value` for a yes-or-no column.
-        feature: the tabular feature that it is made from.
+        name: `feature=value` for a yes-or-no column, else the feature's name.
+        feature: the tabular feature that it comes from.
         group: the feature's subject.
-        meaning: what it says, one line.
+        meaning: in words, one line.
         level: the code that counts as yes; None for a number.
         text: the category's value where there is one.
     """
@@ -51,7 +51,7 @@ class ReadableColumn:
 
     @property
     def ease(self) -> float:
-        """How easily it is read: 1 for everyday words, less for what has to be explained."""
+        """How easy it is to read: 1 for everyday words, less for columns that need an explanation."""
         if EVERYDAY.fullmatch(self.feature):
             return EASY
         return PLAIN if self.group in PLAIN_GROUPS else HARD
@@ -70,21 +70,23 @@ def readable_columns(tabular: TabularFeatures) -> tuple[ReadableColumn, ...]:
     """The columns that a person can read, in the order of the fitted features."""
     learned = tabular.learned_
     assert learned is not None, "tabular features must be fitted"
-    found: list[ReadableColumn] = []
+    columns: list[ReadableColumn] = []
     for feature in tabular.features_:
         if ABOUT_THE_DATE.match(feature.name):
             continue
         if not feature.categorical:
-            found.append(ReadableColumn(feature.name, feature.name, feature.group, feature.meaning))
+            columns.append(ReadableColumn(feature.name, feature.name, feature.group, feature.meaning))
             continue
         for level, value in enumerate(values_of(feature.name, learned)[:MOST_LEVELS]):
             meaning = f"{feature.meaning} is '{value}'"
-            found.append(ReadableColumn(f"{feature.name}={value}", feature.name, feature.group, meaning, level, value))
-    return tuple(found)
+            columns.append(
+                ReadableColumn(f"{feature.name}={value}", feature.name, feature.group, meaning, level, value)
+            )
+    return tuple(columns)
 
 
 def column_values(columns: tuple[ReadableColumn, ...], x: Floats32, names: list[str]) -> Floats32:
-    """(n, c) the columns from (n, f) features of these names; a yes-or-no column is 0 where nothing is known."""
+    """(n, c) the columns from (n, f) features of these names; a yes-or-no column is 0 for a missing value."""
     place = {name: i for i, name in enumerate(names)}
     out = np.empty((len(x), len(columns)), np.float32, order="F")
     for i, column in enumerate(columns):
@@ -94,7 +96,7 @@ def column_values(columns: tuple[ReadableColumn, ...], x: Floats32, names: list[
 
 
 def values_of(feature: str, learned: Learned) -> tuple[str, ...]:
-    """The values that a categorical feature's codes stand for; empty where its name does not tell."""
+    """The values of a categorical feature's codes; empty where they cannot be derived from its name."""
     if feature.startswith("touchpoint_before_last_") or feature == "last_visit_door":
         return learned.vocabularies.get("touchpoint", ())
     for column in CANONICAL_CATEGORIES:

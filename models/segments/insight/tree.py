@@ -1,14 +1,14 @@
-"""A short decision tree that says who is in which segment, in words, and how often it is right.
+"""A short decision tree in place of a segmentation: a rule in words for each segment, and how often it is right.
 
     tree = SegmentTree().fit(tabular, snapshots, place, segmentation.segments)
-    tree.fidelity            # share of customers for whom the tree says their segment, on customers it did not see
-    tree.rules               # a row a segment: the rule in words
+    tree.fidelity            # share of customers whose segment the tree predicts, cross-validated
+    tree.rules               # one row for each segment: the rule in words
     tree.assign(snapshots)   # (n,) places, without scikit-learn
 
-The number of leaves is the fewest whose cross-validated fidelity lies within one standard error of the best (Breiman
-et al. 1984, Classification and Regression Trees, 3.4.3) or one point; customers are kept whole in folds. Everyday
-features are tried first, and those that take longer to explain only where fidelity asks for them. Thresholds are
-rounded to three digits before anything is measured, so that what is read is what is applied.
+The number of leaves is the smallest whose cross-validated fidelity lies within one standard error of the best (Breiman
+et al. 1984, Classification and Regression Trees, 3.4.3) or within one point; all rows of a customer are in one fold.
+Everyday features are tried first; features that need more explanation only where they raise fidelity. Thresholds are
+rounded to three digits before anything is measured, so that the rule in words is the rule that is applied.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from models.segments.insight.tree_rules import rules_table
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-GOOD_ENOUGH = 0.9  # fidelity at which no words are tried that take longer to explain
-WORTH_MORE = 0.02  # gain in fidelity for which such words are used, or more leaves
-MOSTLY_KNOWN = 0.95  # share of rows for which an everyday column must be known
+GOOD_ENOUGH = 0.9  # fidelity at which no columns are tried that need more explanation
+WORTH_MORE = 0.02  # the gain in fidelity for which such columns are used, or more leaves
+LEAST_PRESENT = 0.95  # share of rows in which an everyday column must have a value
 
 
 class TreeSettings(Section):
-    """How long the rule may be.
+    """Size of the tree.
 
     Attributes:
-        most_leaves: at most so many, but never fewer than there are segments.
+        most_leaves: at most so many, but at least one for each segment.
         folds: groups of customers for the cross-validation.
-        smallest_leaf: share of customers that a leaf has at the least.
+        smallest_leaf: the least share of customers in a leaf.
         most_rows: larger data are sampled down to so many rows.
         seed: of folds, sampling and ties.
     """
@@ -71,52 +71,52 @@ class SegmentTree:
     def fit(
         self, tabular: TabularFeatures, snapshots: Snapshots, place: npt.ArrayLike, segments: Sequence[Segment]
     ) -> Self:
-        """Learn the rule.
+        """Fit the tree.
 
         Args:
-            tabular: fitted features; only those that the rule asks are kept.
+            tabular: fitted features; the tree keeps those that it tests.
             snapshots: (n,) rows; those in no segment are left out.
             place: (n,) place of each row in `segments`.
             segments: the partition.
 
         Raises:
-            DataError: fewer than two segments have customers, or there are too few customers to check it on others.
+            DataError: fewer than two segments have customers, or there are too few customers for cross-validation.
         """
         places = check_places(segments, snapshots, place)
         rows = self._sampled(np.flatnonzero(places >= 0))
         if len(np.unique(places[rows])) < 2:
             raise DataError("a rule needs customers in two segments at least: choose a partition with more")
-        some, self.segments = snapshots.take(rows), tuple(segments)
-        groups = _folds(some, self.settings)
+        sample, self.segments = snapshots.take(rows), tuple(segments)
+        groups = _folds(sample, self.settings)
         if len(np.unique(groups)) < 2:
-            raise DataError("the rule cannot be checked on customers that it did not see: give more customers")
-        x, names = tabular.transform(some), tabular.get_feature_names_out()
-        found: _Search | None = None
-        for columns in _vocabularies(tabular, x, names):
-            tried = self._searched(columns, x, names, places[rows], groups)
-            if found is None or tried.fidelity > found.fidelity + WORTH_MORE:
-                found = tried
-            if found.fidelity >= GOOD_ENOUGH:
+            raise DataError("the rule cannot be checked on held-out customers: give more customers")
+        x, names = tabular.transform(sample), tabular.get_feature_names_out()
+        best: _CrossValidation | None = None
+        for columns in _column_sets(tabular, x, names):
+            tried = self._cross_validate(columns, column_values(columns, x, names), places[rows], groups)
+            if best is None or tried.fidelity > best.fidelity + WORTH_MORE:
+                best = tried
+            if best.fidelity >= GOOD_ENOUGH:
                 break
-        assert found is not None, "there is at least the vocabulary of everything"
-        self._keep(found, tabular, x, names, places[rows], some)
+        assert best is not None, "the last set has all columns"
+        self._fit_final(best, tabular, column_values(best.columns, x, names), places[rows], sample)
         return self
 
     def assign(self, snapshots: Snapshots) -> npt.NDArray[np.int32]:
-        """(n,) the segment that the rule says, as a place in `segments`."""
+        """(n,) the predicted segment, as a place in `segments`."""
         return self.nodes_.place[self.nodes_.leaves(self._columns(snapshots))].astype(np.int32)
 
     @property
     def fidelity(self) -> Estimate:
-        """Share of rows for which a tree that did not see their customer says their segment, with its interval."""
+        """Share of rows whose segment is predicted by a tree fitted without their customer, with its interval."""
         return self.fidelity_
 
     @property
     def rules(self) -> pd.DataFrame:
         """A row a segment: id, segment, rule (words), leaves, customers, found, found_low, found_high, right, ….
 
-        `found` is the share of the segment's customers that the rule finds, `right` the share of those whom the rule
-        puts there that belong there; both on customers that the tree did not see, with 95 % intervals.
+        `found` is the share of the segment's customers that the rule finds (recall), `right` the share of the customers
+        whom the rule chooses that are in the segment (precision); both cross-validated, with 95 % intervals.
         """
         return self.rules_
 
@@ -140,7 +140,7 @@ class SegmentTree:
         """Read what `save` wrote.
 
         Raises:
-            DataError: the folder holds no tree, or one that does not hang together.
+            DataError: the folder holds no tree, or an inconsistent one.
         """
         path = folder / "segment_tree.json"
         if not path.is_file():
@@ -159,7 +159,7 @@ class SegmentTree:
         return tree
 
     def _columns(self, snapshots: Snapshots) -> Floats32:
-        """(n, c) the columns that the rule asks."""
+        """(n, c) the columns that the tree tests."""
         if not self.columns_:
             return np.zeros((len(snapshots), 0), np.float32)
         return column_values(self.columns_, self.tabular_.transform(snapshots), self.tabular_.get_feature_names_out())
@@ -170,27 +170,26 @@ class SegmentTree:
         rng = np.random.default_rng(self.settings.seed)
         return np.sort(rng.choice(rows, self.settings.most_rows, replace=False))
 
-    def _searched(
-        self, columns: tuple[ReadableColumn, ...], x: Floats32, names: list[str], places: Ints, groups: Ints
-    ) -> _Search:
-        """Out-of-fold answers for every number of leaves, and the number to take."""
-        z = column_values(columns, x, names)
+    def _cross_validate(
+        self, columns: tuple[ReadableColumn, ...], z: Floats32, places: Ints, groups: Ints
+    ) -> _CrossValidation:
+        """Out-of-fold predictions for every number of leaves, and the number to take."""
         k = len(np.unique(places))
         most = max(self.settings.most_leaves, k)
         sizes = sorted({k, *range(k + 1, most + 1, 2), most})
-        said = {size: np.empty(len(places), np.int64) for size in sizes}
-        for held_out in np.unique(groups):
-            fit, check = groups != held_out, groups == held_out
+        predicted = {size: np.empty(len(places), np.int64) for size in sizes}
+        for fold in np.unique(groups):
+            fit, check = groups != fold, groups == fold
             for size in sizes:
-                nodes = self._grown(z[fit], places[fit], size)
-                said[size][check] = nodes.place[nodes.leaves(z[check])]
-        right = {size: float((found == places).mean()) for size, found in said.items()}
-        best = max(right.values())
+                nodes = self._grow(z[fit], places[fit], size)
+                predicted[size][check] = nodes.place[nodes.leaves(z[check])]
+        fidelity = {size: float((answers == places).mean()) for size, answers in predicted.items()}
+        best = max(fidelity.values())
         slack = max(WORTH_MORE / 2, np.sqrt(best * (1 - best) / len(places)))
-        size = min(size for size in sizes if right[size] >= best - slack)
-        return _Search(columns, size, right[size], said[size], right)
+        size = min(size for size in sizes if fidelity[size] >= best - slack)
+        return _CrossValidation(columns, size, fidelity[size], predicted[size], fidelity)
 
-    def _grown(self, z: Floats32, places: Ints, leaves: int) -> TreeNodes:
+    def _grow(self, z: Floats32, places: Ints, leaves: int) -> TreeNodes:
         """A tree with at most so many leaves."""
         from sklearn.tree import DecisionTreeClassifier  # which only a fit needs
 
@@ -200,47 +199,54 @@ class SegmentTree:
         )
         return TreeNodes.from_sklearn(classifier.fit(z, places))
 
-    def _keep(
-        self, found: _Search, tabular: TabularFeatures, x: Floats32, names: list[str], places: Ints, some: Snapshots
+    def _fit_final(
+        self, best: _CrossValidation, tabular: TabularFeatures, z: Floats32, places: Ints, rows: Snapshots
     ) -> None:
-        """The tree on all rows, with only the columns that it asks."""
-        z = column_values(found.columns, x, names)
-        nodes = self._grown(z, places, found.size)
-        asked = np.unique(nodes.column[nodes.column != LEAF])
-        place = np.full(len(found.columns) + 1, LEAF, np.int64)
-        place[asked] = np.arange(len(asked))
-        self.columns_ = tuple(found.columns[c] for c in asked)
-        self.nodes_ = replace(nodes, column=place[nodes.column])
+        """The tree on all rows, with only the columns that it tests."""
+        nodes = self._grow(z, places, best.size)
+        tested = np.unique(nodes.column[nodes.column != LEAF])
+        number = np.full(len(best.columns) + 1, LEAF, np.int64)
+        number[tested] = np.arange(len(tested))
+        self.columns_ = tuple(best.columns[c] for c in tested)
+        self.nodes_ = replace(nodes, column=number[nodes.column])
         used = list(dict.fromkeys(column.feature for column in self.columns_))
         self.tabular_ = tabular.select(used) if used else tabular
-        self.choice_ = pd.DataFrame({"leaves": list(found.tried), "fidelity": list(found.tried.values())})
-        self.fidelity_ = share_over_customers(found.said == places, some.customer)
+        self.choice_ = pd.DataFrame({"leaves": list(best.by_size), "fidelity": list(best.by_size.values())})
+        self.fidelity_ = share_over_customers(best.predicted == places, rows.customer)
         self.rules_ = rules_table(
-            self.nodes_, self.columns_, z[:, asked], self.segments, places, found.said, some.customer
+            self.nodes_, self.columns_, z[:, tested], self.segments, places, best.predicted, rows.customer
         )
 
 
 @dataclass(frozen=True)
-class _Search:
-    """What cross-validation found for one set of columns."""
+class _CrossValidation:
+    """Result for one set of columns.
+
+    Attributes:
+        columns: the set.
+        size: the number of leaves to take.
+        fidelity: of that size.
+        predicted: (n,) out-of-fold segments of that size.
+        by_size: number of leaves -> fidelity.
+    """
 
     columns: tuple[ReadableColumn, ...]
     size: int
     fidelity: float
-    said: Ints
-    tried: dict[int, float]
+    predicted: Ints
+    by_size: dict[int, float]
 
 
-def _vocabularies(tabular: TabularFeatures, x: Floats32, names: list[str]) -> list[tuple[ReadableColumn, ...]]:
-    """Sets of columns to try, everyday ones first, everything last."""
+def _column_sets(tabular: TabularFeatures, x: Floats32, names: list[str]) -> list[tuple[ReadableColumn, ...]]:
+    """Sets of columns to try, everyday ones first, all of them last."""
     every = readable_columns(tabular)
-    known = dict(zip(names, np.isfinite(x).mean(axis=0), strict=True))
-    easy = tuple(c for c in every if c.ease == EASY and (c.level is not None or known[c.feature] >= MOSTLY_KNOWN))
+    present = dict(zip(names, np.isfinite(x).mean(axis=0), strict=True))
+    easy = tuple(c for c in every if c.ease == EASY and (c.level is not None or present[c.feature] >= LEAST_PRESENT))
     plain = tuple(column for column in every if column.ease >= PLAIN)
-    return [some for some in (easy, plain) if some and len(some) < len(every)] + [every]
+    return [columns for columns in (easy, plain) if columns and len(columns) < len(every)] + [every]
 
 
 def _folds(snapshots: Snapshots, settings: TreeSettings) -> Ints:
     """(n,) the fold of each row; rows of unknown customers share one."""
-    ids = [one if one is not None else "" for one in snapshots.customer_ids]
+    ids = [id if id is not None else "" for id in snapshots.customer_ids]
     return stable_groups(np.array(ids, dtype=object), settings.folds, settings.seed)

@@ -1,4 +1,4 @@
-"""The leaves of a tree as rules that a person can read: one a segment, with how much of it the rule finds."""
+"""The leaves of a tree as rules in words: one for each segment, with its recall and precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.segments.insight.tree_nodes import LEAF, TreeNodes
 
 Ints = npt.NDArray[np.int64]
 Bounds = dict[int, tuple[float, float, bool]]  # column -> above, at most, may be unknown
-NO_RULE = "no rule: the tree is too short to tell this segment from others"
+NO_RULE = "no rule: the tree is too short to separate this segment from the others"
 
 
 def rules_table(
@@ -26,51 +26,43 @@ def rules_table(
     x: npt.NDArray[np.float32],
     segments: Sequence[Segment],
     places: Ints,
-    said: Ints,
+    predicted: Ints,
     customers: Ints,
 ) -> pd.DataFrame:
     """A row a segment.
 
     Args:
         nodes: the tree.
-        columns: (c,) what it asks.
-        x: (n, c) the rows that it was grown on.
+        columns: (c,) the columns that it tests.
+        x: (n, c) the rows that it was fitted on.
         segments: the partition.
-        places: (n,) the segments that the rows are in.
-        said: (n,) the segments that trees said which did not see the row's customer.
-        customers: (n,) codes of whom the rows belong to.
+        places: (n,) the segments of the rows.
+        predicted: (n,) the segments predicted by trees that were fitted without the row's customer.
+        customers: (n,) codes of the rows' customers.
     """
     counts = np.bincount(nodes.leaves(x), minlength=len(nodes.column))
-    seen = [ValueRange.of(x[:, c]) for c in range(len(columns))]
-    by_segment: dict[int, list[tuple[int, str]]] = {}
-    for leaf, bounds in paths(nodes):
-        text = path_words(bounds, columns, seen)
-        by_segment.setdefault(int(nodes.place[leaf]), []).append((int(counts[leaf]), text))
-    return pd.DataFrame(
-        [_row(s, segment, by_segment.get(s, []), places, said, customers) for s, segment in enumerate(segments)]
-    )
-
-
-def _row(
-    s: int, segment: Segment, leaves: list[tuple[int, str]], places: Ints, said: Ints, customers: Ints
-) -> dict[str, object]:
-    texts = [text for _, text in sorted(leaves, key=lambda leaf: -leaf[0])]
-    inside, told = places == s, said == s
-    found = share_over_customers(told[inside], customers[inside])
-    right = share_over_customers(inside[told], customers[told])
-    return {
-        "id": segment.id,
-        "segment": segment.name,
-        "rule": "; or ".join(texts) if texts else NO_RULE,
-        "leaves": len(texts),
-        "customers": found.customers,
-        **{"found": found.value, "found_low": found.low, "found_high": found.high},
-        **{"right": right.value, "right_low": right.low, "right_high": right.high},
-    }
+    ranges = [ValueRange.of(x[:, c]) for c in range(len(columns))]
+    texts: dict[int, list[str]] = {}
+    for leaf, bounds in sorted(paths(nodes), key=lambda path: -counts[path[0]]):  # the largest leaf first
+        texts.setdefault(int(nodes.place[leaf]), []).append(path_words(bounds, columns, ranges))
+    rows = []
+    for s, segment in enumerate(segments):
+        inside, chosen = places == s, predicted == s
+        recall = share_over_customers(chosen[inside], customers[inside])
+        precision = share_over_customers(inside[chosen], customers[chosen])
+        rows.append(
+            {
+                **{"id": segment.id, "segment": segment.name, "rule": "; or ".join(texts.get(s, [NO_RULE]))},
+                **{"leaves": len(texts.get(s, [])), "customers": recall.customers},
+                **{"found": recall.value, "found_low": recall.low, "found_high": recall.high},
+                **{"right": precision.value, "right_low": precision.low, "right_high": precision.high},
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def paths(nodes: TreeNodes) -> Iterator[tuple[int, Bounds]]:
-    """Each leaf with the bounds that lead to it, several on one column drawn together."""
+    """Each leaf with the bounds that lead to it, one for each column."""
     waiting: list[tuple[int, Bounds]] = [(0, {})]
     while waiting:
         node, bounds = waiting.pop()
@@ -79,22 +71,22 @@ def paths(nodes: TreeNodes) -> Iterator[tuple[int, Bounds]]:
             yield node, bounds
             continue
         above, most, unknown = bounds.get(column, (-np.inf, np.inf, True))
-        threshold, unknown_left = float(nodes.threshold[node]), bool(nodes.unknown_left[node])
-        left = (above, min(most, threshold), unknown and unknown_left)
-        right = (max(above, threshold), most, unknown and not unknown_left)
+        threshold, goes_left = float(nodes.threshold[node]), bool(nodes.unknown_left[node])
+        left = (above, min(most, threshold), unknown and goes_left)
+        right = (max(above, threshold), most, unknown and not goes_left)
         waiting += [(int(nodes.right[node]), {**bounds, column: right})]
         waiting += [(int(nodes.left[node]), {**bounds, column: left})]
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """What values of a column the tree was grown on.
+    """The values of a column that the tree was fitted on.
 
     Attributes:
         low: the lowest.
         high: the highest.
         whole: all are whole numbers.
-        gaps: some are not known.
+        gaps: some are missing.
     """
 
     low: float
@@ -105,43 +97,46 @@ class ValueRange:
     @classmethod
     def of(cls, values: npt.NDArray[np.float32]) -> ValueRange:
         """From (n,) values."""
-        known = values[np.isfinite(values)].astype(np.float64)
-        if not len(known):
+        finite = values[np.isfinite(values)].astype(np.float64)
+        if not len(finite):
             return cls(np.inf, -np.inf, False, True)
-        return cls(float(known.min()), float(known.max()), bool((known % 1 == 0).all()), len(known) < len(values))
+        return cls(float(finite.min()), float(finite.max()), bool((finite % 1 == 0).all()), len(finite) < len(values))
 
 
-def path_words(bounds: Bounds, columns: Sequence[ReadableColumn], seen: Sequence[ValueRange]) -> str:
+def path_words(bounds: Bounds, columns: Sequence[ReadableColumn], ranges: Sequence[ValueRange]) -> str:
     """The bounds of one leaf, joined by "and"."""
-    told = [condition_words(columns[c], *bound, seen[c]) for c, bound in bounds.items()]
-    return ", and ".join(told) if told else "everybody"
+    words = [condition_words(columns[c], *bound, ranges[c]) for c, bound in bounds.items()]
+    return ", and ".join(words) or "everybody"
 
 
-def condition_words(column: ReadableColumn, above: float, most: float, unknown: bool, seen: ValueRange) -> str:
+def condition_words(column: ReadableColumn, above: float, most: float, unknown: bool, values: ValueRange) -> str:
     """One bound in words.
 
-    >>> condition_words(Column("n", "n", "volume", "events ever"), 2.5, float("inf"), False, Seen(1, 9, True, False))
+    >>> events, counts = ReadableColumn("n", "n", "volume", "events ever"), ValueRange(1, 9, True, False)
+    >>> condition_words(events, 2.5, float("inf"), False, counts)
     'events ever at least 3'
-    >>> condition_words(Column("p=a", "p", "", "plan is 'a'", 0), 0.5, float("inf"), False, Seen(0, 1, True, False))
+    >>> plan = ReadableColumn("p=a", "p", "", "plan is 'a'", level=0)
+    >>> condition_words(plan, 0.5, float("inf"), False, ValueRange(0, 1, True, False))
     "plan is 'a'"
-    >>> condition_words(Column("s", "s", "", "last satisfaction"), 5.0, float("inf"), True, Seen(1, 5, True, True))
-    'last satisfaction not known'
+    >>> satisfaction = ReadableColumn("s", "s", "", "last satisfaction")
+    >>> condition_words(satisfaction, 5.0, float("inf"), True, ValueRange(1, 5, True, True))
+    'last satisfaction unknown'
     """
     if column.level is not None:
         return column.meaning if above >= 0 else column.meaning.replace(" is '", " is not '")
-    if unknown and (above >= seen.high or most < seen.low):
-        return f"{column.meaning} not known"
-    above, most = above if above >= seen.low else -np.inf, most if most < seen.high else np.inf
+    if unknown and (above >= values.high or most < values.low):
+        return f"{column.meaning} unknown"
+    above, most = above if above >= values.low else -np.inf, most if most < values.high else np.inf
     if above == -np.inf and most == np.inf:
         return f"{column.meaning} known" if not unknown else f"any {column.meaning}"
-    whole, parts = seen.whole, []
+    whole, parts = values.whole, []
     if above > -np.inf:
         parts.append(f"at least {_count(np.floor(above) + 1)}" if whole else f"above {number_words(above)}")
     if most < np.inf:
         parts.append(f"at most {_count(np.floor(most)) if whole else number_words(most)}")
     if whole and len(parts) == 2 and np.floor(above) + 1 == np.floor(most):
         parts = [_count(np.floor(most))]
-    return f"{column.meaning} {' and '.join(parts)}" + (" or not known" if unknown and seen.gaps else "")
+    return f"{column.meaning} {' and '.join(parts)}" + (" or unknown" if unknown and values.gaps else "")
 
 
 def _count(value: float) -> str:

@@ -45,16 +45,16 @@ def blobs(n: int, centres: list[tuple[float, float]], seed: int = 0) -> tuple[np
 FOUR = [(0.0, 0.0), (4.0, 0.0), (0.0, 4.0), (5.0, 5.0)]
 
 
-def arena(x: np.ndarray, wanted: ChoiceLimits) -> BootstrapSamples:
+def samples(x: np.ndarray, limits: ChoiceLimits) -> BootstrapSamples:
     names = np.array([f"c{i}" for i in range(len(x))], object)
     space = ClusterSpace([Plain()]).learn([x])
-    return BootstrapSamples({"tabular": space}, {"tabular": [x]}, names, wanted)
+    return BootstrapSamples({"tabular": space}, {"tabular": [x]}, names, limits)
 
 
 def test_the_true_number_is_the_most_stable() -> None:
     x, _ = blobs(400, FOUR)
     candidates = [Candidate("tabular", "kmeans", 2, k) for k in range(2, 8)]
-    best, table = choose(arena(x, ChoiceLimits(fewest=2, most=7)), candidates, rounds=6)
+    best, table = choose(samples(x, ChoiceLimits(fewest=2, most=7)), candidates, rounds=6)
     assert best.segments == 4
     chosen = table[table["chosen"]].iloc[0]
     assert chosen["stability"] > 0.99
@@ -65,12 +65,14 @@ def test_the_true_number_is_the_most_stable() -> None:
 def test_sizes_rule_candidates_out() -> None:
     x, _ = blobs(400, FOUR)
     two, four = (Candidate("tabular", "kmeans", 2, k) for k in (2, 4))
-    best, table = choose(arena(x, ChoiceLimits(fewest=2, most=6)), [two, four], 3)
+    best, table = choose(samples(x, ChoiceLimits(fewest=2, most=6)), [two, four], 3)
     assert best == four
     assert table.loc[table["k"] == 2, "why_not"].iloc[0].startswith("its largest segment has")
-    _, table = choose(arena(x, ChoiceLimits(fewest=2, most=6, smallest_share=0.24, largest_share=0.8)), [two, four], 3)
+    _, table = choose(
+        samples(x, ChoiceLimits(fewest=2, most=6, smallest_share=0.24, largest_share=0.8)), [two, four], 3
+    )
     assert table.loc[table["k"] == 4, "why_not"].iloc[0].startswith("its smallest segment has")
-    best, table = choose(arena(x, ChoiceLimits(fewest=2, most=6)), [two], 3)
+    best, table = choose(samples(x, ChoiceLimits(fewest=2, most=6)), [two], 3)
     assert best == two  # nothing else is there: better than none
     assert table["chosen"].tolist() == [True]
 

@@ -1,4 +1,4 @@
-"""Effects: Cliff's delta against its definition, intervals that hold, what is told and what is not."""
+"""Effects: Cliff's delta against its definition, intervals that hold, and which effects are shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_of_yes_or_no_it_is_the_difference_of_shares() -> None:
     first = table[table["segment_id"] == "s01"].iloc[0]
     assert first["effect"] == pytest.approx(30 / 40 - 10 / 60)
     assert first["effect_low"] < first["effect"] < first["effect_high"]
-    assert first["words"] == "Count of member: 75% of them, 17% of the rest"
+    assert first["words"] == "Count of member: 75% of the segment, 17% of the rest"
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.8, 2.5])
@@ -66,13 +66,13 @@ def test_the_interval_holds_the_true_effect(shift: float) -> None:
     assert 180 <= held <= 199
 
 
-def test_a_complete_parting_has_an_interval() -> None:
+def test_no_overlap_has_an_interval() -> None:
     low, high = delta_interval(1.0, 10, 20, 0.95)
     assert 0.5 < low < high == pytest.approx(1.0)
     assert delta_interval(-1.0, 10, 20, 0.95) == pytest.approx((-high, -low))
 
 
-def test_one_a_subject_and_no_echo() -> None:
+def test_one_effect_a_subject_without_repeats() -> None:
     rng = np.random.default_rng(2)
     place = np.repeat([0, 1], 100)
     strong = (place * 3 + rng.normal(size=200)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_one_a_subject_and_no_echo() -> None:
     assert (table["q_value"] < 0.05).all()
 
 
-def test_chance_tells_nothing() -> None:
+def test_noise_has_no_effects() -> None:
     rng = np.random.default_rng(3)
     x = rng.normal(size=(300, 200)).astype(np.float32)
     table = effects_of_columns(x, [column(f"c{i}", f"g{i}") for i in range(200)], rng.integers(0, 2, 300), SEGMENTS)
@@ -97,7 +97,7 @@ def test_chance_tells_nothing() -> None:
     assert list(table.columns)[:3] == ["segment_id", "segment", "rank"]
 
 
-def test_a_column_known_of_few_is_not_told() -> None:
+def test_mostly_missing_columns_are_left_out() -> None:
     place = np.repeat([0, 1], 100)
     x = np.where(np.arange(200) % 10 == 0, place, np.nan).astype(np.float32)[:, None]
     assert effects_of_columns(x, [column("rare")], place, SEGMENTS).empty
@@ -127,10 +127,10 @@ def test_from_snapshots_with_categories(simulated_events: pd.DataFrame) -> None:
     assert not [c for c in columns if c.name.startswith(("cutoff_", "season_"))]
     place = values[:, 0].astype(int)
     table = segment_effects(tabular, snapshots, place, SEGMENTS)
-    told = table[table["segment_id"] == "s02"].iloc[0]
-    assert told["feature"] == plans[0].name
-    assert told["effect"] == pytest.approx(1.0)
-    assert told["words"] == f"Last known plan is '{plans[0].text}': 100% of them, 0% of the rest"
+    first = table[table["segment_id"] == "s02"].iloc[0]
+    assert first["feature"] == plans[0].name
+    assert first["effect"] == pytest.approx(1.0)
+    assert first["words"] == f"Last known plan is '{plans[0].text}': 100% of the segment, 0% of the rest"
 
 
 def test_one_customer_has_no_effects(simulated_events: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Names: short, unique, stable, and never what could say who somebody is."""
+"""Names: short, unique, stable, and nothing that could identify a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.segments.insight.names import LONGEST, NO_WORDS, name_segments, phra
 
 
 def effects(**by_segment: list[tuple[str, float]]) -> pd.DataFrame:
-    rows = [(s, feature, effect) for s, some in by_segment.items() for feature, effect in some]
+    rows = [(s, feature, effect) for s, each in by_segment.items() for feature, effect in each]
     return pd.DataFrame(rows, columns=["segment_id", "feature", "effect"])
 
 
@@ -25,9 +25,15 @@ def test_names_say_what_is_strongest() -> None:
     assert segment_names(table, ["s01", "s02", "s03", "s04"]) == {
         "s01": "Frequent, high value",
         "s02": "New, single-event visits",
-        "s03": "Silent since long",
+        "s03": "Inactive for long",
         "s04": NO_WORDS,
     }
+
+
+def test_inactive_segments_say_for_how_long() -> None:
+    table = effects(s01=[("recency_days", 0.9), ("visits", -0.4)]).assign(in_segment=[149.2, 1.0])
+    assert segment_names(table, ["s01"]) == {"s01": "Inactive for 149 days, few visits"}
+    assert phrase_of("recency_days", 0.9, 1.2) == ("recency", "inactive for 1 day")
 
 
 def test_equal_effects_get_different_names() -> None:
@@ -41,19 +47,19 @@ def test_equal_effects_get_different_names() -> None:
 
 def test_ids_keep_their_names() -> None:
     table = effects(s01=[("visits", 0.9)], s02=[("visits", 0.9)], s04=[("recency_days", 0.9)])
-    kept = {"s02": "Frequent", "s03": "Silent since long"}  # s03 is gone; its name is not given to another
-    assert segment_names(table, ["s01", "s02", "s04"], kept) == {
+    previous = {"s02": "Frequent", "s03": "Inactive for long"}  # s03 is gone; its name is not given to another
+    assert segment_names(table, ["s01", "s02", "s04"], previous) == {
         "s01": "Frequent 2",
         "s02": "Frequent",
-        "s04": "Silent since long 2",
+        "s04": "Inactive for long 2",
     }
-    assert segment_names(table, ["s02"], kept, anew=["s02"]) == {"s02": "Frequent"}
+    assert segment_names(table, ["s02"], previous, anew=["s02"]) == {"s02": "Frequent"}
 
 
 def test_words_of_the_log_are_few_and_harmless() -> None:
     assert phrase_of("channel.app.count_30d", 0.5) == ("channel app", "app often")
     assert phrase_of("touchpoint.A_ACCEPTED.count_all", -0.5) == ("touchpoint accepted", "accepted rarely")
-    assert phrase_of("first_channel=e-mail", 0.5) == ("first touch", "begins with e-mail")
+    assert phrase_of("first_channel=e-mail", 0.5) == ("first touch", "starts with e-mail")
     for personal in (
         *("item.Jane Doe.count_all", "profile.city", "profile.city=Bree", "touchpoint.order 4711.count_all"),
         *("channel.jane@doe.org.count_all", "sender.Smith.share", "first_item=Jane", "touchpoint.other.count_all"),
@@ -82,7 +88,7 @@ def test_any_effects_give_short_unique_names(by_segment: dict[str, list[tuple[st
 
 
 def test_named_segments_carry_a_sentence() -> None:
-    table = effects(s01=[("visits", 0.9)]).assign(words="Visits ever: much higher (median 9 against 2 of the rest)")
+    table = effects(s01=[("visits", 0.9)]).assign(words="Visits ever: much higher (median 9, others 2)")
     first, second = name_segments((Segment("s01", ""), Segment("s02", "")), table)
-    assert first == Segment("s01", "Frequent", "Visits ever: much higher (median 9 against 2 of the rest).")
+    assert first == Segment("s01", "Frequent", "Visits ever: much higher (median 9, others 2).")
     assert second == Segment("s02", NO_WORDS, NO_WORDS + ".")

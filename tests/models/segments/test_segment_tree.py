@@ -75,7 +75,7 @@ def test_it_agrees_with_scikit_learn(tabular: TabularFeatures, snapshots: Snapsh
     x = rng.normal(size=(400, 5)).round(2).astype(np.float32)
     x[rng.random(x.shape) < 0.2] = np.nan
     y = (np.nan_to_num(x[:, 0], nan=2.0) > 0.3).astype(int) + 2 * (np.nan_to_num(x[:, 1]) > 0)
-    nodes = SegmentTree()._grown(x, y, 12)
+    nodes = SegmentTree()._grow(x, y, 12)
     peer = DecisionTreeClassifier(max_leaf_nodes=12, min_samples_leaf=2, random_state=0).fit(x, y)
     assert (nodes.place[nodes.leaves(x)] == peer.predict(x)).mean() >= 0.99  # thresholds are rounded
 
@@ -135,7 +135,7 @@ def test_chance_has_the_fidelity_of_chance(tabular: TabularFeatures, snapshots: 
 def test_questions_without_a_difference_are_left_out() -> None:
     x = np.arange(40, dtype=np.float32)[:, None]
     places = np.where(np.arange(40) < 20, 0, np.where(np.arange(40) % 10 == 5, 0, 1))
-    nodes = SegmentTree()._grown(x, places, 8)
+    nodes = SegmentTree()._grow(x, places, 8)
     asked = np.flatnonzero(nodes.column != -1)
     assert len(asked) > 0
     for node in asked:
@@ -144,7 +144,7 @@ def test_questions_without_a_difference_are_left_out() -> None:
         assert not (both_end and nodes.place[sides[0]] == nodes.place[sides[1]])
 
 
-def test_bounds_on_one_column_are_drawn_together() -> None:
+def test_bounds_on_one_column_are_merged() -> None:
     columns = np.array([0, 0, -1, -1, -1])
     nodes = TreeNodes(
         columns,
@@ -160,7 +160,7 @@ def test_bounds_on_one_column_are_drawn_together() -> None:
     visits, seen = ReadableColumn("v", "v", "volume", "visits ever"), ValueRange(0, 30, True, True)
     assert [condition_words(visits, *bound[0], seen) for bound in found.values()] == [
         "visits ever at most 2",
-        "visits ever at least 3 and at most 5 or not known",
+        "visits ever at least 3 and at most 5 or unknown",
         "visits ever at least 6",
     ]
     assert condition_words(visits, 2.5, 3.5, False, seen) == "visits ever 3"
