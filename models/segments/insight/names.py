@@ -166,7 +166,8 @@ def phrase_of(feature: str, effect: float, median: float = math.nan) -> tuple[st
         verb = "starts" if when == "first" else "ends"
         return (f"{when} touch", f"{verb} with {clean}") if clean and effect > 0 else None
     if match := OF_A_WORD.fullmatch(feature):
-        return _phrase_of_a_word(*match.groups(), high=effect > 0)
+        column, word, measure = match.groups()
+        return _phrase_of_a_word(column, word, measure, high=effect > 0)
     for pattern, phrase in PHRASES:
         if pattern.fullmatch(feature):
             words = phrase.high if effect > 0 else phrase.low
