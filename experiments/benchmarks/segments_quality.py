@@ -31,7 +31,7 @@ from models.segments.clustering.algorithms import fit_clustering
 from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
 from models.segments.clustering.views import Composition, Matrix
 from models.segments.matching import match
-from training.data.records import TaskData
+from training.data.task_data import TaskData
 
 TASKS = ("online_retail_churn", "bpi2012_conversion")
 CUSTOMERS, DAYS = 4_000, 400

@@ -16,9 +16,9 @@ from models.segments.rules.rule_segments import Rule
 from models.segments.rules.scheme_settings import SchemeSettings
 from models.segments.rules.schemes import SCHEMES
 
-FOUND, RULES = "found", "rules"
-USUAL = (FOUND, "rfm", "value", "engagement")
-SEGMENTED = "_segments"  # after the experiment's name: the registered model
+CLUSTERS, RULES = "found", "rules"
+DEFAULT_PARTITIONS = (CLUSTERS, "rfm", "value", "engagement")
+SEGMENTS_SUFFIX = "_segments"  # after the experiment's name: the registered model
 
 
 class Segments(Section):
@@ -41,7 +41,7 @@ class Segments(Section):
             none are kept.
     """
 
-    which: tuple[str, ...] = USUAL
+    which: tuple[str, ...] = DEFAULT_PARTITIONS
     main: str = ""
     who: Literal["auto", "everyone", "candidates"] = "auto"
     found: ClusterSettings = ClusterSettings()
@@ -56,7 +56,7 @@ class Segments(Section):
     @field_validator("which")
     @classmethod
     def _known(cls, which: tuple[str, ...]) -> tuple[str, ...]:
-        known = (FOUND, RULES, *SCHEMES)
+        known = (CLUSTERS, RULES, *SCHEMES)
         for name in which:
             if name not in known:
                 raise ValueError(unknown_name("partition", name, known))

@@ -261,7 +261,7 @@ def _told(loaded: Loaded, roles: Roles, days: float) -> list[str]:
 
 def _trainable(experiment: Experiment, loaded: Loaded) -> tuple[bool, str]:
     """Whether `train` would find enough to learn from, and in which share the labels are positive."""
-    from training.data.records import task_data  # not before a log is read: it takes much along
+    from training.data.task_data import task_data  # not before a log is read: it takes much along
 
     try:
         data = task_data(experiment, loaded.journeys, experiment.labels(loaded.journeys), loaded)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from training.data.records import TaskData
+from training.data.task_data import TaskData
 from training.evaluation.metrics import PAIRED, paired_bootstrap
 from training.fitting.finals import Final
 

@@ -12,7 +12,8 @@ import pandas as pd
 
 from models.contract import FeatureModel
 from training.config.experiment import Experiment
-from training.data.records import TaskData, fresh, write_provenance
+from training.data.provenance import empty_folder, write_provenance
+from training.data.task_data import TaskData
 from training.evaluation.curves import calibration_table, lift_table, pr_table, roc_table
 from training.fitting.finals import Final, Floats
 from training.reports.model_card import CARD_FILE
@@ -47,7 +48,7 @@ def write_files(
         data: the rows that were scored.
         to: the folder; what is in it is lost.
     """
-    files = fresh(to)
+    files = empty_folder(to)
     write_provenance(files, experiment)
     for split, scores in (("validation", final.validation), ("test", final.test)):
         _write_predictions(files / "predictions", split, scores, data)

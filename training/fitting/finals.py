@@ -33,7 +33,8 @@ from models.scoring.golden_sample import record_sample
 from models.scoring.scorer import Scorer, requirements, visible_touchpoints
 from models.scoring.training_reference import TrainingReference
 from training.config.experiment import Experiment
-from training.data.records import TaskData, fresh
+from training.data.provenance import empty_folder
+from training.data.task_data import TaskData
 from training.evaluation.metrics import evaluate
 from training.progress import stage
 from training.search.folder import read_scores, write_scores
@@ -159,7 +160,7 @@ class Finals:
         folder = self.folder / "parts" / str(about["name"])
         of_what = json.dumps({key: about[key] for key in ("kind", "settings")})
         if not (folder / "parts.json").is_file() or (folder / "parts.json").read_text(encoding="utf-8") != of_what:
-            (fresh(folder) / "parts.json").write_text(of_what, encoding="utf-8")
+            (empty_folder(folder) / "parts.json").write_text(of_what, encoding="utf-8")
         return folder
 
     def _checked(self, wanted: Companion, parts: Path, number: int) -> Floats:
@@ -184,7 +185,7 @@ class Finals:
     ) -> Final:
         """Write all of a final model so that its folder is whole or not there."""
         folder = self.folder / "final" / about["name"]
-        temporary = fresh(folder.with_name(f"{about['name']}.tmp"))
+        temporary = empty_folder(folder.with_name(f"{about['name']}.tmp"))
         scorer = self._scorer(model)
         scorer.save(temporary / "scoring")
         record_sample(scorer, self.data.test, temporary / "scoring")

@@ -35,16 +35,15 @@ from models.contract import Settings
 from models.pyfunc import input_example, signature
 from models.scoring.scorer import requirements
 from training.config.experiment import Experiment
-from training.data.records import (
-    TaskData,
-    card_lines,
+from training.data.provenance import (
     code_version,
     configuration_fingerprint,
-    fresh,
-    note,
-    tags,
+    empty_folder,
+    run_note,
+    run_tags,
     write_provenance,
 )
+from training.data.task_data import TaskData, data_lines
 from training.evaluation.customer_groups import customer_slices, group_table, profile_groups
 from training.evaluation.metrics import evaluate, remarks
 from training.fitting.comparison import beats, compared, differences_from_baselines, own_rows, sentences
@@ -174,7 +173,7 @@ class _Training:
     @cached_property
     def finals(self) -> Finals:
         made = importlib.import_module(self.catalogue).make
-        about = tags(self.experiment, self.data) | {"train_id": self.train_id}
+        about = run_tags(self.experiment, self.data) | {"train_id": self.train_id}
         return Finals(self.experiment, self.data, self.folder, made, about, self.progress)
 
     def _models(self) -> list[Final]:
@@ -240,7 +239,7 @@ class _Training:
             name=f"search {kind}",
             params=fixed | {"search_seed": self.experiment.search_seed},
             tags=self._tags(kind),
-            note=note(self.experiment, self.data, f"Search of {kind}", said, {}),
+            note=run_note(self.experiment, self.data, f"Search of {kind}", said, {}),
         )
         self.search_runs[kind] = run_id
         return run_id
@@ -262,7 +261,7 @@ class _Training:
             f"folds. Trial {found.best.number} is the best; as the best of {len(found.trials)}, its validation figures "
             "are a little too good."
         )
-        files = fresh(self.folder / f"search_{kind}_artifacts")
+        files = empty_folder(self.folder / f"search_{kind}_artifacts")
         write_provenance(files, self.experiment)
         found.trials.to_csv(files / "trials.csv", index=False)
         if len(found.curves):
@@ -271,7 +270,7 @@ class _Training:
         importance.to_csv(files / "parameter_importance.csv", index=False)
         draw_search(kind, found.trials, importance, files / "pictures" / "search.png")
         (files / "settings.json").write_text(json.dumps(found.settings, indent=1), encoding="utf-8")
-        text = note(self.experiment, self.data, f"Search of {kind}", said, metrics)
+        text = run_note(self.experiment, self.data, f"Search of {kind}", said, metrics)
         self.tracker.finish_search(run_id, metrics, files, text)
 
     def _recorded(self, final: Final, finals: Sequence[Final], comparisons: pd.DataFrame) -> Run:
@@ -301,7 +300,7 @@ class _Training:
             role=final.role,
             commit=commit,
             code_changed=changed,
-            data=card_lines(self.data),
+            data=data_lines(self.data),
             limits=(*self.data.notes, *remarks(y, final.test, customers)),
             metrics={each.name: self._figures(each) for each in (final, *baselines)},
             baselines=differences_from_baselines(final, finals, self.data, seed=seed),
@@ -337,7 +336,7 @@ class _Training:
             params=params,
             metrics={**metrics, **final.cost},
             tags=self._tags(final.kind) | {key: value for key, value in known.items() if value},
-            note=note(self.experiment, self.data, title, final.said, metrics, notes),
+            note=run_note(self.experiment, self.data, title, final.said, metrics, notes),
             artifacts=artifacts,
             datasets={split: self.data.rows(split) for split in ("train", "test")},
             fingerprint=self.data.labels_fingerprint,
@@ -363,7 +362,7 @@ class _Training:
         return _prefixed("validation", self._evaluated("validation", scores, n_boot))
 
     def _tags(self, kind: str) -> dict[str, str]:
-        return tags(self.experiment, self.data) | {"kind": kind, "train_id": self.train_id}
+        return run_tags(self.experiment, self.data) | {"kind": kind, "train_id": self.train_id}
 
 
 def _told(run: Run) -> dict[str, Any]:

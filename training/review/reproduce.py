@@ -39,7 +39,8 @@ from models.scoring.golden_sample import largest_difference
 from models.scoring.scorer import Scorer
 from models.segments.collection import SegmentCollection
 from training.config.experiment import Experiment
-from training.data.records import TaskData, code_version, machine, task_data
+from training.data.provenance import code_version, machine
+from training.data.task_data import TaskData, task_data
 from training.evaluation.metrics import evaluate
 from training.fitting.final_files import SETTINGS
 from training.progress import say, stage

@@ -25,7 +25,7 @@ from features.errors import ConfigError
 from features.journeys.loading import load_log
 from models.contract import Settings
 from training.config.experiment import Experiment
-from training.data.records import TaskData, task_data
+from training.data.task_data import TaskData, task_data
 from training.progress import say, stage
 from training.search.folder import Job, held, prepare
 from training.search.search import Search, job_of

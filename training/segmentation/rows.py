@@ -13,7 +13,7 @@ from features.journeys.journeys import Snapshots
 from features.timestamps import DAY_US
 from models.segments.clustering.clusters import with_events
 from models.segments.insight.profiles import last_rows
-from training.data.records import TaskData
+from training.data.task_data import TaskData
 
 Ints = npt.NDArray[np.int64]
 OWN_CUTOFFS = 2  # fewer rows a cutoff than this on average: cutoffs are each customer's own

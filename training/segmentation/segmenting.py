@@ -52,8 +52,9 @@ from models.segments.rules.static_lists import Hashes
 from models.sequence.embedder import Embedder
 from models.sequence.settings import EncoderSettings
 from training.config.experiment import Experiment
-from training.config.segment_settings import FOUND, RULES, SEGMENTED, Segments
-from training.data.records import TaskData, configuration_fingerprint, fresh, note, tags, task_data, write_provenance
+from training.config.segment_settings import CLUSTERS, RULES, SEGMENTS_SUFFIX, Segments
+from training.data.provenance import configuration_fingerprint, empty_folder, run_note, run_tags, write_provenance
+from training.data.task_data import TaskData, task_data
 from training.progress import say, stage
 from training.segmentation.page import write_segment_page
 from training.segmentation.quality import predictive_value
@@ -182,7 +183,7 @@ class SegmentationRun:
 
     def run(self) -> SegmentResult:
         """Fit, explain, write the files, record."""
-        folder = fresh(self.home / f"segments_{self.identity[:8]}")
+        folder = empty_folder(self.home / f"segments_{self.identity[:8]}")
         book = self.fitted()
         scorer = self._scorer(book)
         scorer.save(folder / "scoring")
@@ -209,7 +210,7 @@ class SegmentationRun:
     @property
     def name(self) -> str:
         """Under which the segments are registered."""
-        return f"{self.experiment.name}{SEGMENTED}"
+        return f"{self.experiment.name}{SEGMENTS_SUFFIX}"
 
     @cached_property
     def identity(self) -> str:
@@ -248,10 +249,10 @@ class SegmentationRun:
         """Every partition, fitted; those that the log lacks something for are noted and left out."""
         wanted = self.settings.partitions
         fitted: dict[str, Segmentation] = {}
-        if FOUND in wanted:
+        if CLUSTERS in wanted:
             with stage(self.progress, f"Looking for segments among {len(self.rows.now):,} customers"):
-                fitted[FOUND] = self._clusters = self._found()
-        built_in = [name for name in wanted if name not in (FOUND, RULES)]
+                fitted[CLUSTERS] = self._clusters = self._found()
+        built_in = [name for name in wanted if name not in (CLUSTERS, RULES)]
         with stage(self.progress, "Fitting schemes and rules"):
             schemes, notes = fit_schemes(built_in, self.rows.now, self.settings.schemes)
             self.notes += notes
@@ -273,21 +274,21 @@ class SegmentationRun:
     def _found(self) -> ClusterSegments:
         previous = None
         if self._in_use is not None:
-            before = self._in_use[0].partitions.get(FOUND)
+            before = self._in_use[0].partitions.get(CLUSTERS)
             previous = before if isinstance(before, ClusterSegments) else None
         options = self.settings.found.model_copy(update={"seed": self.settings.found.seed or self.experiment.seed})
         found = ClusterSegments(options).fit(self.rows.now, previous, self.everyone.points if self.everyone else None)
         effects = segment_effects(self._tabular, self._sampled, found.assign(self._sampled), found.segments)
         kept = {one.id: one.name for one in previous.segments} if previous else None
         found.rename(name_segments(found.segments, effects, kept))
-        self.tables[f"{FOUND}/choice"] = found.choice
+        self.tables[f"{CLUSTERS}/choice"] = found.choice
         self.metrics |= {"stability": found.stability_, "segments": float(len(found.segments))}
         self.metrics |= {"largest_share": float(found.shares_.max()), "smallest_share": float(found.shares_.min())}
         if found.report_ is not None:
             self.notes += found.report_.sentences
             self.metrics["kept_share"] = found.report_.kept_share
             parts = ("kept", "moved", "split", "merged", "appeared", "vanished")
-            self.tables |= {f"{FOUND}/refit_{part}": getattr(found.report_, part) for part in parts}
+            self.tables |= {f"{CLUSTERS}/refit_{part}": getattr(found.report_, part) for part in parts}
         return found
 
     def _explain(self, partition: Segmentation) -> None:
@@ -409,7 +410,7 @@ class SegmentationRun:
     @cached_property
     def _tags(self) -> dict[str, str]:
         own = {"task": self.name, "task_kind": "segment", "judged_by": "stability"}
-        return tags(self.experiment, self.data) | own | ({"engine": "spark"} if self.everyone else {})
+        return run_tags(self.experiment, self.data) | own | ({"engine": "spark"} if self.everyone else {})
 
     def _keep_lookalikes(self, folder: Path) -> None:
         """Vectors of everyone with the encoder that made them; the key of their hashes lies apart, beside the run."""
@@ -428,7 +429,7 @@ class SegmentationRun:
 
     def _files(self, folder: Path, book: SegmentCollection) -> Path:
         """The tables, the page, and where they come from; the page's path."""
-        fresh(folder)
+        empty_folder(folder)
         write_provenance(folder, self.experiment)
         for name, table in self.tables.items():
             path = folder / "tables" / f"{name}.csv"
@@ -447,7 +448,7 @@ class SegmentationRun:
             return there
         said = f"{len(self.settings.partitions)} partitions, the main one '{self.settings.main_partition}', of "
         said += f"{self.rows.said}. The page `segments.html` among the artifacts shows all of them."
-        text = note(self.experiment, self.data, f"Segments: {self.experiment.name}", said, {}, self.notes[:12])
+        text = run_note(self.experiment, self.data, f"Segments: {self.experiment.name}", said, {}, self.notes[:12])
         matched = {"matched_with": self._in_use[1]} if self._in_use else {}
         record = FinalRun(
             train_id=run_name,

@@ -33,7 +33,7 @@ from features.journeys.loading import load_journeys
 from features.timestamps import DAY_US, microseconds
 from models.scoring.scorer import Scorer
 from training.config.experiment import Experiment
-from training.data.records import resolved_experiment
+from training.data.provenance import resolved_experiment
 from training.progress import say, stage
 from training.reports.model_card import CARD_FILE, short_form
 from training.tracking.promotion import Decision, change, change_sentence, comparison_rows, decide, decide_by_stability

@@ -41,7 +41,7 @@ from experiments.benchmarks.peers.probe import HEADS, held_out, linear, validate
 from features.journeys.journeys import Snapshots
 from features.journeys.loading import load_log
 from training.config.experiment import load_experiment
-from training.data.records import TaskData, task_data
+from training.data.task_data import TaskData, task_data
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {

@@ -17,7 +17,7 @@ from models.sequence.embedder import Embedder
 from models.sequence.encoder import Encoder
 from models.sequence.pretraining import JourneyBatches, Pretraining, time_edges
 from models.sequence.settings import EncoderSettings
-from training.data.records import TaskData
+from training.data.task_data import TaskData
 
 Matrix = npt.NDArray[np.float32]
 

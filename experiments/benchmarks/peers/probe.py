@@ -21,8 +21,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.boosting.gbdt import GBDTSettings
-from training.data.records import TaskData
 from training.data.splits import Fold
+from training.data.task_data import TaskData
 
 INNER_FOLDS = 3
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # scikit-learn's C: small is strong

@@ -30,7 +30,7 @@ from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
 from models.segments.collection import SegmentCollection
 from models.segments.rules.schemes import fit_schemes
 from serving.bento.package import package
-from training.config.segment_settings import FOUND, USUAL
+from training.config.segment_settings import CLUSTERS, DEFAULT_PARTITIONS
 
 TREES, EVENTS, DAYS = 300, 50, 400
 LABELS = ("churn", "conversion")
@@ -150,8 +150,8 @@ class World:
             return folder
         rows = self.simulation.journeys.at(str(self.events["timestamp"].max()))
         settings = ClusterSettings(segments=6, rounds=2, restarts=5, methods=("kmeans",), representation="tabular")
-        schemes, _ = fit_schemes([name for name in USUAL if name != FOUND], rows)
-        book = SegmentCollection((ClusterSegments(settings).fit(rows), *schemes.values()), FOUND)
+        schemes, _ = fit_schemes([name for name in DEFAULT_PARTITIONS if name != CLUSTERS], rows)
+        book = SegmentCollection((ClusterSegments(settings).fit(rows), *schemes.values()), CLUSTERS)
         return self._save(book, "segments", "segmentation", rows, folder)
 
     def _gru(self) -> Path:

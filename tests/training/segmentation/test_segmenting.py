@@ -242,7 +242,7 @@ def test_as_many_rfm_cells_as_segments(simulated_events: pd.DataFrame) -> None:
 
 def test_nothing_of_the_test_is_fitted_on(experiment: Experiment) -> None:
     from features.journeys.loading import load_log
-    from training.data.records import task_data
+    from training.data.task_data import task_data
 
     log = load_log(experiment.events)
     data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)

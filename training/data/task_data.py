@@ -1,0 +1,126 @@
+"""The rows of an experiment, ready to train on: snapshots, labels and folds."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.journeys.journeys import Journeys, Snapshots
+from features.journeys.stream import Loaded
+from features.labels.plan import LabelBuild
+from features.timestamps import days_us, moment_text
+from training.config.experiment import Experiment
+from training.data.splits import Fold, make_folds, overlap_sentence
+from training.evaluation.breakdown import BaseRateShift, base_rate_shift
+
+FEWEST_TRAIN, FEWEST_CHECK = 100, 20  # positives and negatives in a fold, unless too little data is allowed
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The rows of an experiment, ready to train on.
+
+    Attributes:
+        journeys: the packed log.
+        fingerprint: of the log.
+        labels_fingerprint: of the label table.
+        train, test: (n,) and (m,) snapshots.
+        y_train, y_test: their labels.
+        folds: inside train.
+        trained_until: µs since 1970 UTC, when the last training label closed.
+        shift: of the base rate between train and test.
+        notes: what a reviewer should know of reading, labelling and folds.
+    """
+
+    journeys: Journeys
+    fingerprint: str
+    labels_fingerprint: str
+    train: Snapshots
+    test: Snapshots
+    y_train: npt.NDArray[np.int8]
+    y_test: npt.NDArray[np.int8]
+    folds: tuple[Fold, ...]
+    trained_until: int
+    shift: BaseRateShift
+    notes: tuple[str, ...]
+
+    def rows(self, split: str) -> pd.DataFrame:
+        """`customer_id, cutoff, label` of "train" or "test"."""
+        snapshots, y = (self.train, self.y_train) if split == "train" else (self.test, self.y_test)
+        return snapshots.frame().assign(label=y)
+
+    def scored(self, split: str) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.object_], npt.NDArray[np.int64]]:
+        """Labels, customers and cutoffs of "validation" (the check rows, fold by fold) or "test" (held-out rows)."""
+        if split == "test":
+            return self.y_test, self.test.customer_ids, self.test.cutoff
+        rows = np.concatenate([fold.check for fold in self.folds])
+        return self.y_train[rows], self.train.customer_ids[rows], self.train.cutoff[rows]
+
+    @property
+    def fold_of_checks(self) -> npt.NDArray[np.int64]:
+        """(k,) the fold of each validation row, in the order of `scored`."""
+        return np.repeat(np.arange(len(self.folds)), [len(fold.check) for fold in self.folds])
+
+
+def task_data(experiment: Experiment, journeys: Journeys, build: LabelBuild, log: Loaded) -> TaskData:
+    """Snapshots, labels and folds from a label table."""
+    table = build.table
+    horizon_us = days_us(experiment.task.horizon_days)
+    snapshots, y = journeys.at_ids(table), table["label"].to_numpy(np.int8)
+    is_test = (table["split"] == "test").to_numpy()
+    train, test = snapshots.take(np.flatnonzero(~is_test)), snapshots.take(np.flatnonzero(is_test))
+    fewest = (1, 1) if experiment.allow_small else (FEWEST_TRAIN, FEWEST_CHECK)
+    folds = make_folds(
+        train.customer_ids,
+        train.cutoff,
+        horizon_us,
+        labels=y[~is_test],
+        seed=experiment.seed,
+        fewest_train=fewest[0],
+        fewest_check=fewest[1],
+    )
+    shift = base_rate_shift(y[~is_test], train.customer_ids, y[is_test], test.customer_ids, seed=experiment.seed)
+    rejected = tuple(f"events rejected, {reason}: {n:,}" for reason, n in log.counts.items())
+    return TaskData(
+        journeys=journeys,
+        fingerprint=journeys.fingerprint(),
+        labels_fingerprint=labels_fingerprint(table),
+        train=train,
+        test=test,
+        y_train=y[~is_test],
+        y_test=y[is_test],
+        folds=tuple(folds),
+        trained_until=int(train.cutoff.max()) + horizon_us,
+        shift=shift,
+        notes=(*log.notes, *rejected, *build.notes, overlap_sentence(folds), shift.sentence),
+    )
+
+
+def labels_fingerprint(table: pd.DataFrame) -> str:
+    """SHA-256 of customers, cutoffs, labels and split, in the table's order."""
+    columns = [table["customer_id"].astype(str), table["cutoff"].astype(str), table["label"].astype(str)]
+    text = "\n".join("\x1f".join(row) for row in zip(*columns, table["split"].astype(str), strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _rows_summary(snapshots: Snapshots, y: npt.NDArray[Any]) -> str:
+    """How many rows, how many of them positive, and which cutoffs."""
+    first, last = moment_text(int(snapshots.cutoff.min())), moment_text(int(snapshots.cutoff.max()))
+    return f"{len(y):,} snapshots, {np.mean(y):.1%} positive, cutoffs {first} to {last}"
+
+
+def data_lines(data: TaskData) -> tuple[str, str, str]:
+    """A line each on the log, the training rows and the held-out rows, for notes and the model card."""
+    journeys = data.journeys
+    first, last = (moment_text(moment)[:10] for moment in (journeys.start_us, journeys.end_us))
+    return (
+        f"Log: {journeys.n_events:,} events of {journeys.n_customers:,} customers, {first} to {last} "
+        f"(fingerprint `{data.fingerprint[:12]}`)",
+        f"Train: {_rows_summary(data.train, data.y_train)}; the last label closed on {moment_text(data.trained_until)}",
+        f"Held out: {_rows_summary(data.test, data.y_test)}; scored once, after all settings were fixed",
+    )
