@@ -10,9 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from serving.champions.champions import Champions, Origin
+from serving.champions.champions import Champions
 from serving.champions.lookalike_search import LookalikeSearch
 from serving.requests.schemas import CustomerEvents, RequestError, as_text
 
@@ -26,23 +25,17 @@ Answer = dict[str, Any]
 
 
 class AnswerObserver(Protocol):
-    """Receives what champions answered; `serving.monitor` has one."""
+    """Receives the answers of champions; `serving.monitor` has one."""
 
     def record(
-        self, champions: Champions, name: str, snapshot: Snapshots, answer: Mapping[str, Any], customer_id: str | None
-    ) -> None:
-        """One answer to one customer."""
-
-    def record_many(
         self,
         champions: Champions,
         name: str,
         snapshots: Snapshots,
-        answers: npt.NDArray[Any],
-        customer_ids: npt.NDArray[np.object_],
-        answered: npt.NDArray[np.bool_],
+        answers: Sequence[Any],
+        customer_ids: Sequence[str | None],
     ) -> None:
-        """Answers to many customers."""
+        """The first value of each answer that a champion gave."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,7 @@ class Answerer:
                 embeddings[name] = {
                     "version": scorer.model.version,
                     "vector": [float(value) for value in scorer.model.embed(log.snapshots)[0]],
-                    "model": _model(self.champions.origins[name]),
+                    "model": self.champions.origins[name].model,
                 }
         if not embeddings:
             raise RequestError(404, "No champion here has an encoder, so there is no embedding.")
@@ -177,7 +170,8 @@ class Answerer:
                 if repeated := log.repeated.get(number):
                     by_name[number][name]["repeated_events"] = repeated
                 if self.observer is not None:
-                    self.observer.record(self.champions, name, snapshot, values, customers[number].customer_id)
+                    first = next(iter(values.values()))
+                    self.observer.record(self.champions, name, snapshot, [first], [customers[number].customer_id])
         answered = {number for log in logs.values() for number in log.rows}
         return [
             _with_request_fields({"answers": by_name[k]} if route == SCORE else by_name[k][names[0]], request)
@@ -188,7 +182,7 @@ class Answerer:
 
     def _champion_answer(self, name: str, values: Answer, customer: CustomerEvents, snapshot: Snapshots) -> Answer:
         scorer = self.champions.scorers[name]
-        answer: Answer = {**values, "model": _model(self.champions.origins[name]), "unknown": {}}
+        answer: Answer = {**values, "model": self.champions.origins[name].model, "unknown": {}}
         touchpoints = customer.categories["touchpoint"]
         unknown = set(touchpoints) - scorer.touchpoint_set
         if unknown and scorer.touchpoints:
@@ -258,10 +252,6 @@ def _with_request_fields(answer: Answer, request: ParsedRequest) -> Answer:
 
 def _no_events(customer: CustomerEvents) -> RequestError:
     return RequestError(422, f"No event lies before as_of, {as_text(customer.as_of)}: nothing to predict from.")
-
-
-def _model(origin: Origin) -> dict[str, str]:
-    return {"name": origin.name, "version": origin.version}
 
 
 def _reason(reason: Any) -> dict[str, Any]:

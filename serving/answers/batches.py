@@ -5,23 +5,23 @@
 | `application/json` | `{"customers": [{"customer_id": …, "events": […], "as_of": …}, …], "as_of": …}` |
 | `application/vnd.apache.arrow.stream`, `application/vnd.apache.parquet` | canonical event rows; `?as_of=` for all |
 
-Out come a row a customer, in order of first appearance, with `customer_id`, `as_of`, and for each champion its answers
-and a `reason` where it has none. Rows that cannot be used are set aside and counted, as in a log.
+The answer has a row for each customer, in order of first appearance, with `customer_id`, `as_of`, and for each champion
+its answers and a `reason` where it has none. Rows that cannot be used are rejected and counted, as in a log.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import Field, TypeAdapter, ValidationError
 
 from features.errors import JourneyLabError
 from features.journeys.journeys import Journeys
@@ -41,6 +41,7 @@ from serving.requests.schemas import (
     columns_of,
     reject_repeated_keys,
     request_error,
+    typed_dict,
 )
 
 if TYPE_CHECKING:
@@ -60,13 +61,13 @@ class Batch:
         journeys: how a champion packs events (`models.scoring.scorer.Scorer.packing_key`) → the log.
         customer_ids: (n,) whom to answer for, in order.
         as_of: (n,) µs since 1970 UTC.
-        set_aside: reason → rows that cannot be used.
+        rejected: reason → rows that cannot be used.
     """
 
     journeys: Mapping[str, Journeys]
     customer_ids: npt.NDArray[np.object_]
     as_of: npt.NDArray[np.int64]
-    set_aside: Mapping[str, int]
+    rejected: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -150,26 +151,23 @@ class Batches:
             scorer.packing_key: scorer.pack_request(owners, t, categories, numbers)[0]
             for scorer in self._scorers_by_reading()
         }
-        moments = [as_of_moment(one, now) if (one := customer.get("as_of")) else shared for customer in customers]
+        moments = [as_of_moment(text, now) if (text := customer.get("as_of")) else shared for customer in customers]
         return Batch(packed, np.array(ids, dtype=object), np.array(moments, dtype=np.int64), {})
 
     def _of_table(self, table: pa.Table, as_of: int) -> Batch:
         packed: dict[str, Journeys] = {}
-        set_aside: dict[str, int] = {}
+        rejected: dict[str, int] = {}
         try:
             for scorer in self._scorers_by_reading():
                 packed[scorer.packing_key], checked = scorer.read(table)
-                set_aside = set_aside or dict(checked.counts)
+                rejected = rejected or dict(checked.counts)
         except JourneyLabError as error:
             raise RequestError(422, str(error).splitlines()[0]) from None
-        ids = (
-            np.asarray(next(iter(packed.values())).customer_ids.to_pylist(), dtype=object)
-            if packed
-            else np.zeros(0, object)
-        )
+        first = next(iter(packed.values()), None)
+        ids = np.asarray([] if first is None else first.customer_ids.to_pylist(), dtype=object)
         if len(ids) > CUSTOMERS:
             raise RequestError(413, f"The table holds {len(ids):,} customers: send up to {CUSTOMERS:,} a call.")
-        return Batch(packed, ids, np.full(len(ids), as_of, dtype=np.int64), set_aside)
+        return Batch(packed, ids, np.full(len(ids), as_of, dtype=np.int64), rejected)
 
     def _scorers_by_reading(self) -> list[Scorer]:
         """One champion for each way to read events."""
@@ -187,12 +185,13 @@ class Batches:
             columns: dict[str, npt.NDArray[Any]] = {}
             for name, scorer in self.champions.scorers.items():
                 snapshots = batch.journeys[scorer.packing_key].at(as_of, places[scorer.packing_key][rows])
-                given, why_not = scorer.answers_or_reasons(snapshots, ids)
+                answers, reasons = scorer.answers_or_reasons(snapshots, ids)
                 if self.observer is not None:
-                    first = next(iter(given.values()))
-                    self.observer.record_many(self.champions, name, snapshots, first, ids, why_not == None)  # noqa: E711
-                columns |= {f"{name}.{answer}": values for answer, values in given.items()}
-                columns[f"{name}.reason"] = why_not
+                    answered = np.flatnonzero([reason is None for reason in reasons])
+                    first = next(iter(answers.values()))[answered].tolist()
+                    self.observer.record(self.champions, name, snapshots.take(answered), first, ids[answered].tolist())
+                columns |= {f"{name}.{answer}": values for answer, values in answers.items()}
+                columns[f"{name}.reason"] = reasons
             yield AnswerBlock(ids, as_of, columns)
 
     def _about(self, batch: Batch, request_id: str) -> dict[str, Any]:
@@ -201,13 +200,13 @@ class Batches:
         origins, scorers = self.champions.origins, self.champions.scorers
         return {
             "request_id": request_id,
-            "models": {name: _named(asdict(origins[name])) for name in scorers},
+            "models": {name: origins[name].model for name in scorers},
             "answers": {name: scorer.answer_columns for name, scorer in scorers.items()},
             "unknown": {
                 name: unknown_touchpoints(batch.journeys[scorer.packing_key], scorer.touchpoints)
                 for name, scorer in scorers.items()
             },
-            "set_aside": dict(batch.set_aside),
+            "set_aside": dict(batch.rejected),
         }
 
 
@@ -217,19 +216,9 @@ def _call_type(event: Any) -> Any:
         "events": Annotated[list[event], Field(min_length=1, max_length=EVENTS)],
         "as_of": NotRequired[Time | None],
     }
-    customer = cast(Any, TypedDict("Customer", fields))  # type: ignore[operator]
-    customer.__pydantic_config__ = ConfigDict(extra="forbid")
-    whole: dict[str, Any] = {
-        "customers": Annotated[list[customer], Field(min_length=1, max_length=CUSTOMERS)],  # type: ignore[valid-type]
-        "as_of": NotRequired[Time | None],
-    }
-    call = cast(Any, TypedDict("Call", whole))  # type: ignore[operator]
-    call.__pydantic_config__ = ConfigDict(extra="forbid")
-    return call
-
-
-def _named(origin: Mapping[str, str]) -> dict[str, str]:
-    return {"name": origin["name"], "version": origin["version"]}
+    customers = list[typed_dict("Customer", fields)]  # type: ignore[misc,valid-type]
+    call = {"customers": Annotated[customers, Field(min_length=1, max_length=CUSTOMERS)], "as_of": fields["as_of"]}
+    return typed_dict("Call", call)
 
 
 def _places(journeys: Journeys, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:
@@ -240,12 +229,19 @@ def _places(journeys: Journeys, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.
 
 
 def _as_arrow(blocks: Iterator[AnswerBlock], about: Mapping[str, Any]) -> Iterator[bytes]:
-    chunks = _Chunks()
-    with pa.ipc.new_stream(pa.PythonFile(chunks, "w"), schema := _schema(about)) as writer:
+    buffer, schema = BytesIO(), _schema(about)  # drained after each block, so that no more than one is in memory
+
+    def drained() -> bytes:
+        content = buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+        return content
+
+    with pa.ipc.new_stream(pa.PythonFile(buffer, "w"), schema) as writer:
         for block in blocks:
             writer.write_batch(_record_batch(block, schema))
-            yield chunks.take()
-    yield chunks.take()
+            yield drained()
+    yield drained()
 
 
 def _record_batch(block: AnswerBlock, schema: pa.Schema) -> pa.RecordBatch:
@@ -253,26 +249,6 @@ def _record_batch(block: AnswerBlock, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[field.name], field.type, from_pandas=True) for field in schema], schema=schema
     )
-
-
-class _Chunks:
-    """A file to write to whose contents are taken away piece by piece."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def write(self, part: Any) -> int:
-        self._parts.append(bytes(part))
-        return len(part)
-
-    def flush(self) -> None:
-        pass
-
-    def take(self) -> bytes:
-        taken, self._parts = b"".join(self._parts), []
-        return taken
 
 
 def _schema(about: Mapping[str, Any]) -> pa.Schema:
@@ -289,14 +265,14 @@ def _records(block: AnswerBlock, answers: Mapping[str, Mapping[str, str]]) -> It
     moments = block.as_of.tolist()
     columns = {name: values.tolist() for name, values in block.columns.items()}
     for row, customer in enumerate(block.customer_ids):
-        given: dict[str, dict[str, Any]] = {name: {} for name in answers}
-        for name, wanted in answers.items():
-            for answer in (*wanted, "reason"):
+        by_name: dict[str, dict[str, Any]] = {name: {} for name in answers}
+        for name, answer_names in answers.items():
+            for answer in (*answer_names, "reason"):
                 value = columns[f"{name}.{answer}"][row]
                 if value is not None and value == value:
-                    given[name][answer] = value
-        told = {"customer_id": customer, "as_of": as_text(moments[row]), "answers": given}
-        yield json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+                    by_name[name][answer] = value
+        record = {"customer_id": customer, "as_of": as_text(moments[row]), "answers": by_name}
+        yield json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
 def _as_lines(blocks: Iterator[AnswerBlock], about: Mapping[str, Any]) -> Iterator[bytes]:

@@ -28,9 +28,8 @@ class ServiceRoute:
 
     Attributes:
         path: behind the slash; champions' names must differ from it.
-        method: GET or POST.
         summary: one line for the documentation.
-        answer: answers a call, on a thread where the method is POST; None where `stream` or BentoML answers.
+        answer: answers a call; None where `stream` or BentoML does.
         stream: answers a call in pieces: media type and bytes.
         request: name of the body's schema under the document's `components`; None for a route without a body.
         response: schema of the answer; None for one that is no JSON.
@@ -47,7 +46,6 @@ class ServiceRoute:
     """
 
     path: str
-    method: str
     summary: str
     answer: AnswerFunction | None = None
     stream: StreamFunction | None = None
@@ -67,8 +65,8 @@ class ServiceRoute:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that it takes."""
-        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+        """POST for a route with a body, else GET and HEAD."""
+        return ("POST",) if self.request else ("GET", "HEAD")
 
     @property
     def by_bentoml(self) -> bool:
@@ -98,7 +96,7 @@ class ServiceRoute:
             body |= {media: schemas.media_schema(media) for media in self.media_in}
             operation["requestBody"] = {"required": True, "content": body}
             operation["responses"] |= schemas.error_responses(self.max_bytes, negotiated=bool(self.media_out))
-        return {self.method.lower(): operation}
+        return {self.methods[0].lower(): operation}
 
 
 class Service:

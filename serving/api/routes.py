@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import HTMLResponse, Response
@@ -17,11 +18,11 @@ from features.errors import DataError
 from serving.answers.answers import Answer, AnswerObserver
 from serving.api import schemas
 from serving.api.metrics import exposition
-from serving.api.page import PAGE
 from serving.api.route import Service, ServiceRoute
 from serving.champions.champions import Champions
 from serving.requests.schemas import ARROW, JSON, MEDIA_IN, MEDIA_OUT, NDJSON, PARQUET, RequestError
 
+PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 BATCH_BYTES = 64 * 1024 * 1024
 ANY_MEDIA = ("*/*", "application/*")
 
@@ -90,7 +91,6 @@ def _batch_example(champions: Champions) -> dict[str, Any]:
 ROUTES = (
     ServiceRoute(
         "score",
-        "POST",
         "What every champion says about one customer, events packed once",
         answer=partial(_answer, "score"),
         request="Request",
@@ -101,7 +101,6 @@ ROUTES = (
     ),
     ServiceRoute(
         "reasons",
-        "POST",
         "What moved each champion's answer, in words",
         answer=lambda service, body, request_id: service.answerer.explain(body, request_id),
         request="Request",
@@ -111,7 +110,6 @@ ROUTES = (
     ),
     ServiceRoute(
         "embedding",
-        "POST",
         "The journey as a vector, with its encoder's version",
         answer=lambda service, body, request_id: service.answerer.embed(body, request_id),
         request="Request",
@@ -121,7 +119,6 @@ ROUTES = (
     ),
     ServiceRoute(
         "lookalikes",
-        "POST",
         "The customers nearest to a list, or to a journey, under keyed hashes",
         answer=_lookalikes,
         request="LookalikesRequest",
@@ -131,7 +128,6 @@ ROUTES = (
     ),
     ServiceRoute(
         "score_batch",
-        "POST",
         "What every champion says about many customers; answered as a stream",
         stream=_batch,
         request="BatchRequest",
@@ -146,25 +142,22 @@ ROUTES = (
     ),
     ServiceRoute(
         "model",
-        "GET",
         "What is packaged: names, versions, aliases, columns, training window.",
         answer=lambda service, body, request_id: service.champions.describe(),
         response=schemas.any_object,
     ),
-    ServiceRoute("livez", "GET", "The process is up.", needs_token=False),
-    ServiceRoute("readyz", "GET", "The models are loaded.", needs_token=False),
+    ServiceRoute("livez", "The process is up.", needs_token=False),
+    ServiceRoute("readyz", "The models are loaded.", needs_token=False),
     ServiceRoute(
         "metrics",
-        "GET",
         "Counts and times of requests, for Prometheus.",
         answer=_metrics,
         needs_token=False,
     ),
-    ServiceRoute("healthz", "GET", "The process is up.", needs_token=False, in_document=False),
-    ServiceRoute("schema.json", "GET", "BentoML's description of the service.", in_document=False),
+    ServiceRoute("healthz", "The process is up.", needs_token=False, in_document=False),
+    ServiceRoute("schema.json", "BentoML's description of the service.", in_document=False),
     ServiceRoute(
         "",
-        "GET",
         "The documentation.",
         answer=lambda service, body, request_id: HTMLResponse(PAGE),
         needs_token=False,
@@ -173,7 +166,6 @@ ROUTES = (
     *(
         ServiceRoute(  # docs.json takes the place of BentoML's document, which does not know these routes
             path,
-            "GET",
             "The OpenAPI document.",
             answer=lambda service, body, request_id: service.document,
             needs_token=False,
@@ -194,7 +186,6 @@ def champion_route(champions: Champions, path: str) -> ServiceRoute:
     horizon = f" within {task['horizon_days']:g} days of as_of" if task.get("horizon_days") else ""
     return ServiceRoute(
         path,
-        "POST",
         f"{first.capitalize()}{'' if first == kind else f' of {kind}'}{horizon}",
         answer=partial(_answer, path),
         request="Request",

@@ -193,7 +193,8 @@ def _imports(path: Path) -> Iterator[str]:
 
 def _stage(context: Path, found: Sequence[_PackagedModel]) -> None:
     """Put together what goes into the bento."""
-    for path in modules():
+    pages = [page.relative_to(ROOT) for page in (ROOT / "serving").rglob("*.html")]
+    for path in (*modules(), *pages):
         (context / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, context / path)
     for each in found:

@@ -41,6 +41,11 @@ class Origin:
     run_id: str = ""
     data_fingerprint: str = ""
 
+    @property
+    def model(self) -> dict[str, str]:
+        """Name and version, as answers carry them."""
+        return {"name": self.name, "version": self.version}
+
     def write(self, folder: Path) -> None:
         """Leave `champion.json` in the scoring folder."""
         (folder / ORIGIN_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")

@@ -3,7 +3,7 @@
     {"customers": ["3f…", …], "top": 100}            # hashes, as the answer gives them, or as the key makes them
     {"events": […], "as_of": …, "top": 100}          # a journey that may be new
 
-There only where the bento was packaged with `--lookalikes`: the vectors are an artefact of their own.
+Available only where the bento was packaged with `--lookalikes`: the vectors are an artefact of their own.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import Field, Strict, StringConstraints, TypeAdapter, ValidationError
 
 from serving.requests.schemas import (
     EVENTS,
@@ -25,6 +24,7 @@ from serving.requests.schemas import (
     columns_of,
     reject_repeated_keys,
     request_error,
+    typed_dict,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from serving.champions.champions import Champions
 
 FOLDER, ENCODER = "lookalikes", "encoder"
-MOST, USUAL = 1_000, 100
+MAX_CUSTOMERS, DEFAULT_TOP = 1_000, 100
 SHAPE = '{"customers": ["3f…"], "top": 100} or {"events": […], "top": 100}'
 FIELDS = ("customers", "events", "as_of", "top", "form")
 Hash = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
@@ -44,7 +44,7 @@ class LookalikeSearch:
 
     Args:
         champions: the packaged models, one of which has look-alikes.
-        name: which.
+        name: of that one.
     """
 
     def __init__(self, champions: Champions, name: str) -> None:
@@ -54,23 +54,23 @@ class LookalikeSearch:
 
     @cached_property
     def vectors(self) -> Lookalikes:
-        """Loaded with the encoder whose vectors they are."""
-        from models.segments.lookalikes import Lookalikes
+        """The customers' vectors, by the encoder that made them."""
+        from models.segments.lookalikes import Lookalikes  # not before the first request: most services have none
 
         return Lookalikes.load(self.folder, self.embedder.version)
 
     @cached_property
     def embedder(self) -> Embedder:
         """The encoder."""
-        from models.sequence.embedder import Embedder
+        from models.sequence.embedder import Embedder  # as above
 
         return Embedder.load(self.folder / ENCODER)
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        """Hash → place of its vector."""
+    def _rows(self) -> dict[str, int]:
+        """Hash → row of its vector."""
         hashes = self.vectors.hashes_
-        return {} if hashes is None else {row.tobytes().hex(): place for place, row in enumerate(hashes)}
+        return {} if hashes is None else {bytes_.tobytes().hex(): row for row, bytes_ in enumerate(hashes)}
 
     def answer(self, body: bytes, request_id: str, now: datetime | None = None) -> dict[str, Any]:
         """The nearest customers, nearest first.
@@ -81,32 +81,33 @@ class LookalikeSearch:
             now: what `as_of` defaults to.
 
         Raises:
-            Refused: when the request cannot be answered.
+            RequestError: when the request cannot be answered.
         """
         try:
-            asked = self.adapter.validate_json(body)
+            request = self.adapter.validate_json(body)
         except ValidationError as error:
             raise request_error(error, SHAPE, FIELDS) from None
-        reject_repeated_keys(body, len(asked) + sum(map(len, asked.get("events") or ())))
-        if ("customers" in asked) == ("events" in asked):
+        reject_repeated_keys(body, len(request) + sum(map(len, request.get("events") or ())))
+        if ("customers" in request) == ("events" in request):
             raise RequestError(422, f"Send either customers or events: {SHAPE}.")
-        top, form = asked.get("top") or USUAL, asked.get("form")
-        told: dict[str, Any] = {"version": self.vectors.version, "request_id": request_id}
-        if "customers" in asked:
-            found = self.vectors.nearest(self._seeds(asked["customers"]), top, form)
+        top, form = request.get("top") or DEFAULT_TOP, request.get("form")
+        answer: dict[str, Any] = {"version": self.vectors.version, "request_id": request_id}
+        if "customers" in request:
+            nearest = self.vectors.nearest(self._vector_rows(request["customers"]), top, form)
         else:
-            as_of = as_of_moment(asked.get("as_of"), now or datetime.now(UTC))
-            found = self.vectors.nearest_to(self._embedded(asked["events"], as_of), self.embedder.version, top, form)
-            told["as_of"] = as_text(as_of)
-        measure = "similarity" if "similarity" in found else "distance"
-        rows = zip(found["hash"], found[measure], strict=True)
-        return told | {"nearest": [{"customer": customer, measure: float(value)} for customer, value in rows]}
+            as_of = as_of_moment(request.get("as_of"), now or datetime.now(UTC))
+            vector = self._embedded(request["events"], as_of)
+            nearest = self.vectors.nearest_to(vector, self.embedder.version, top, form)
+            answer["as_of"] = as_text(as_of)
+        measure = "similarity" if "similarity" in nearest else "distance"
+        rows = zip(nearest["hash"], nearest[measure], strict=True)
+        return answer | {"nearest": [{"customer": customer, measure: float(value)} for customer, value in rows]}
 
-    def _seeds(self, hashes: list[str]) -> list[int]:
-        places = [self._places.get(one) for one in hashes]
-        if missing := sum(1 for place in places if place is None):
+    def _vector_rows(self, hashes: list[str]) -> list[int]:
+        rows = [self._rows[customer] for customer in hashes if customer in self._rows]
+        if missing := len(hashes) - len(rows):
             raise RequestError(422, f"{missing} of {len(hashes)} customers have no vector here: leave them out.")
-        return [place for place in places if place is not None]
+        return rows
 
     def _embedded(self, events: list[dict[str, Any]], as_of: int) -> Any:
         scorer = self.champions.scorers[self.name]
@@ -124,12 +125,10 @@ class LookalikeSearch:
 
 def _request_type(event: Any) -> Any:
     fields: dict[str, Any] = {
-        "customers": NotRequired[Annotated[list[Hash], Field(min_length=1, max_length=MOST)]],
+        "customers": NotRequired[Annotated[list[Hash], Field(min_length=1, max_length=MAX_CUSTOMERS)]],
         "events": NotRequired[Annotated[list[event], Field(min_length=1, max_length=EVENTS)]],
         "as_of": NotRequired[Time | None],
-        "top": NotRequired[Annotated[int, Strict(), Field(ge=1, le=MOST)] | None],
+        "top": NotRequired[Annotated[int, Strict(), Field(ge=1, le=MAX_CUSTOMERS)] | None],
         "form": NotRequired[Literal["mean", "max"] | None],
     }
-    request = cast(Any, TypedDict("LookalikesRequest", fields))  # type: ignore[operator]
-    request.__pydantic_config__ = ConfigDict(extra="forbid")
-    return request
+    return typed_dict("LookalikesRequest", fields)

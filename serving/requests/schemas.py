@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NotRequired, cast
+from typing import Annotated, Any, Literal, NotRequired, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -212,9 +212,7 @@ def _event_type(columns: Columns) -> Any:
     }
     fields |= {name: NotRequired[Text | None] for name in columns.categories if name != "touchpoint"}
     fields |= {name: NotRequired[(Duration if name == "duration_s" else Number) | None] for name in columns.numbers}
-    event = cast(Any, TypedDict("Event", fields))  # type: ignore[operator]
-    event.__pydantic_config__ = ConfigDict(extra="allow")
-    return event
+    return typed_dict("Event", fields, extra="allow")
 
 
 def _request_type(event: Any) -> Any:
@@ -224,9 +222,14 @@ def _request_type(event: Any) -> Any:
         "as_of": NotRequired[Time | None],
         "reasons": NotRequired[Annotated[int, Strict(), Field(ge=0, le=REASONS)] | None],
     }
-    request = cast(Any, TypedDict("Request", fields))  # type: ignore[operator]
-    request.__pydantic_config__ = ConfigDict(extra="forbid")
-    return request
+    return typed_dict("Request", fields)
+
+
+def typed_dict(name: str, fields: dict[str, Any], extra: Literal["allow", "forbid"] = "forbid") -> Any:
+    """A typed dictionary, which pydantic parses faster than a model."""
+    kind = cast(Any, TypedDict(name, fields))  # type: ignore[operator]
+    kind.__pydantic_config__ = ConfigDict(extra=extra)
+    return kind
 
 
 def _plain_moments(texts: list[str]) -> npt.NDArray[np.int64] | None:

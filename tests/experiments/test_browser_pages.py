@@ -118,7 +118,7 @@ def _monitor_page(scored: Path, folder: Path) -> Path:
     scores = champions.scorers["small_churn"].answers(snapshots)["probability"]
     for place, customer in enumerate(snapshots.customer_ids):
         one = snapshots.take(np.array([place]))
-        watch.record(champions, "small_churn", one, {"probability": float(scores[place])}, str(customer))
+        watch.record(champions, "small_churn", one, [float(scores[place])], [str(customer)])
     watch.close()
     for place, row in enumerate(rows):
         row["at"] = f"2024-06-{1 + place % 10:02d}T10:00:00Z"

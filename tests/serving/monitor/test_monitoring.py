@@ -65,18 +65,18 @@ def _bodies(events: pd.DataFrame, n: int = 40) -> list[dict[str, Any]]:
     return list(request_bodies(some.assign(cutoff=events["timestamp"].max())).values())
 
 
-def _watched(
+def _recorded(
     champions: Champions, bodies: list[dict[str, Any]], rate: float = 1e6, route: str = "churn"
 ) -> tuple[list[Row], list[Row]]:
     """Rows of answers and rows of touchpoints after these requests."""
     rows: list[Row] = []
-    watch = AnswerMonitor(MonitorSettings(None, rate), rows.extend)
-    watch.start()
-    answerer = Answerer(champions, watch)
+    monitor = AnswerMonitor(MonitorSettings(None, rate), rows.extend)
+    monitor.start()
+    answerer = Answerer(champions, monitor)
     for body in bodies:
         answerer.answer(route, json.dumps(body).encode(), "r")
-    watch.close()
-    assert watch.lost == 0
+    monitor.close()
+    assert monitor.lost == 0
     return [row for row in rows if row["touchpoints"] is None], [row for row in rows if row["touchpoints"] is not None]
 
 
@@ -89,7 +89,7 @@ def test_a_row_says_what_was_answered_and_nothing_of_whom(
         bodies[0]["events"][-1] | {"touchpoint": "jane@example.org", "channel": "secret-channel"}
     )
     bodies[0]["as_of"] = "2025-06-01T10:00:00.5Z"
-    answers, touchpoints = _watched(champions, bodies)
+    answers, touchpoints = _recorded(champions, bodies)
     assert len(answers) == len(bodies)
     assert all(set(row) == set(COLUMNS) for row in (*answers, *touchpoints))
     row = answers[0]
@@ -111,7 +111,7 @@ def test_a_row_says_what_was_answered_and_nothing_of_whom(
 
 
 def test_few_answers_leave_no_counts_of_touchpoints(champions: Champions, simulated_events: pd.DataFrame) -> None:
-    answers, touchpoints = _watched(champions, _bodies(simulated_events, MIN_ANSWERS_COUNTED - 1), route="score")
+    answers, touchpoints = _recorded(champions, _bodies(simulated_events, MIN_ANSWERS_COUNTED - 1), route="score")
     assert (len(answers), touchpoints) == (MIN_ANSWERS_COUNTED - 1, [])
 
 
@@ -120,7 +120,7 @@ def test_a_request_without_a_customer_has_no_pseudonym(champions: Champions, sim
     nobody = {"as_of": body["as_of"], "events": [{**event} for event in body["events"]]}
     for event in nobody["events"]:
         event.pop("customer_id", None)
-    (row,), _ = _watched(champions, [nobody])
+    (row,), _ = _recorded(champions, [nobody])
     assert (row["who"], row["key"]) == (None, None)
 
 
@@ -129,39 +129,39 @@ def test_pseudonyms_of_one_process_agree_and_those_of_two_do_not(
 ) -> None:
     monkeypatch.delenv(KEY, raising=False)
     body = _bodies(simulated_events, 1)[0]
-    (first, again), _ = _watched(champions, [body, body])
-    (other,), _ = _watched(champions, [body])
+    (first, again), _ = _recorded(champions, [body, body])
+    (other,), _ = _recorded(champions, [body])
     assert first["who"] == again["who"] != other["who"]
     assert first["key"] != other["key"]
 
 
 def test_more_than_the_rate_is_counted_and_not_recorded(champions: Champions, simulated_events: pd.DataFrame) -> None:
     bodies = _bodies(simulated_events, 30)
-    answers, _ = _watched(champions, bodies, rate=0.001)
+    answers, _ = _recorded(champions, bodies, rate=0.001)
     assert len(answers) == 1
     rows: list[Row] = []
-    watch = AnswerMonitor(MonitorSettings(None, 0.001), rows.extend)
-    watch.start()
-    answerer = Answerer(champions, watch)
+    monitor = AnswerMonitor(MonitorSettings(None, 0.001), rows.extend)
+    monitor.start()
+    answerer = Answerer(champions, monitor)
     for body in bodies:
         answerer.answer("churn", json.dumps(body).encode(), "r")
-    watch._meters[champions.origins["demo_churn"]].tokens = 1.0  # as time would have it
+    monitor._limiters[champions.origins["demo_churn"]].tokens = 1.0  # as time would have it
     answerer.answer("churn", json.dumps(bodies[0]).encode(), "r")
-    watch.close()
+    monitor.close()
     assert [row["stands_for"] for row in rows if row["touchpoints"] is None] == [1.0, len(bodies)]
 
 
 def test_a_call_with_many_customers_is_sampled(champions: Champions, simulated_events: pd.DataFrame) -> None:
     rows: list[Row] = []
-    watch = AnswerMonitor(MonitorSettings(None, 0.2), rows.extend)
-    watch.start()
-    watch._meter(champions.origins["demo_churn"]).tokens = 12.0
-    batches = Batches(champions, watch)
+    monitor = AnswerMonitor(MonitorSettings(None, 0.2), rows.extend)
+    monitor.start()
+    monitor._limiter(champions.origins["demo_churn"]).tokens = 12.0
+    batches = Batches(champions, monitor)
     bodies = _bodies(simulated_events)
     call = {"customers": [{**body, "as_of": body["as_of"]} for body in bodies]}
     call["customers"][3]["as_of"] = "1999-01-01"  # nothing to say about them
     given = b"".join(batches.answer(batches.decode(json.dumps(call).encode(), JSON), JSON, "r"))
-    watch.close()
+    monitor.close()
     scores = {
         one["customer_id"]: one["answers"]["demo_churn"].get("probability") for one in json.loads(given)["customers"]
     }
@@ -172,29 +172,29 @@ def test_a_call_with_many_customers_is_sampled(champions: Champions, simulated_e
     assert all(min(abs(row["score"] - score) for score in found) < 1e-5 for row in answers)
 
 
-def test_watching_never_costs_an_answer(
+def test_a_failed_record_costs_no_answer(
     champions: Champions, simulated_events: pd.DataFrame, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(rows: Any) -> None:
         raise OSError(f"no space left for {rows}")
 
-    watch = AnswerMonitor(MonitorSettings(None, 1e6), full)
-    watch.start()
+    monitor = AnswerMonitor(MonitorSettings(None, 1e6), full)
+    monitor.start()
     body = _bodies(simulated_events, 1)[0]
     with caplog.at_level(logging.DEBUG):
-        assert "probability" in Answerer(champions, watch).answer("churn", json.dumps(body).encode(), "r")
-        watch.record(champions, "no such champion", None, {})  # type: ignore[arg-type]
-        watch.close()
-    assert watch.lost == 2
+        assert "probability" in Answerer(champions, monitor).answer("churn", json.dumps(body).encode(), "r")
+        monitor.record(champions, "no such champion", None, [], [])  # type: ignore[arg-type]
+        monitor.close()
+    assert monitor.lost == 2
     assert "OSError" in caplog.text
     assert body["customer_id"] not in caplog.text
 
 
-def test_a_note_costs_little(champions: Champions, snapshots: Snapshots) -> None:
-    watch = AnswerMonitor(MonitorSettings(None, 1e6), lambda rows: None)
-    watch._thread = object()  # type: ignore[assignment]  # the queue alone
-    one, answer = snapshots.take(np.array([0])), {"probability": 0.5}
-    best = min(_seconds(lambda: watch.record(champions, "demo_churn", one, answer, "c")) for _ in range(5))
+def test_a_record_costs_little(champions: Champions, snapshots: Snapshots) -> None:
+    monitor = AnswerMonitor(MonitorSettings(None, 1e6), lambda rows: None)
+    monitor._thread = object()  # type: ignore[assignment]  # the queue alone
+    one = snapshots.take(np.array([0]))
+    best = min(_seconds(lambda: monitor.record(champions, "demo_churn", one, [0.5], ["c"])) for _ in range(5))
     assert best < 50e-6
 
 

@@ -165,7 +165,7 @@ def as_parquet(table: pa.Table) -> bytes:
 
 def one_customer_routes(champions: Champions) -> list[str]:
     routes = service_of(champions).routes.values()
-    return [route.path for route in routes if route.method == "POST" and route.answer is not None]
+    return [route.path for route in routes if route.request and route.answer]
 
 
 def corpus(champions: Champions) -> Iterator[tuple[str, Case]]:

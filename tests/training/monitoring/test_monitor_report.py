@@ -71,7 +71,7 @@ class World:
         scores = scorer.answers(snapshots)["probability"]
         for row, customer in enumerate(snapshots.customer_ids):
             one = snapshots.take(np.array([row]))
-            watch.record(self.champions, "demo", one, {"probability": float(scores[row])}, str(customer))
+            watch.record(self.champions, "demo", one, [float(scores[row])], [str(customer)])
         watch.close()
         assert watch.lost == 0
         for place, row in enumerate(rows):
