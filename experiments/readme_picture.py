@@ -21,8 +21,11 @@ from features.journeys.loading import load_journeys
 from training.config.experiment import load_experiment
 from training.evaluation.curves import calibration_table
 from training.evaluation.metrics import evaluate
-from training.journey_map.ribbons import draw_flows
+from training.journey_map.colours import touchpoint_colours
+from training.journey_map.sankey import flow_form
+from training.reports.interactive import Form
 from training.reports.picture_style import COLOURS, percent, save
+from training.reports.stills import draw_form
 from training.tracking.registry import fetched, resolve
 from training.tracking.tracking import connect
 
@@ -36,6 +39,7 @@ STEPS = 3
 class Scheme:
     """Colours of one picture: of a page with light or with dark paper."""
 
+    name: str
     file: str
     paper: str
     ink: str
@@ -44,8 +48,8 @@ class Scheme:
 
 
 SCHEMES = (
-    Scheme("demo.png", "#FFFFFF", "#222222", "#8C8C8C", COLOURS[0]),
-    Scheme("demo-dark.png", "#0D1117", "#E6EDF3", "#7D8590", COLOURS[5]),
+    Scheme("light", "demo.png", "#FFFFFF", "#222222", "#8C8C8C", COLOURS[0]),
+    Scheme("dark", "demo-dark.png", "#0D1117", "#E6EDF3", "#7D8590", COLOURS[5]),
 )
 
 
@@ -54,12 +58,12 @@ class Shown:
     """What is drawn.
 
     Attributes:
-        flows: `step, source, target, customers` of the journey map.
+        flows: the journey map's Sankey.
         customers: how many.
         models: name → held-out predictions, `customer_id, label, probability`; the champion first.
     """
 
-    flows: pd.DataFrame
+    flows: Form
     customers: int
     models: dict[str, pd.DataFrame]
 
@@ -97,7 +101,9 @@ def read() -> Shown:
     wanted = f"tags.train_id = '{champion.tags['train_id']}' and tags.role = 'baseline'"
     runs = {run.data.tags["kind"]: run.info.run_id for run in client.search_runs(where, wanted)}
     models |= {said: _predictions(runs[kind]) for kind, said in NAMES.items() if kind in runs}
-    return Shown(drawn.sankey, journeys.n_customers, models)
+    colours = touchpoint_colours(drawn.touchpoints, drawn.funnel["stage"].tolist())
+    flows = flow_form(drawn.sankey[drawn.sankey["step"] < STEPS], colours)
+    return Shown(flows, journeys.n_customers, models)
 
 
 def _predictions(run_id: str) -> pd.DataFrame:
@@ -112,7 +118,7 @@ def draw(shown: Shown, scheme: Scheme) -> Figure:
     figure = Figure(figsize=(10.4, 4.9), dpi=150, facecolor=scheme.paper, layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(1.55, 1), height_ratios=(1.45, 1))
     flows = figure.add_subplot(grid[:, 0])
-    draw_flows(flows, shown.flows, STEPS, scheme.ink, 8.5)
+    draw_form(flows, shown.flows, scheme=scheme.name)
     _title(flows, f"Which way {shown.customers:,} customers go", scheme)
     _calibration(figure.add_subplot(grid[0, 1]), next(iter(shown.models.values())), scheme)
     _ranking(figure.add_subplot(grid[1, 1]), shown.models, scheme)

@@ -29,8 +29,7 @@ from serving.monitor.files import RowFiles
 from serving.monitor.monitoring import AnswerMonitor, MonitorSettings
 from training.config.experiment import load_experiment
 from training.fitting.train import TrainResult
-from training.journey_map.page import write_map_page
-from training.journey_map.sections import MapText
+from training.journey_map.page import MapText, write_map_page
 from training.monitoring.monitor import monitor
 from training.monitoring.page import write_monitor_page
 from training.review.compare import compare, write_comparison

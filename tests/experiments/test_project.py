@@ -85,6 +85,6 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == set(ROOMS)
-    assert {Path(name).suffix for name in names} == {".py", ".toml", ".css", ".js", ".html"}
+    assert {Path(name).suffix for name in names} == {".py", ".toml", ".css", ".js", ".html", ".jinja"}
     assert "features/tabular/features.py" in names
     assert "experiments/configs/demo.toml" in names

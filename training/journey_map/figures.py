@@ -1,4 +1,4 @@
-"""The journey map's plainer interactive pictures: funnel, grids, dots for influence and for two groups."""
+"""The journey map's plainer interactive pictures: funnel, grids, dots for influence, pain points and two groups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from training.journey_map.theme import (
+from features.errors import DataError
+from training.reports.interactive import (
     GROUPS,
     INK,
     MUTED,
@@ -18,33 +19,45 @@ from training.journey_map.theme import (
     PAPER,
     WIDE_NAME,
     Form,
-    MapFigure,
+    InteractiveFigure,
     axis,
     label,
     layout,
     ticks,
 )
-from training.reports.html import count, days, share
+from training.reports.numbers import count, days, share
 
 LIKELIEST_ROWS = 20
 MOST_COHORTS = 36
+MOST_PAIN_POINTS = 15
 EVERYBODY = 0.995  # a step that all take shall not set the colours of the others
 WEIGHTY = 0.05  # of the largest cohort: a smaller one shall not set the colours of all
-BELOW = "The table below holds the same figures."
+BELOW = "The table below holds the same numbers."
+SYMBOLS = ("circle", "square", "triangle-up", "diamond")
+LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"}
 
 
-def funnel(frame: pd.DataFrame) -> MapFigure:
-    """Customers by stage, the share that came on from the stage before written beside the bar."""
+def funnel(frame: pd.DataFrame) -> InteractiveFigure:
+    """Customers by stage, the share that came on from the stage before written beside the bar.
+
+    Raises:
+        DataError: a map without stages.
+    """
+    if frame.empty:
+        raise DataError(
+            "The map has no stages to draw: give touchpoints a stage ([events.stages] in the experiment file), or name "
+            "the funnel's own with MapSettings(stages=(…))."
+        )
     stages, customers = frame["stage"].tolist(), frame["customers"].to_numpy(np.float64)
     conversion = frame["conversion"].to_numpy(np.float64)
-    came = [share(rate) if math.isfinite(rate) else "" for rate in (math.nan, *conversion[:-1])]
-    told = [
-        f"{count(n)}{f', {one} of the stage before' if one else ''}" for n, one in zip(customers, came, strict=True)
+    rates = [share(rate) if math.isfinite(rate) else "" for rate in (math.nan, *conversion[:-1])]
+    texts = [
+        f"{count(n)}{f', {rate} of the stage before' if rate else ''}" for n, rate in zip(customers, rates, strict=True)
     ]
-    brief = [f"{count(n)}{f' ({one})' if one else ''}" for n, one in zip(customers, came, strict=True)]
-    waits = [days(one) for one in frame["days_to_next_median"].to_numpy(np.float64)]
+    brief = [f"{count(n)}{f' ({rate})' if rate else ''}" for n, rate in zip(customers, rates, strict=True)]
+    waits = [days(wait) for wait in frame["days_to_next_median"].to_numpy(np.float64)]
     hover = [f"{label(stage, 60)}<br>{text}<br>half go on within {wait}"
-             for stage, text, wait in zip(stages, told, waits, strict=True)]  # fmt: skip
+             for stage, text, wait in zip(stages, texts, waits, strict=True)]  # fmt: skip
     end = float(customers.max()) if len(customers) else 1.0
 
     def form(texts: Sequence[str], letters: int, size: int, room: float) -> Form:
@@ -57,24 +70,24 @@ def funnel(frame: pd.DataFrame) -> MapFigure:
         across = axis(range=[0, end * room], visible=False)
         return {"data": [trace], "layout": layout(60 + 52 * len(stages), size, xaxis=across, yaxis=sides, bargap=0.3)}
 
-    return MapFigure(
+    return InteractiveFigure(
         "funnel",
         f"Bars: customers by stage of the journey. {BELOW}",
-        form(told, WIDE_NAME, 13, 1.45),
+        form(texts, WIDE_NAME, 13, 1.45),
         form(brief, NARROW_NAME, 11, 1.75),
     )
 
 
 def heat(
-    name: str, says: str, values: npt.NDArray[np.float64], rows: Sequence[Any], columns: Sequence[Any], across: str,
-    hover: Callable[[int, int], str], *, narrow_columns: int, letters: tuple[int, int] = (WIDE_NAME, NARROW_NAME),
-    top: float = 1.0,
-) -> MapFigure:  # fmt: skip
+    name: str, description: str, values: npt.NDArray[np.float64], rows: Sequence[Any], columns: Sequence[Any],
+    across: str, hover: Callable[[int, int], str], *, narrow_columns: int,
+    letters: tuple[int, int] = (WIDE_NAME, NARROW_NAME), top: float = 1.0,
+) -> InteractiveFigure:  # fmt: skip
     """A grid of shares, darker to lighter, written into its cells where there is room.
 
     Args:
         name: of the picture.
-        says: in words.
+        description: in words.
         values: (rows, columns), NaN where nothing was observed.
         rows: names from above.
         columns: names from the left.
@@ -84,132 +97,138 @@ def heat(
         letters: of a row's name, wide and narrow.
         top: the share with the lightest colour; larger ones have it too.
     """
-    texts = [["" if not math.isfinite(one) else share(one) for one in row] for row in values]
+    texts = [["" if not math.isfinite(value) else share(value) for value in row] for row in values]
 
     def form(width: int, most: int, size: int, tall: int, written: bool) -> Form:
-        some = np.isfinite(values[:, :width]).any(axis=1) | (width == len(columns))
-        kept = [int(row) for row in np.flatnonzero(some)]
-        shown = values[kept, :width]
+        filled = np.isfinite(values[:, :width]).any(axis=1) | (width == len(columns))
+        places = [int(row) for row in np.flatnonzero(filled)]
+        part = values[places, :width]
         trace: Form = {
             "type": "heatmap", "colorscale": "Cividis", "zmin": 0.0, "zmax": top,
-            "z": [[None if not math.isfinite(one) else round(float(one), 5) for one in row] for row in shown],
+            "z": [[None if not math.isfinite(value) else round(float(value), 5) for value in row] for row in part],
             "hoverongaps": False, "hoverinfo": "text", "xgap": 1, "ygap": 1, "showscale": not written,
-            "hovertext": [[hover(i, j) for j in range(shown.shape[1])] for i in kept],
+            "hovertext": [[hover(i, j) for j in range(part.shape[1])] for i in places],
             "colorbar": {"tickformat": ".0%", "thickness": 10, "outlinewidth": 0},
         }  # fmt: skip
         if written:
-            trace |= {
-                "text": [texts[i][:width] for i in kept],
-                "texttemplate": "%{text}",
-                "textfont": {"size": size - 1},
-            }
-        down = axis(autorange="reversed", showgrid=False, **ticks([rows[i] for i in kept], most))
-        above = axis(side="top", showgrid=False, title={"text": across, "standoff": 6}, **sparse(columns[:width]))
-        return {"data": [trace], "layout": layout(90 + tall * max(len(kept), 1), size, xaxis=above, yaxis=down)}
+            text = [texts[i][:width] for i in places]
+            trace |= {"text": text, "texttemplate": "%{text}", "textfont": {"size": size - 1}}
+        down = axis(autorange="reversed", showgrid=False, **ticks([rows[i] for i in places], most))
+        above = axis(side="top", showgrid=False, title={"text": across, "standoff": 6}, **_sparse(columns[:width]))
+        return {"data": [trace], "layout": layout(90 + tall * max(len(places), 1), size, xaxis=above, yaxis=down)}
 
     wide = form(len(columns), letters[0], 12, 27, len(columns) <= 16)
-    return MapFigure(name, says, wide, form(narrow_columns, letters[1], 10, 25, narrow_columns <= 6))
+    return InteractiveFigure(name, description, wide, form(narrow_columns, letters[1], 10, 25, narrow_columns <= 6))
 
 
-def sparse(names: Sequence[Any], most: int = 18) -> Form:
+def _sparse(names: Sequence[Any], most: int = 18) -> Form:
     """Names along an axis, some left out where there are too many to stand beside each other."""
-    every = ticks(names, 12)
-    return {key: one[:: math.ceil(len(names) / most)] if isinstance(one, list) else one for key, one in every.items()}
+    step = math.ceil(len(names) / most)
+    return {key: value[::step] if isinstance(value, list) else value for key, value in ticks(names, 12).items()}
 
 
 def _largest(values: npt.NDArray[np.float64]) -> float:
     return float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
 
 
-def step_matrix(matrix: pd.DataFrame) -> MapFigure:
+def step_matrix(matrix: pd.DataFrame) -> InteractiveFigure:
     """Where customers are at each step of their journey."""
-    likely = matrix.max(axis=1).sort_values(ascending=False, kind="stable").index[:LIKELIEST_ROWS]
-    shown = matrix.loc[[row for row in matrix.index if row in set(likely)]]
+    likely = set(matrix.max(axis=1).sort_values(ascending=False, kind="stable").index[:LIKELIEST_ROWS])
+    shown = matrix.loc[[row for row in matrix.index if row in likely]]
     values = shown.to_numpy(np.float64)
-    values = np.where(values > 0, values, np.nan)  # nobody there: an empty cell reads quicker than a nought
-    rows, columns = [str(one) for one in shown.index], [str(one) for one in shown.columns]
+    values = np.where(values > 0, values, np.nan)  # nobody at a step: an empty cell reads quicker than a nought
+    rows, columns = [str(row) for row in shown.index], [str(column) for column in shown.columns]
 
     def hover(i: int, j: int) -> str:
         return f"{label(rows[i], 60)}: {share(values[i, j])} of customers at step {columns[j]}"
 
-    says = (
-        "A grid: which share of customers is at which touchpoint at each step. The table below holds the same figures."
-    )
+    description = f"A grid: which share of customers is at which touchpoint at each step. {BELOW}"
     return heat(
-        "steps", says, values, rows, columns, "Step of the journey", hover, narrow_columns=5,
+        "steps", description, values, rows, columns, "Step of the journey", hover, narrow_columns=5,
         top=_largest(values[values < EVERYBODY]),
     )  # fmt: skip
 
 
-def cohorts(frame: pd.DataFrame, period: str) -> MapFigure:
-    """Which share of the customers who came together is active again, period by period; the latest cohorts."""
+def cohorts(frame: pd.DataFrame, period: str) -> InteractiveFigure:
+    """Which share of a cohort's customers is active again, period by period; the latest cohorts."""
     starts = sorted(frame["cohort"].unique())[-MOST_COHORTS:]
     later = frame[(frame["period"] > 0) & (frame["period"] <= MOST_COHORTS) & frame["cohort"].isin(starts)]
     ends = list(range(1, int(later["period"].max()) + 1)) if len(later) else [1]
     values = np.full((len(starts), len(ends)), np.nan)
     sizes = frame.groupby("cohort")["size"].max()
-    cells: dict[tuple[int, int], Any] = {}
-    for row in later.to_dict("records"):
-        at = starts.index(row["cohort"]), int(row["period"]) - 1
-        values[at] = row["retention"]
-        cells[at] = row
-    dates = [f"{pd.Timestamp(one):%Y-%m-%d}" if period == "week" else f"{pd.Timestamp(one):%b %Y}" for one in starts]
-    rows = [f"{date} ({int(sizes[one]):,})" for date, one in zip(dates, starts, strict=True)]
+    cells = {(starts.index(row["cohort"]), int(row["period"]) - 1): row for row in later.to_dict("records")}
+    for place, row in cells.items():
+        values[place] = row["retention"]
+    dates = [f"{pd.Timestamp(start):{'%Y-%m-%d' if period == 'week' else '%b %Y'}}" for start in starts]
+    rows = [f"{date} ({int(sizes[start]):,})" for date, start in zip(dates, starts, strict=True)]
 
     def hover(i: int, j: int) -> str:
-        row = cells.get((i, j))
-        if row is None:
+        if (i, j) not in cells:
             return "not observed yet"
-        back = f"{int(row['active']):,} of {int(row['size']):,} ({share(row['retention'])})"
-        return f"first seen {dates[i]}: {back} came back {period} {j + 1} after"
+        row = cells[i, j]
+        active = f"{int(row['active']):,} of {int(row['size']):,} ({share(row['retention'])})"
+        return f"first seen {dates[i]}: {active} came back {period} {j + 1} after"
 
-    says = f"A triangle: the share of customers active again, by the {period} they were first seen. {BELOW}"
+    description = f"A triangle: the share of customers active again, by the {period} they were first seen. {BELOW}"
     shown = min(len(ends), 12)
     return heat(
-        "cohorts", says, values, rows, [str(one) for one in ends], f"{period}s after the first", hover,
+        "cohorts", description, values, rows, [str(end) for end in ends], f"{period}s after the first", hover,
         narrow_columns=shown if shown <= 6 else min(len(ends), 14), letters=(24, 20),
         top=_largest(values[sizes.loc[starts].to_numpy() >= WEIGHTY * sizes.max()]),
     )  # fmt: skip
 
 
-MEASURES = {
+CREDIT_RULES = {
     "first_touch": "first touch", "last_touch": "last touch", "linear": "linear", "markov_share": "removal effect",
 }  # fmt: skip
 
 
-def influence(frame: pd.DataFrame, level: str, most: int = 12) -> MapFigure:
+def influence(frame: pd.DataFrame, level: str, most: int = 12) -> InteractiveFigure:
     """Shares of the conversions that each rule of credit gives to channels or touchpoints."""
     shown = frame[frame["level"] == level].sort_values("markov_share", ascending=False, kind="stable").head(most)
     names = shown["name"].astype(str).tolist()
-    symbols = ("circle", "square", "triangle-up", "diamond")
-    end = float(np.nanmax(shown[list(MEASURES)].to_numpy(np.float64))) if len(shown) else 1.0
+    end = float(np.nanmax(shown[list(CREDIT_RULES)].to_numpy(np.float64))) if len(shown) else 1.0
+    dots = [
+        _dots(rule, [float(value) for value in shown[column]], SYMBOLS[place], GROUPS[place],
+              [f"{label(name, 60)}, {rule}: {share(float(value))} of conversions"
+               for name, value in zip(names, shown[column], strict=True)])
+        for place, (column, rule) in enumerate(CREDIT_RULES.items())
+    ]  # fmt: skip
 
-    def form(letters: int, size: int, tall: int) -> Form:
-        data = [
-            {
-                "type": "scatter", "mode": "markers", "y": list(range(len(names))), "name": says,
-                "x": [None if not math.isfinite(one) else float(one) for one in shown[column]],
-                "marker": {"symbol": symbols[place], "size": 10 if place < 3 else 13, "color": GROUPS[place],
-                           "line": {"color": PAPER, "width": 1}},
-                "hoverinfo": "text",
-                "hovertext": [f"{label(name, 60)}, {says}: {share(float(value))} of conversions"
-                              for name, value in zip(names, shown[column], strict=True)],
-            }
-            for place, (column, says) in enumerate(MEASURES.items())
-        ]  # fmt: skip
+    def form(letters: int, size: int) -> Form:
         across = axis(
             range=[-0.02 * end, 1.06 * end], tickformat=".0%", title={"text": "Share of the conversions"}, nticks=6
         )
-        down = axis(range=[len(names) - 0.4, -0.6], **ticks(names, letters))
-        legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": size}}
-        sized = layout(150 + tall * len(names), size, xaxis=across, yaxis=down, showlegend=True, legend=legend)
-        return {"data": data, "layout": sized | {"margin": {"l": 8, "r": 8, "t": 40 if letters > 15 else 60, "b": 8}}}
+        return _dot_form(dots, 150 + 30 * len(names), size, across, ticks(names, letters), 40 if letters > 15 else 60)
 
-    says = f"Dots: the share of conversions that four rules of credit give to each {level}. {BELOW}"
-    return MapFigure(f"influence_{level}", says, form(WIDE_NAME, 12, 30), form(NARROW_NAME, 10, 30))
+    description = f"Dots: the share of conversions that four rules of credit give to each {level}. {BELOW}"
+    return InteractiveFigure(f"influence_{level}", description, form(WIDE_NAME, 12), form(NARROW_NAME, 10))
 
 
-def side_by_side(frame: pd.DataFrame, names: tuple[str, str], heads: tuple[str, ...], most: int = 15) -> MapFigure:
+def _dots(name: str, x: Sequence[float], symbol: str, colour: str, hover: Sequence[str]) -> Form:
+    """A dot a row."""
+    line = {"color": PAPER, "width": 1}
+    return {
+        "type": "scatter", "mode": "markers", "name": label(name, 30), "hoverinfo": "text", "hovertext": list(hover),
+        "x": [value if math.isfinite(value) else None for value in x], "y": list(range(len(x))),
+        "marker": {"symbol": symbol, "size": 13 if symbol == "diamond" else 11, "color": colour, "line": line},
+    }  # fmt: skip
+
+
+def _dot_form(data: list[Form], height: int, size: int, across: Form, rows: Form, room: int) -> Form:
+    """Rows of dots under a legend that gets `room` px."""
+    down = axis(range=[len(rows["tickvals"]) - 0.4, -0.6], **rows)
+    legend = LEGEND | {"font": {"size": size}}
+    margin = {"l": 8, "r": 8, "t": room, "b": 8}
+    return {
+        "data": data,
+        "layout": layout(height, size, xaxis=across, yaxis=down, showlegend=True, legend=legend, margin=margin),
+    }
+
+
+def side_by_side(
+    frame: pd.DataFrame, names: tuple[str, str], heads: tuple[str, ...], most: int = 15
+) -> InteractiveFigure:
     """Two groups' rates, a dot each, joined by a line: the surest and largest differences above.
 
     Args:
@@ -218,39 +237,49 @@ def side_by_side(frame: pd.DataFrame, names: tuple[str, str], heads: tuple[str, 
         heads: the columns that name a row.
         most: rows.
     """
-    known = frame[frame["q_value"] < 0.05]
+    sure = frame[frame["q_value"] < 0.05]
     if heads != ("stage",):
-        known = known.loc[known["difference"].abs().sort_values(ascending=False, kind="stable").index]
-    shown = known.head(most)
-    names_of = [[str(row[head]) for head in heads] for row in shown.to_dict("records")]
-    rows = [" → ".join(told) for told in names_of]
-    a, b = (shown[f"rate_{side}"].to_numpy(np.float64).tolist() for side in "ab")
-    lines = {
-        "type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False,
-        "line": {"color": MUTED, "width": 2},
-        "x": [one for pair in zip(a, b, strict=True) for one in (*pair, None)],
-        "y": [one for place in range(len(rows)) for one in (place, place, None)],
-    }  # fmt: skip
+        sure = sure.loc[sure["difference"].abs().sort_values(ascending=False, kind="stable").index]
+    row_names = [[str(row[head]) for head in heads] for row in sure.head(most).to_dict("records")]
+    rates = [sure.head(most)[f"rate_{side}"].to_numpy(np.float64).tolist() for side in "ab"]
+    lines = _line_between(rates[0], rates[1], MUTED)
     dots = [
-        {
-            "type": "scatter", "mode": "markers", "x": rates, "y": list(range(len(rows))), "name": label(name, 30),
-            "marker": {"size": 11, "symbol": symbol, "color": colour, "line": {"color": PAPER, "width": 1}},
-            "hoverinfo": "text",
-            "hovertext": [f"{label(row, 80)}<br>{label(name, 40)}: {share(rate)}"
-                          for row, rate in zip(rows, rates, strict=True)],
-        }
-        for name, rates, symbol, colour in (
-            (names[0], a, "circle", GROUPS[0]), (names[1], b, "diamond", GROUPS[2]),
-        )
+        _dots(name, side, symbol, colour, [
+            f"{label(' → '.join(row), 80)}<br>{label(name, 40)}: {share(rate)}"
+            for row, rate in zip(row_names, side, strict=True)])
+        for name, side, symbol, colour in zip(names, rates, ("circle", "diamond"), (GROUPS[0], GROUPS[2]), strict=True)
     ]  # fmt: skip
 
     def form(letters: int, size: int, between: str) -> Form:
         across = axis(range=[-0.03, 1.03], tickformat=".0%", nticks=6)
-        told = [between.join(label(one, letters) for one in each) for each in names_of]
-        down = axis(range=[len(rows) - 0.4, -0.6], **(ticks(rows, letters) | {"ticktext": told}))
-        legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": size}}
-        sized = layout(110 + 34 * len(rows), size, xaxis=across, yaxis=down, showlegend=True, legend=legend)
-        return {"data": [lines, *dots], "layout": sized | {"margin": {"l": 8, "r": 8, "t": 44, "b": 8}}}
+        texts = [between.join(label(part, letters) for part in row) for row in row_names]
+        rows = ticks(texts, letters) | {"ticktext": texts}
+        return _dot_form([lines, *dots], 110 + 34 * len(texts), size, across, rows, 44)
 
-    says = f"Dots: the rates of {names[0]} and {names[1]} side by side. {BELOW}"
-    return MapFigure(f"compare_{heads[0]}", says, form(26, 12, " → "), form(17, 10, " →<br>"))
+    description = f"Dots: the rates of {names[0]} and {names[1]} side by side. {BELOW}"
+    return InteractiveFigure(f"compare_{heads[0]}", description, form(26, 12, " → "), form(17, 10, " →<br>"))
+
+
+def _line_between(a: Sequence[float], b: Sequence[float], colour: str) -> Form:
+    """A line in each row, from one value to the other."""
+    return {
+        "type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False,
+        "line": {"color": colour, "width": 2},
+        "x": [value for low, high in zip(a, b, strict=True) for value in (low, high, None)],
+        "y": [value for row in range(len(a)) for value in (row, row, None)],
+    }  # fmt: skip
+
+
+def pain_points(frame: pd.DataFrame) -> InteractiveFigure:
+    """How much worse the rate is than elsewhere, with its interval; a symbol and colour for each kind."""
+    shown = frame.head(MOST_PAIN_POINTS).reset_index(drop=True)
+    data = []
+    for place, kind in enumerate(dict.fromkeys(shown["kind"])):
+        columns = (shown[f"difference{end}"].where(shown["kind"] == kind).tolist() for end in ("", "_low", "_high"))
+        values, low, high = columns
+        colour, hover = GROUPS[place % len(GROUPS)], shown["sentence"].astype(str).tolist()
+        data += [_line_between(low, high, colour), _dots(str(kind), values, SYMBOLS[place % 4], colour, hover)]
+    names = ticks([f"{name}: {kind}" for name, kind in zip(shown["touchpoint"], shown["kind"], strict=True)], 40)
+    across = axis(tickformat=".0%", title={"text": "Difference between the rates, with 95% intervals"})
+    form = _dot_form(data, 110 + 34 * len(shown), 12, across, names, 44)
+    return InteractiveFigure("pain_points", f"Dots: how much worse it is than elsewhere. {BELOW}", form, form)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from features.journey_map.tables import JourneyMap
-from training.reports.html import clean, count, days, number, share, span
+from training.reports.numbers import clean, count, days, number, share, span
 
 MOST_PAINS = 3
 EVERYBODY = 0.999  # a removal effect that says no more than that everybody passes there
@@ -24,7 +24,7 @@ def findings(drawn: JourneyMap, goals: Sequence[str] = (), period: str = "month"
         goals: what counts as a conversion, for the words.
         period: of the cohorts.
     """
-    told = [
+    sentences = [
         _size(drawn.summary),
         _converted(drawn.summary, goals),
         _funnel(drawn.funnel),
@@ -34,10 +34,10 @@ def findings(drawn: JourneyMap, goals: Sequence[str] = (), period: str = "month"
         _retention(drawn.cohorts, period),
         _satisfaction(drawn.touchpoints),
     ]
-    return [sentence for sentence in told if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
-def said_dates(summary: dict[str, Any]) -> str:
+def dates(summary: dict[str, Any]) -> str:
     """From which day to which.
 
     >>> said_dates({"first": "2011-10-01 00:38", "last": "2012-03-14 16:04"})
@@ -57,16 +57,15 @@ def _size(summary: dict[str, Any]) -> str:
     events, customers = int(summary["events"]), int(summary["customers"])
     half = float(summary.get("median_events", math.nan))
     lasting = float(summary.get("median_span_days", math.nan))
-    sentence = (
-        f"{_some(customers, 'customer')} left {_some(events, 'event')} at {_some(summary['touchpoints'], 'touchpoint')}"
-    )
+    touchpoints = _plural(summary["touchpoints"], "touchpoint")
+    sentence = f"{_plural(customers, 'customer')} left {_plural(events, 'event')} at {touchpoints}"
     if customers > 1 and math.isfinite(half):
         long = f" over {days(lasting)}" if math.isfinite(lasting) and lasting > 0 else ""
-        sentence += f"; a journey in the middle has {_some(half, 'event')}{long}"
+        sentence += f"; a journey in the middle has {_plural(half, 'event')}{long}"
     return sentence + "."
 
 
-def _some(n: float, what: str) -> str:
+def _plural(n: float, what: str) -> str:
     whole = count(n) if float(n).is_integer() else number(n)
     return f"{whole} {what}{'' if n == 1 else 's'}"
 
@@ -77,7 +76,7 @@ def _converted(summary: dict[str, Any], goals: Sequence[str]) -> str:
         return ""
     rate = float(summary["converted_share"])
     named = " or ".join(clean(goal) for goal in goals[:3]) + (" or another goal" if len(goals) > 3 else "")
-    return f"{_some(summary['converted'], 'customer')} ({share(rate)}) reached the goal, which is {named}."
+    return f"{_plural(summary['converted'], 'customer')} ({share(rate)}) reached the goal, which is {named}."
 
 
 def _funnel(funnel: pd.DataFrame) -> str:
@@ -92,7 +91,8 @@ def _funnel(funnel: pd.DataFrame) -> str:
     before, after = max(steps, key=lambda pair: pair[0]["customers"] - pair[1]["customers"])
     lost = int(before["customers"]) - int(after["customers"])
     whole = (
-        f"Of {_some(first['customers'], 'customer')} in the stage {clean(first['stage'])}, {count(last['customers'])} "
+        f"Of {_plural(first['customers'], 'customer')} in the stage {clean(first['stage'])}, "
+        f"{count(last['customers'])} "
         f"({share(last['customers'] / max(first['customers'], 1))}) came through to {clean(last['stage'])}"
     )
     if lost == 0 or len(rows) == 2:
@@ -110,7 +110,7 @@ def _path(paths: pd.DataFrame) -> str:
     rate = float(first.get("converted_share", math.nan))
     outcome = f", and {share(rate)} of them reached the goal" if math.isfinite(rate) else ""
     return (
-        f"The most common way is {clean(first['text'])}: {_some(first['customers'], 'customer')} "
+        f"The most common way is {clean(first['text'])}: {_plural(first['customers'], 'customer')} "
         f"({share(float(first['share']))}) took it{outcome}."
     )
 
@@ -120,7 +120,7 @@ def _pains(pain_points: pd.DataFrame) -> list[str]:
     if pain_points.empty:
         return []
     sure = pain_points[pain_points["q_value"] < 0.05]
-    return [str(one) for one in sure.groupby("kind", sort=False).head(1)["sentence"].head(MOST_PAINS)]
+    return [str(sentence) for sentence in sure.groupby("kind", sort=False).head(1)["sentence"].head(MOST_PAINS)]
 
 
 def _influence(influence: pd.DataFrame) -> str:
@@ -146,7 +146,7 @@ def _retention(cohorts: pd.DataFrame, period: str) -> str:
         return ""
     active = int(after["active"].sum())
     return (
-        f"Of {_some(size, 'customer')} who could be watched for a {period} after the one they were first seen in, "
+        f"Of {_plural(size, 'customer')} who could be watched for a {period} after the one they were first seen in, "
         f"{share(active / size)} came back in it."
     )
 
@@ -161,5 +161,5 @@ def _satisfaction(touchpoints: pd.DataFrame) -> str:
     low = scored.sort_values("csat", kind="stable").iloc[0]
     return (
         f"Satisfaction is lowest at {clean(low['touchpoint'])}: {share(low['csat'])} of "
-        f"{_some(low['n_scores'], 'score')} are among the top two ({span(low['csat_low'], low['csat_high'])})."
+        f"{_plural(low['n_scores'], 'score')} are among the top two ({span(low['csat_low'], low['csat_high'])})."
     )

@@ -16,24 +16,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from training.journey_map.theme import (
+from training.journey_map.colours import TouchpointColours
+from training.reports.interactive import (
     BACK,
-    GROUPS,
     HALO,
     INK,
     ON,
     PAPER,
-    REST,
-    Filter,
     Form,
-    MapFigure,
+    InteractiveFigure,
     axis,
-    colour_key,
     label,
     layout,
-    levels_of,
+    rarity_filter,
 )
-from training.reports.html import clean, count, seconds, share
+from training.reports.numbers import clean, count, seconds, share
 
 START, END = "start", "end"
 MOST_NODES = 24
@@ -43,7 +40,7 @@ BEND = 0.16  # how far a move bows out, as a share of its length
 
 
 @dataclass(frozen=True)
-class Placed:
+class GraphLayout:
     """Where the touchpoints stand.
 
     Attributes:
@@ -63,13 +60,13 @@ def main_moves(transitions: pd.DataFrame, most: int = MOST_NODES) -> pd.DataFram
     """The moves among the touchpoints that are moved to most, as text; where journeys begin and end belongs to them."""
     moves = transitions.assign(source=transitions["source"].astype(str), target=transitions["target"].astype(str))
     into = moves[~moves["target"].isin([START, END])].groupby("target", sort=False)["count"].sum()
-    kept = {*into.sort_values(ascending=False, kind="stable").index[:most], START, END}
+    names = {*into.sort_values(ascending=False, kind="stable").index[:most], START, END}
     often = moves.sort_values("count", ascending=False, kind="stable")
-    kept |= {
+    names |= {
         *often.loc[often["source"] == START, "target"].head(1),
         *often.loc[often["target"] == END, "source"].head(1),
     }
-    return moves[moves["source"].isin(kept) & moves["target"].isin(kept)].sort_values("count", ascending=False)
+    return moves[moves["source"].isin(names) & moves["target"].isin(names)].sort_values("count", ascending=False)
 
 
 def backbone(moves: pd.DataFrame) -> set[tuple[str, str]]:
@@ -91,7 +88,7 @@ def levels(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(level - level.min(), np.float64)
 
 
-def place(moves: pd.DataFrame, per_layer: int, most_layers: int) -> Placed:
+def place(moves: pd.DataFrame, per_layer: int, most_layers: int) -> GraphLayout:
     """Layers of about `per_layer` touchpoints at most, from the journey's start to its end.
 
     Args:
@@ -110,7 +107,7 @@ def place(moves: pd.DataFrame, per_layer: int, most_layers: int) -> Placed:
     layer = np.zeros(len(names), np.int64)
     layer[between] = 1 + _layers(level[between], per_layer, most_layers)
     layer[at[END]] = layer.max() + 1
-    return Placed(names, layer, _ordered(layer, weights + weights.T), level)
+    return GraphLayout(names, layer, _ordered(layer, weights + weights.T), level)
 
 
 def _layers(level: npt.NDArray[np.float64], per_layer: int, most: int) -> npt.NDArray[np.int64]:
@@ -150,7 +147,7 @@ def wrapped(name: str, letters: int) -> str:
     text = clean(name)
     if len(text) <= letters:
         return label(text, letters)
-    breaks = [i + 1 for i, one in enumerate(text[:letters]) if one in " _-/.:"]
+    breaks = [i + 1 for i, letter in enumerate(text[:letters]) if letter in " _-/.:"]
     if not breaks or breaks[-1] < letters // 3:
         return label(text, letters + 4)
     cut = breaks[-1]
@@ -158,29 +155,25 @@ def wrapped(name: str, letters: int) -> str:
 
 
 def transition_graph(
-    transitions: pd.DataFrame, touchpoints: pd.DataFrame, colour_of: Mapping[str, int], meanings: Mapping[int, str]
-) -> MapFigure:
+    transitions: pd.DataFrame, touchpoints: pd.DataFrame, colours: TouchpointColours
+) -> InteractiveFigure:
     """Touchpoints as dots, moves as arrows; `transitions` and `touchpoints` as in the journey map."""
     moves = main_moves(transitions)
     between = moves[moves["source"] != moves["target"]]
-    slider = levels_of(between["count"].tolist(), SHOWN_MOVES)
-    wide = _form(moves, touchpoints, colour_of, place(moves, 5, 7), upright=False)
-    narrow = _form(moves, touchpoints, colour_of, place(moves, 3, 14), upright=True)
     names = set(moves["source"]) | set(moves["target"])
-    used = [colour_of.get(name, -1) for name in names]
-    return MapFigure(
-        "graph",
+    return InteractiveFigure(
+        "moves",
         f"A graph of {len(names) - 2} touchpoints and {len(moves)} kinds of moves between them. "
-        "The table below holds the same figures.",
-        wide,
-        narrow,
-        Filter("Hide moves made less often than {} times", slider.levels, slider.first) if slider else None,
-        colour_key(meanings, used),
+        "The table below holds the same numbers.",
+        _form(moves, touchpoints, colours, place(moves, 5, 7), upright=False),
+        _form(moves, touchpoints, colours, place(moves, 3, 14), upright=True),
+        rarity_filter(("Hide moves made less often than ", " times"), between["count"].tolist(), SHOWN_MOVES),
+        colours.legend(names),
     )
 
 
 def _form(
-    moves: pd.DataFrame, touchpoints: pd.DataFrame, colour_of: Mapping[str, int], placed: Placed, *, upright: bool
+    moves: pd.DataFrame, touchpoints: pd.DataFrame, colours: TouchpointColours, placed: GraphLayout, *, upright: bool
 ) -> Form:
     """The figure from left to right, or `upright` from above to below."""
     on = placed.layer.astype(np.float64)
@@ -205,23 +198,23 @@ def _form(
     again = moves[moves["source"] == moves["target"]].set_index("source")["count"].to_dict()
     dots = {
         "type": "scatter", "mode": "markers", "x": points[:, 0].tolist(), "y": points[:, 1].tolist(),
-        "hoverinfo": "text", "hovertext": [_told(name, met, again) for name in placed.names],
+        "hoverinfo": "text", "hovertext": [_hover_text(name, met, again) for name in placed.names],
         "marker": {"size": size, "opacity": 1, "line": {"color": PAPER, "width": 2},
-                   "color": [_colour(name, colour_of) for name in placed.names]},
+                   "color": [colours.solid(name) for name in placed.names]},
     }  # fmt: skip
     return {"data": [*reversed(arrows), dots], "layout": _layout(placed, points, size, upright)}
 
 
-def _layout(placed: Placed, points: npt.NDArray[np.float64], size: Sequence[float], upright: bool) -> Form:
-    """Names under their dots, on a little paper so that arrows do not run through the letters."""
+def _layout(placed: GraphLayout, points: npt.NDArray[np.float64], size: Sequence[float], upright: bool) -> Form:
+    """Names under their dots, on a light background so that arrows do not run through the letters."""
     letters = 14 if upright else 17
     notes = [
         {
             "x": float(x), "y": float(y), "text": wrapped(name, letters), "showarrow": False, "yanchor": "top",
-            "yshift": -0.5 * one - 1, "bgcolor": HALO, "borderpad": 0,
+            "yshift": -0.5 * diameter - 1, "bgcolor": HALO, "borderpad": 0,
             "font": {"size": 10 if upright else 11, "color": INK},
         }
-        for name, (x, y), one in zip(placed.names, points, size, strict=True)
+        for name, (x, y), diameter in zip(placed.names, points, size, strict=True)
     ]  # fmt: skip
     layers, widest = int(placed.layer.max()) + 1, int(np.bincount(placed.layer).max())
     height = 40 + (96 * layers if upright else max(112 * widest, 300))
@@ -233,12 +226,7 @@ def _layout(placed: Placed, points: npt.NDArray[np.float64], size: Sequence[floa
     return layout(height, 11, annotations=notes, hovermode="closest", **sides) | {"margin": dict.fromkeys("lrtb", 4)}
 
 
-def _colour(name: str, colour_of: Mapping[str, int]) -> str:
-    group = colour_of.get(name, -1)
-    return GROUPS[group] if group >= 0 else REST
-
-
-def _told(name: str, met: Mapping[str, float], again: Mapping[Any, Any]) -> str:
+def _hover_text(name: str, met: Mapping[str, float], again: Mapping[Any, Any]) -> str:
     if name in (START, END):
         return f"the {name} of a journey"
     loops = f"<br>{count(again[name])} times right after itself" if name in again else ""
@@ -250,29 +238,29 @@ def _arrow(
     points: npt.NDArray[np.float64],
     at: Mapping[str, int],
     size: Sequence[float],
-    placed: Placed,
+    placed: GraphLayout,
 ) -> Form:
     """A move as a bowed line with a head; `meta` is how often it was made, which the filter reads."""
     a, b = at[str(move["source"])], at[str(move["target"])]
-    back = placed.layer[b] < placed.layer[a] or (
+    leads_back = placed.layer[b] < placed.layer[a] or (
         placed.layer[b] == placed.layer[a] and placed.level[b] < placed.level[a]
     )
     path = _bow(points[a], points[b])
-    colour = BACK if back else ON
+    colour = BACK if leads_back else ON
     wait = (
         f"<br>half of them within {seconds(move['gap_s_median'])}"
         if move["gap_s_median"] == move["gap_s_median"]
         else ""
     )
-    told = (
+    hover = (
         f"{label(move['source'], 60)} → {label(move['target'], 60)}<br>{count(move['count'])} times by "
         f"{count(move['customers'])} customers<br>{share(move['probability'])} of what follows "
         f"{label(move['source'], 60)}{wait}"
     )
     return {
         "type": "scatter", "mode": "lines+markers", "x": path[:, 0].tolist(), "y": path[:, 1].tolist(),
-        "meta": int(move["count"]), "hoverinfo": "text", "hovertext": told, "opacity": 0.62,
-        "line": {"color": colour, "shape": "spline", "dash": "dash" if back else "solid"},
+        "meta": int(move["count"]), "hoverinfo": "text", "hovertext": hover, "opacity": 0.62,
+        "line": {"color": colour, "shape": "spline", "dash": "dash" if leads_back else "solid"},
         "marker": {"symbol": "arrow", "angleref": "previous", "color": colour, "standoff": round(0.5 * size[b] + 1, 1),
                    "line": {"width": 0}},
     }  # fmt: skip

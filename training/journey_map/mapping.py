@@ -31,8 +31,7 @@ from features.journeys.loading import load_log
 from features.settings import Section, explain
 from training.config.experiment import SLUG, Experiment, load_experiment, put
 from training.journey_map.groups import compared
-from training.journey_map.page import write_map_page
-from training.journey_map.sections import MapText
+from training.journey_map.page import MapText, write_map_page
 from training.progress import say, stage
 
 if TYPE_CHECKING:

@@ -1,35 +1,63 @@
 """The journey map as one HTML page that opens offline: findings in words, interactive pictures, tables.
 
-    write_page(journey_map(journeys, settings), Path("map.html"), PageText("my log"))
+    write_map_page(journey_map(journeys, settings), Path("map.html"), MapText("my log"))
 
-plotly.js lies in the page, compressed, and a content security policy forbids the page every request: it cannot leak.
-Everything that comes from data is escaped; customers' identifiers never get here, because the tables hold none.
+Customers' identifiers never get onto the page, because the tables hold none.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import math
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from features.journey_map.comparison import MapComparison
 from features.journey_map.tables import JourneyMap
-from training.journey_map.findings import said_dates
-from training.journey_map.sections import MapText, Part, parts
-from training.journey_map.theme import THEMES
-from training.reports.html import count, days, escape, share
-
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
-    "base-uri 'none'; form-action 'none'"
+from training.journey_map.figures import side_by_side
+from training.journey_map.findings import dates, findings
+from training.journey_map.pictures import map_figures
+from training.journey_map.words import (
+    FLOWS,
+    HOW_TO_READ,
+    INFLUENCE,
+    MOVES,
+    PAINS,
+    PATHS,
+    STAGES,
+    TERMS,
+    TOUCHPOINTS,
+    comparison_columns,
+    comparison_words,
 )
-MADE_BY = "Made by Journey Lab. The page holds all it needs and asks nothing of the network."
+from training.reports.blocks import Block, Column, Heading, Notes, Sentences, Table, Terms
+from training.reports.numbers import count, days, share
+from training.reports.pages import Fact, Page, Section, write_page
+
+MOST_MOVES, MOST_TOUCHPOINTS, MOST_PAINS, MOST_CREDITED, MOST_COMPARED = 100, 200, 50, 30, 60
+SURE = 0.05
+
+
+@dataclass(frozen=True)
+class MapText:
+    """What the page says beside its tables.
+
+    Attributes:
+        name: of the log or experiment.
+        source: where the events came from, in words; no path of this machine.
+        goals: what counts as conversion.
+        cohort: "month" or "week".
+        notes: more to say, after the map's own notes.
+    """
+
+    name: str
+    source: str = ""
+    goals: tuple[str, ...] = ()
+    cohort: str = "month"
+    notes: tuple[str, ...] = ()
 
 
 def write_map_page(drawn: JourneyMap, path: Path, text: MapText, comparison: MapComparison | None = None) -> Path:
@@ -41,111 +69,126 @@ def write_map_page(drawn: JourneyMap, path: Path, text: MapText, comparison: Map
         text: the words around the tables.
         comparison: of two groups, where there is one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(drawn, text, comparison), encoding="utf-8")
-    return path
+    return write_page(map_page(drawn, text, comparison), path)
 
 
-def page(drawn: JourneyMap, text: MapText, comparison: MapComparison | None = None) -> str:
-    """The page as text; see `write_map_page`."""
-    title = f"Journey map: {text.name}"
-    return shell(title, _header(drawn.summary, title, text), parts(drawn, text, comparison))
-
-
-def shell(title: str, header: str, sections: Sequence[Part]) -> str:
-    """A whole page of these sections; plotly.js comes along where one of them has a picture.
-
-    Args:
-        title: of the page.
-        header: what stands before the contents, HTML.
-        sections: with their pictures.
-    """
-    pictures = {figure.name: figure.to_dict() for part in sections for figure in part.figures}
-    links = "".join(f'<li><a href="#{part.id}">{escape(part.title)}</a></li>' for part in sections)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>'
-        f"<style>{_own('page.css')}{_theme_css()}</style></head><body>"
-        f'<a class="skip" href="#{sections[0].id}">Skip the contents</a>{header}'
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav><main>{"".join(_section(part) for part in sections)}</main>'
-        f"<footer>{MADE_BY}</footer>{_data('figures', pictures)}{_data('themes', THEMES)}"
-        f'<script type="text/plain" id="plotly">{packed_plotly() if pictures else ""}</script>'
-        f"<script>{_own('page.js')}</script></body></html>\n"
+def map_page(drawn: JourneyMap, text: MapText, comparison: MapComparison | None = None) -> Page:
+    """The page; see `write_map_page`."""
+    source = f" Source: {text.source}." if text.source else ""
+    subject = "the ways they took, where they stopped, and what led to the goal" if text.goals else (
+        "the ways they took and where they stopped")  # fmt: skip
+    return Page(
+        title=f"Journey map: {text.name}",
+        lead=f"What customers did from {dates(drawn.summary)}: {subject}.{source} Times are UTC.",
+        facts=_facts(drawn.summary, text),
+        sections=_sections(drawn, text, comparison),
     )
 
 
-@cache
-def packed_plotly() -> str:
-    """plotly.js, compressed and as text: the library alone would fill the page."""
-    bundle = files("plotly") / "package_data" / "plotly.min.js"
-    return base64.b64encode(gzip.compress(bundle.read_bytes(), 9, mtime=0)).decode("ascii")
-
-
-def _theme_css() -> str:
-    """The pictures' colours, for the keys beside them."""
-    said = {
-        scheme: "".join(f"--{name}:{colour};" for name, colour in theme.items() if name[0] in "gr")
-        for scheme, theme in THEMES.items()
-    }
-    return f":root{{{said['light']}}}@media (prefers-color-scheme: dark){{:root{{{said['dark']}}}}}"
-
-
-def _own(name: str) -> str:
-    return (files("training.journey_map") / name).read_text(encoding="utf-8")
-
-
-def _data(name: str, value: Any) -> str:
-    """JSON in the page; no text in it can end the script element."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)  # ASCII, so no odd line ends
-    safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return f'<script type="application/json" id="{name}">{safe}</script>'
-
-
-def _plain(value: Any) -> Any:
-    return value.item()  # NumPy's own numbers
-
-
-def _header(summary: dict[str, Any], title: str, text: MapText) -> str:
-    source = f" Source: {escape(text.source)}." if text.source else ""
-    asked = ": the ways they took, where they stopped, and what led to the goal" if text.goals else ""
-    told = asked or ": the ways they took and where they stopped"
-    cells = "".join(
-        f"<div><dt>{name}</dt><dd>{value}{f'<small>{small}</small>' if small else ''}</dd></div>"
-        for name, value, small in _facts(summary, text)
-    )
-    return (
-        f"<header><h1>{escape(title)}</h1><p>What customers did from {escape(said_dates(summary))}{told}.{source} "
-        f'Times are UTC.</p><dl class="facts">{cells}</dl></header>'
-    )
-
-
-def _facts(summary: dict[str, Any], text: MapText) -> list[tuple[str, str, str]]:
-    """Name, figure and small print of what stands at the top."""
+def _facts(summary: dict[str, Any], text: MapText) -> list[Fact]:
     half = float(summary["median_events"])
     facts = [
-        ("Customers", count(summary["customers"]), ""),
-        ("Events", count(summary["events"]), f"half of the customers have {half:g} or fewer"),
-        ("Touchpoints", count(summary["touchpoints"]), _places(summary)),
-        ("Median journey", days(float(summary["median_span_days"])), "from first to last event"),
+        Fact("Customers", count(summary["customers"])),
+        Fact("Events", count(summary["events"]), f"half of the customers have {half:g} or fewer"),
+        Fact("Touchpoints", count(summary["touchpoints"]), _channels_and_stages(summary)),
+        Fact("Median journey", days(float(summary["median_span_days"])), "from first to last event"),
     ]
     rate = float(summary["converted_share"])
     if text.goals and math.isfinite(rate):
-        facts.append(("Converted", share(rate), f"{count(summary['converted'])} customers"))
+        facts.append(Fact("Converted", share(rate), f"{count(summary['converted'])} customers"))
     return facts
 
 
-def _places(summary: dict[str, Any]) -> str:
-    told = [
+def _channels_and_stages(summary: dict[str, Any]) -> str:
+    parts = [
         f"{count(summary[key])} {key if summary[key] != 1 else key[:-1]}"
         for key in ("channels", "stages")
         if summary[key]
     ]
-    return f"in {' and '.join(told)}" if told else ""
+    return f"in {' and '.join(parts)}" if parts else ""
 
 
-def _section(part: Part) -> str:
-    how = f'<p class="how">{part.how}</p>' if part.how else ""
-    heading = f'<h2 id="{part.id}-h">{escape(part.title)}</h2>'
-    return f'<section id="{part.id}" aria-labelledby="{part.id}-h">{heading}{how}{part.body}</section>'
+def _sections(drawn: JourneyMap, text: MapText, comparison: MapComparison | None) -> list[Section]:
+    """The sections that have something to show, in the order of the page."""
+    figures = map_figures(drawn, text.cohort)
+    moves = drawn.transitions.sort_values("count", ascending=False, kind="stable")
+    touchpoints = drawn.touchpoints.sort_values("customers", ascending=False, kind="stable")
+    pains = Table(drawn.pain_points, PAINS, "Pain points, the weightiest first.", MOST_PAINS)
+    blocks: dict[str, tuple[str, list[Block]]] = {
+        "findings": ("Main findings", [Sentences(findings(drawn, text.goals, text.cohort), ordered=True)]),
+        "funnel": ("Stages", [Table(drawn.funnel, STAGES, "The funnel, stage by stage.")]),
+        "flows": ("Step by step", [
+            Table(drawn.sankey, FLOWS, "Streams between steps.", MOST_MOVES, "The streams as a table")]),
+        "moves": ("How touchpoints lead to each other", [
+            Table(moves, MOVES, "Moves from one touchpoint to the next.", MOST_MOVES, "The moves as a table")]),
+        "steps": ("Where customers are at each step", [_step_table(drawn.step_matrix)]),
+        "paths": ("The most common paths", [Table(drawn.paths, PATHS, "The most common paths.")]),
+        "touchpoints": ("Touchpoints", [
+            Table(touchpoints, TOUCHPOINTS, "Every touchpoint, the most used first.", MOST_TOUCHPOINTS)]),
+        "pain-points": ("Pain points", [
+            pains if len(drawn.pain_points) else Notes(["Nothing stands out from the rest."])]),
+        "influence": ("What leads to the goal", _influence(drawn.influence, figures)),
+        "cohorts": ("Who comes back", [_cohort_table(drawn.cohorts, text.cohort)] if "cohorts" in figures else []),
+    }  # fmt: skip
+    sections = []
+    for name, (title, content) in blocks.items():
+        empty = all(isinstance(block, Table) and not len(block.frame) for block in content)
+        if not empty:
+            picture: list[Block] = [figures[name]] if name in figures else []
+            how = HOW_TO_READ.get(name, "").format(period=text.cohort)
+            link = ("words", "The words are explained below.") if name == "touchpoints" else None
+            sections.append(Section(name, title, [*picture, *content], how, link))
+    if comparison is not None:
+        sections.append(_comparison(comparison))
+    notes = list(dict.fromkeys([*drawn.notes, *text.notes]))
+    return [*sections, Section("words", "What to know", [Notes(notes), Terms(TERMS)])]
+
+
+def _step_table(matrix: pd.DataFrame) -> Table:
+    frame = matrix.set_axis([f"step_{step}" for step in matrix.columns], axis=1)
+    frame.insert(0, "touchpoint", [str(name) for name in matrix.index])
+    columns = [Column(f"step_{step}", f"Step {step}", "share") for step in matrix.columns]
+    first = Column("touchpoint", "Touchpoint", "name")
+    return Table(frame, [first, *columns], "Share of customers at each step.", summary="The grid as a table")
+
+
+def _influence(frame: pd.DataFrame, figures: dict[str, Any]) -> list[Block]:
+    blocks: list[Block] = []
+    for level in ("channel", "touchpoint"):
+        rows = frame[frame["level"] == level].sort_values("markov_share", ascending=False, kind="stable")
+        if len(rows):
+            rows_table = Table(rows, INFLUENCE, f"Influence by {level}.", MOST_CREDITED)
+            blocks += [Heading(f"By {level}"), figures[f"influence_{level}"], rows_table]
+    return blocks
+
+
+def _cohort_table(frame: pd.DataFrame, period: str) -> Table:
+    wide = frame[frame["period"] > 0].pivot(index="cohort", columns="period", values="retention")
+    named = wide.set_axis([f"after_{periods}" for periods in wide.columns], axis=1)
+    named.insert(0, "size", frame.groupby("cohort")["size"].max().loc[wide.index])
+    named.insert(0, "first", [f"{pd.Timestamp(start):%Y-%m-%d}" for start in wide.index])
+    columns = [Column("first", f"{period.capitalize()} from", "name"), Column("size", "Customers")]
+    columns += [Column(f"after_{periods}", f"{periods} later", "share") for periods in wide.columns]
+    caption = f"Share of customers active, by {period} after the first."
+    return Table(named, columns, caption, summary="The triangle as a table")
+
+
+def _comparison(comparison: MapComparison) -> Section:
+    title, how = comparison_words(comparison)
+    blocks: list[Block] = [Sentences(comparison.sentences, ordered=True)] if comparison.sentences else []
+    tables: Sequence[tuple[str, pd.DataFrame, tuple[str, ...]]] = (
+        ("Who goes on to the next stage", comparison.funnel[comparison.funnel["rate_a"].notna()], ("stage",)),
+        ("Who meets a touchpoint", comparison.touchpoints, ("touchpoint",)),
+        ("Who moves from one touchpoint to another", comparison.transitions, ("source", "target")),
+    )
+    for name, frame, heads in tables:
+        if not len(frame):
+            continue
+        blocks.append(Heading(name))
+        if (frame["q_value"] < SURE).any():
+            blocks.append(side_by_side(frame, comparison.names, heads))
+        if heads != ("stage",):  # stages stay in their order; of the others the surest differences come first
+            frame = frame.assign(size=-frame["difference"].abs()).sort_values(["q_value", "size"], kind="stable")
+        columns = comparison_columns(heads, comparison.names)
+        blocks.append(Table(frame, columns, f"{name}, in both groups.", MOST_COMPARED))
+    return Section("comparison", title, blocks, how)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Sequence
 
 from features.journey_map.comparison import MapComparison
-from training.reports.html import Column, escape, table
+from training.reports.blocks import Column
 
 STAGES = (
     Column("stage", "Stage", "name"),
@@ -32,7 +32,7 @@ TOUCHPOINTS = (
     Column("click_through", "Click-through", "share"),
     Column("converted_after", "Converted after", "share"),
     Column("csat", "Satisfied", "share"),
-    Column("nps", "NPS", "points"),
+    Column("nps", "NPS", "score"),
     Column("n_scores", "Scores"),
 )
 MOVES = (
@@ -53,12 +53,12 @@ PATHS = (
 PAINS = (
     Column("touchpoint", "Touchpoint", "name"),
     Column("kind", "Kind", "text"),
-    Column("sentence", "What was found", "said"),
+    Column("sentence", "What was found", "sentence"),
     Column("customers", "Customers"),
     Column("rate", "Here", "share"),
     Column("rest_rate", "Elsewhere", "share"),
-    Column("difference", "Difference", "gap"),
-    Column("q_value", "How sure (q)", "chance"),
+    Column("difference", "Difference", "share_difference"),
+    Column("q_value", "How sure (q)", "p_value"),
 )
 INFLUENCE = (
     Column("name", "Name", "name"),
@@ -75,7 +75,7 @@ FLOWS = (
     Column("target", "To", "text"),
     Column("customers", "Customers"),
 )
-HOW = {
+HOW_TO_READ = {
     "funnel": (
         "Customers who came into the first stage, and how many of them went on to each further one, in this order. "
         "Under a rate stands the range it lies in with 95% confidence."
@@ -96,10 +96,7 @@ HOW = {
         "holds those whose journey was over by then. Nobody is at the empty places."
     ),
     "paths": "How journeys begin, immediate repeats counted once, and how they turned out.",
-    "touchpoints": (
-        "Click on a heading to sort. Small print under a rate: the range it lies in with 95% confidence. The words "
-        'are explained <a href="#words">below</a>.'
-    ),
+    "touchpoints": ("Click on a heading to sort. Small print under a rate: the range it lies in with 95% confidence."),
     "pain-points": (
         "Where customers leave, go round in circles, wait or complain more than elsewhere. “How sure” is the share "
         "of false alarms to expect if all findings at least as sure are believed (q-value): below 0.05 is usually "
@@ -116,62 +113,74 @@ HOW = {
         "them who were active again so many {period}s later."
     ),
 }
-WORDS = {
-    "Touchpoint": (
-        "What happened: a page view, an e-mail opened, a purchase, a call. Rare ones are pooled to “other” in wide "
-        "tables."
+TERMS = [
+    (
+        "Touchpoint",
+        "",
+        (
+            "What happened: a page view, an e-mail opened, a purchase, a call. Rare ones are pooled to “other” in "
+            "wide tables."
+        ),
     ),
-    "Journey": "All events of one customer in the order of their times.",
-    "Converted after": "Of the customers who came to a touchpoint, the share who reached the goal afterwards.",
-    "Bounces": "Of the sessions that began at a touchpoint, the share that ended there.",
-    "Satisfied (CSAT)": "The share of scores among the top two of the scale.",
-    "NPS": "Net promoter score: the share of scores 9 and 10 less the share of scores 0 to 6, from −100 to 100.",
-    "Removal effect": (
-        "The share of conversions that a Markov chain of the journeys loses when nobody can pass through a channel or "
-        "touchpoint any more."
+    ("Journey", "", "All events of one customer in the order of their times."),
+    ("Converted after", "", ("Of the customers who came to a touchpoint, the share who reached the goal afterwards.")),
+    ("Bounces", "", "Of the sessions that began at a touchpoint, the share that ended there."),
+    ("Satisfied (CSAT)", "", "The share of scores among the top two of the scale."),
+    (
+        "NPS",
+        "",
+        ("Net promoter score: the share of scores 9 and 10 less the share of scores 0 to 6, from −100 to 100."),
     ),
-    "95% range": (
-        "If the same were measured again and again, so computed ranges would hold the true rate 95 times out of "
-        "100. Rates of few customers have wide ranges."
+    (
+        "Removal effect",
+        "",
+        (
+            "The share of conversions that a Markov chain of the journeys loses when nobody can pass through a "
+            "channel or touchpoint any more."
+        ),
     ),
-    "q-value": (
-        "A p-value corrected for many comparisons (Benjamini and Hochberg): the share of false alarms to expect "
-        "among all findings at least as sure."
+    (
+        "95% range",
+        "",
+        (
+            "If the same were measured again and again, so computed ranges would hold the true rate 95 times out "
+            "of 100. Rates of few customers have wide ranges."
+        ),
     ),
-}
+    (
+        "q-value",
+        "",
+        (
+            "A p-value corrected for many comparisons (Benjamini and Hochberg): the share of false alarms to "
+            "expect among all findings at least as sure."
+        ),
+    ),
+]
 
 
-def comparison_head(comparison: MapComparison) -> tuple[str, str]:
-    """Title and how to read it, HTML."""
+def comparison_words(comparison: MapComparison) -> tuple[str, str]:
+    """Title of the section on two groups, and how to read it."""
     first, second = comparison.names
     how = (
-        f"{escape(first)} ({comparison.customers[0]:,} customers) beside {escape(second)} "
-        f"({comparison.customers[1]:,}). A difference is the first less the second, in percentage points; under it "
-        f"the range it lies in with 95% confidence. “How sure” is corrected for the number of comparisons: below "
-        f"0.05 is usually taken seriously."
+        f"{first} ({comparison.customers[0]:,} customers) beside {second} ({comparison.customers[1]:,}). A difference "
+        "is the first less the second, in percentage points; under it the range it lies in with 95% confidence. “How "
+        "sure” is corrected for the number of comparisons: below 0.05 is usually taken seriously."
     )
     return f"Compared: {first} and {second}", how
 
 
-def compared_tables(comparison: MapComparison) -> list[tuple[str, pd.DataFrame, tuple[str, ...]]]:
-    """The tables of a comparison that have rows: what the rates are, the rows, the columns that name a row."""
-    tables = [
-        ("Who goes on to the next stage", comparison.funnel[comparison.funnel["rate_a"].notna()], ("stage",)),
-        ("Who meets a touchpoint", comparison.touchpoints, ("touchpoint",)),
-        ("Who moves from one touchpoint to another", comparison.transitions, ("source", "target")),
-    ]
-    return [one for one in tables if len(one[1])]
+def comparison_columns(heads: Sequence[str], names: tuple[str, str]) -> list[Column]:
+    """The columns of a table of two groups.
 
-
-def compared_table(frame: pd.DataFrame, heads: tuple[str, ...], names: tuple[str, str], title: str) -> str:
-    """One table of a comparison, the surest differences first; stages stay in their order."""
+    Args:
+        heads: the frame's columns that name a row.
+        names: of the groups.
+    """
     titles = {"stage": "Stage", "touchpoint": "Touchpoint", "source": "From", "target": "To"}
-    columns = [Column(one, titles[one], "name" if place == 0 else "text") for place, one in enumerate(heads)]
-    columns += [
+    return [
+        *(Column(head, titles[head], "text" if place else "name") for place, head in enumerate(heads)),
         Column("rate_a", names[0], "share"),
         Column("rate_b", names[1], "share"),
-        Column("difference", "Difference", "gap"),
-        Column("q_value", "How sure (q)", "chance"),
+        Column("difference", "Difference", "share_difference"),
+        Column("q_value", "How sure (q)", "p_value"),
     ]
-    by_size = frame.assign(size=-frame["difference"].abs()).sort_values(["q_value", "size"], kind="stable")
-    return table(frame if heads == ("stage",) else by_size, columns, f"{title}, in both groups.", most=60)

@@ -30,9 +30,9 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def new_axes(title: str, subtitle: str, height: float = 5.4) -> tuple[Figure, Axes]:
+def new_axes(title: str, subtitle: str, height: float = 5.4, width: float = 7.2) -> tuple[Figure, Axes]:
     """A figure with one pair of axes, a title, and a line that says which rows it is about."""
-    figure = Figure(figsize=(7.2, height), dpi=150, facecolor=BACKGROUND, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, facecolor=BACKGROUND, layout="constrained")
     axes = figure.add_subplot()
     _style(axes)
     _title(axes, title, subtitle)

@@ -28,11 +28,10 @@ from features.journeys.loading import load_journeys
 from models.scoring.scorer import Scorer
 from training.evaluation.customer_groups import FEWEST_EACH, customer_slices
 from training.evaluation.metrics import evaluate, paired_bootstrap
-from training.journey_map.page import shell
-from training.journey_map.sections import Part
 from training.progress import stage
-from training.reports.html import Column, escape, table
+from training.reports.blocks import Block, Column, Intervals, Table
 from training.reports.model_card import METRIC_TITLES
+from training.reports.pages import Fact, Page, Section, write_page
 from training.tracking.promotion import change as changed
 from training.tracking.promotion import change_sentence
 from training.tracking.registry import ResolvedModel, comparison_snapshots, experiment_of, resolve
@@ -268,9 +267,6 @@ def _verdict(difference: pd.DataFrame, rows: str) -> str:
     return f"On the same rows, {'; '.join(told)}."
 
 
-WIDTH, LABEL, ROW, VALUE = 740, 150, 30, 80  # of the picture, px
-
-
 def write_comparison(found: Compared, path: Path) -> Path:
     """The comparison as one page that opens offline.
 
@@ -278,84 +274,53 @@ def write_comparison(found: Compared, path: Path) -> Path:
         found: by `compare`.
         path: of the HTML file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"Side by side: {' and '.join(found.called)}"
-    path.write_text(shell(title, _header(found, title), _parts(found)), encoding="utf-8")
-    return path
-
-
-def _header(found: Compared, title: str) -> str:
-    named = "".join(
-        f"<div><dt>{side}</dt><dd>{escape(called)}<small>{escape(uri)}</small></dd></div>"
-        for side, called, uri in zip(("First", "Second"), found.called, found.uris, strict=True)
+    sides = zip(("First", "Second"), found.called, found.uris, strict=True)
+    page = Page(
+        title=f"Side by side: {' and '.join(found.called)}",
+        facts=[Fact(side, called, uri) for side, called, uri in sides],
+        verdict=found.verdict,
+        remarks=[found.rows, found.change] if found.change else [found.rows],
+        sections=_sections(found),
     )
-    lead = f"<p><strong>{escape(found.verdict)}</strong></p><p>{escape(found.rows)}</p>"
-    change = f"<p>{escape(found.change)}</p>" if found.change else ""
-    return f'<header><h1>{escape(title)}</h1><dl class="facts">{named}</dl>{lead}{change}</header>'
+    return write_page(page, path)
 
 
-def _parts(found: Compared) -> list[Part]:
-    said = {
-        metric: METRIC_TITLES.get(metric, metric) for metric in (*found.difference["metric"], *found.metrics["metric"])
-    }
+def _sections(found: Compared) -> list[Section]:
     difference, metrics = (
-        frame.assign(metric=frame["metric"].map(said)) for frame in (found.difference, found.metrics)
+        frame.assign(metric=[METRIC_TITLES.get(metric, metric) for metric in frame["metric"]])
+        for frame in (found.difference, found.metrics)
     )
     first, second = found.called
-    whose = Column("difference", "First − second", "fine")
-    sides = (Column("first", f"First: {first}", "fine"), Column("second", f"Second: {second}", "fine"))
-    words = (Column("first", first, "text"), Column("second", second, "text"))
-    named, in_words = Column("metric", "Metric", "name"), Column("said", "In words", "said")
+    gap = Column("difference", "First − second", "metric")
+    sides = (Column("first", f"First: {first}", "metric"), Column("second", f"Second: {second}", "metric"))
+    texts = (Column("first", first, "text"), Column("second", second, "text"))
+    metric, in_words = Column("metric", "Metric", "name"), Column("said", "In words", "sentence")
     how = (
         "To the right of the line the first is better, to the left the second. Intervals are 95 %, the same customers "
         "drawn for both; where one crosses the line, which is better is not sure."
     )
-    told = found.slices.dropna(subset=["first"])
-    slices = "AUROC on the same rows; 95 % intervals, each by itself: of twenty kinds one is off by chance."
+    slices_how = "AUROC on the same rows; 95 % intervals, each by itself: of twenty kinds one is off by chance."
+    slices = Table(
+        found.slices.dropna(subset=["first"]),
+        (Column("slice", "Customers", "name"), Column("rows", "Rows"), *sides, gap),
+        f"By tenure, RFM segment, value tier and channel, where {FEWEST_EACH} rows or more had either outcome.",
+    )
+    recorded = Table(metrics, (metric, Column("split", "Rows", "text"), *sides), "With 95 % intervals.")
+    causes = Table(found.differs, (Column("what", "What", "name"), *texts), "Parameters, data and code.")
+    paired = Table(difference, (metric, gap, in_words), "Paired differences.")
     return [
-        Part("same", "On the same rows", how, _forest(found.difference, said) + table(
-            difference, (named, whose, in_words), "Paired differences.")),
-        Part("slices", "Kinds of customers", slices, table(
-            told, (Column("slice", "Customers", "name"), Column("rows", "Rows"), *sides, whose),
-            f"By tenure, RFM segment, value tier and channel, where {FEWEST_EACH} rows or more had either outcome.")),
-        Part("metrics", "As recorded in MLflow", "Each on the rows of its own training.", table(
-            metrics, (named, Column("split", "Rows", "text"), *sides), "With 95 % intervals.")),
-        Part("differs", "What is not the same", "", table(
-            found.differs, (Column("what", "What", "name"), *words), "Parameters, data and code.")),
-    ]  # fmt: skip
+        Section("same", "On the same rows", [*_intervals(found.difference), paired], how),
+        Section("slices", "Kinds of customers", [slices], slices_how),
+        Section("metrics", "As recorded in MLflow", [recorded], "Each on the rows of its own training."),
+        Section("differs", "What is not the same", [causes]),
+    ]
 
 
-def _forest(difference: pd.DataFrame, said: Mapping[str, str]) -> str:
+def _intervals(difference: pd.DataFrame) -> list[Block]:
     """Each paired difference as a dot on its interval, turned so that right is better for the first."""
     if difference.empty:
-        return ""
-    ends = [f"difference{end}" for end in ("", "_low", "_high")]
-    reach = max(float(np.nanmax(np.abs(difference[ends].to_numpy(np.float64)))), 1e-6)
-    middle, scale = LABEL + (WIDTH - LABEL - VALUE) / 2, (WIDTH - LABEL - VALUE) / 2 / reach
-    height = ROW * len(difference) + 20
-    drawn = [f'<line x1="{middle}" x2="{middle}" y1="0" y2="{height - 20}" stroke="var(--muted)"/>']
-    rows: list[dict[Any, Any]] = difference.to_dict("records")
-    for place, row in enumerate(rows):
-        turned = -1 if row["metric"] in LESS_IS_BETTER else 1
-        dot, low, high = (middle + turned * float(row[end]) * scale for end in ends)
-        drawn.append(_forest_row(ROW * place + ROW / 2, said[row["metric"]], row["difference"], (dot, low, high)))
-    for where, text in ((LABEL, f"−{reach:.3f}"), (middle, "0"), (WIDTH - VALUE, f"+{reach:.3f}")):
-        at = f'x="{where:.0f}" y="{height - 4}" text-anchor="middle"'
-        drawn.append(f'<text {at} font-size="11" fill="var(--muted)">{text}</text>')
-    return (
-        '<div class="roll" role="group" aria-label="A picture, wider than a phone" tabindex="0">'
-        f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" '
-        f'aria-label="Paired differences with their intervals; the table below holds the figures.">'
-        f"{''.join(drawn)}</svg></div>"
-    )
-
-
-def _forest_row(y: float, name: str, value: float, where: tuple[float, float, float]) -> str:
-    dot, low, high = where
-    text = f"{value:+.4f}".replace("-", "−")
-    return (
-        f'<text x="{LABEL - 30}" y="{y + 4}" text-anchor="end" font-size="13" fill="var(--ink)">{escape(name)}</text>'
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="var(--accent)" stroke-width="3"/>'
-        f'<circle cx="{dot:.1f}" cy="{y}" r="5.5" fill="var(--accent)"/>'
-        f'<text x="{WIDTH - 4}" y="{y + 4}" text-anchor="end" font-size="13" fill="var(--ink)">{text}</text>'
-    )
+        return []
+    places = difference[["difference", "difference_low", "difference_high"]].to_numpy(np.float64)
+    turned = np.where(difference["metric"].isin(LESS_IS_BETTER), -1.0, 1.0)[:, None] * places
+    names = [METRIC_TITLES.get(metric, metric) for metric in difference["metric"]]
+    return [Intervals(names, places[:, 0].tolist(), [(dot, low, high) for dot, low, high in turned.tolist()])]

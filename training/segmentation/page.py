@@ -9,9 +9,9 @@ import pandas as pd
 
 from models.segments.collection import SegmentCollection
 from models.segments.insight.typical_journeys import journey_texts
-from training.journey_map.page import shell
-from training.journey_map.sections import Part
-from training.reports.html import Column, escape, share, table
+from training.reports.blocks import Block, Column, Heading, Sentences, Table, Terms
+from training.reports.numbers import share
+from training.reports.pages import Page, Section, write_page
 
 PROFILE = (
     Column("name", "Segment", "name"), Column("customers", "Customers"), Column("share", "Share", "share"),
@@ -20,11 +20,11 @@ PROFILE = (
     Column("satisfaction", "Satisfaction", "number"),
 )  # fmt: skip
 RULES = (
-    Column("segment", "Segment", "name"), Column("rule", "Rule in words", "said"), Column("found", "Finds", "share"),
-    Column("right", "Is right", "share"),
+    Column("segment", "Segment", "name"), Column("rule", "Rule in words", "sentence"),
+    Column("found", "Finds", "share"), Column("right", "Is right", "share"),
 )  # fmt: skip
 EFFECTS = (
-    Column("segment", "Segment", "name"), Column("words", "What sets it apart", "said"),
+    Column("segment", "Segment", "name"), Column("words", "What sets it apart", "sentence"),
     Column("effect", "Effect size", "number"),
 )  # fmt: skip
 MIGRATION = (
@@ -32,16 +32,17 @@ MIGRATION = (
     Column("share", "Share of those before", "share"),
 )  # fmt: skip
 HEALTH = (
-    Column("segment", "Segment", "name"), Column("status", "Status", "text"), Column("sentence", "In words", "said"),
+    Column("segment", "Segment", "name"), Column("status", "Status", "text"),
+    Column("sentence", "In words", "sentence"),
 )  # fmt: skip
-EFFECTS_SHOWN, MOVES_SHOWN, REACH = 3, 15, "by_"
+MOST_EFFECTS, MOST_MOVES, REACH = 3, 15, "by_"
 
 
 def write_segment_page(
     path: Path,
     experiment: str,
-    said: str,
-    book: SegmentCollection,
+    customers: str,
+    segments: SegmentCollection,
     tables: Mapping[str, pd.DataFrame],
     metrics: Mapping[str, float],
     notes: Sequence[str],
@@ -51,107 +52,94 @@ def write_segment_page(
     Args:
         path: of the file.
         experiment: its name.
-        said: who was segmented.
-        book: the partitions, the main one first on the page.
+        customers: who was segmented, in words.
+        segments: the partitions, the main one first on the page.
         tables: "partition/table" → frame, as `training.segmentation.segmenting` makes them.
         metrics: of the main partition.
         notes: alarms and remarks.
     """
-    main = book.main
-    order = [main, *(scheme for scheme in book.partitions if scheme != main)]
-    sections = [Part("notes", "What to know first", "", _listed([*_headlines(metrics), *notes]))]
-    sections += [section for scheme in order for section in _sections(scheme, book, tables)]
-    title = f"Segments: {experiment}"
-    lead = f"<header><h1>{escape(title)}</h1><p>Of {escape(said)}. Intervals in brackets are 95 %.</p></header>"
-    path.write_text(shell(title, lead, sections), encoding="utf-8")
-    return path
+    schemes = [segments.main, *(scheme for scheme in segments.partitions if scheme != segments.main)]
+    sections = [Section("notes", "What to know first", [Sentences([*_headlines(metrics), *notes])])]
+    sections += [section for scheme in schemes for section in _sections(scheme, segments, tables)]
+    lead = f"Of {customers}. Intervals in brackets are 95 %."
+    return write_page(Page(f"Segments: {experiment}", sections, lead), path)
 
 
 def _headlines(metrics: Mapping[str, float]) -> list[str]:
     """The figures that a reviewer asks for first, as sentences."""
-    told = []
+    sentences = []
     if "stability" in metrics:
-        told.append(
+        sentences.append(
             f"{metrics['segments']:.0f} segments were found; refitted on resampled customers they agree with an "
             f"adjusted Rand index of {metrics['stability']:.2f} (1 is the same, 0 is chance)."
         )
     if "rule_fidelity" in metrics:
         right = share(metrics["rule_fidelity"])
-        told.append(f"A short rule says the segment of {right} of the customers that it did not see.")
+        sentences.append(f"A short rule says the segment of {right} of the customers that it did not see.")
     if "kept_share" in metrics:
-        told.append(f"{share(metrics['kept_share'])} of the customers kept the segment they had at the last fit.")
+        sentences.append(f"{share(metrics['kept_share'])} of the customers kept the segment they had at the last fit.")
     if "test_log_loss_segment" in metrics:
         better = metrics["test_log_loss_difference_high"] < 0
-        told.append(
+        sentences.append(
             f"On held-out time the segment alone predicts the outcome with a log loss of "
             f"{metrics['test_log_loss_segment']:.4f}, as many RFM cells with {metrics['test_log_loss_rfm_cells']:.4f}"
             f"{', surely better' if better else ''}."
         )
-    return told
+    return sentences
 
 
-def _sections(scheme: str, book: SegmentCollection, tables: Mapping[str, pd.DataFrame]) -> list[Part]:
+def _sections(scheme: str, segments: SegmentCollection, tables: Mapping[str, pd.DataFrame]) -> list[Section]:
     """All about one partition."""
-    own = {name.partition("/")[2]: frame for name, frame in tables.items() if name.startswith(f"{scheme}/")}
-    profiles = own["profiles"]
+    frames = {name.partition("/")[2]: frame for name, frame in tables.items() if name.startswith(f"{scheme}/")}
+    label = "RFM" if scheme == "rfm" else scheme.replace("_", " ").capitalize()
+
+    def section(suffix: str, title: str, blocks: Sequence[Block], how: str = "") -> Section:
+        return Section(f"{scheme}{suffix}", title, blocks, how)
+
+    profiles = frames["profiles"]
     rates = [
         Column(str(name), f"{str(name).removesuffix('_rate').replace('_', ' ').capitalize()} rate", "share")
         for name in profiles.columns
         if str(name).endswith("_rate")
     ]
-    sections = [
-        Part(f"{scheme}", f"{_title(scheme)}: the segments", "", _who(book, scheme) + table(
-            profiles, (*PROFILE, *rates), "Each segment with its size, growth, value and rates."))
-    ]  # fmt: skip
-    if "health" in own:
-        sections.append(Part(f"{scheme}-health", "Against the goals", "", table(own["health"], HEALTH, "Goals.")))
-    if len(own.get("effects", ())):
-        top = own["effects"].groupby("segment_id", sort=False).head(EFFECTS_SHOWN)
+    terms = Terms([(segment.name, segment.id, segment.words) for segment in segments.partitions[scheme].segments])
+    caption = "Each segment with its size, growth, value and rates."
+    sections = [section("", f"{label}: the segments", [terms, Table(profiles, (*PROFILE, *rates), caption)])]
+    if "health" in frames:
+        sections.append(section("-health", "Against the goals", [Table(frames["health"], HEALTH, "Goals.")]))
+    if len(frames.get("effects", ())):
+        top = frames["effects"].groupby("segment_id", sort=False).head(MOST_EFFECTS)
         how = "Effect sizes are Cliff's delta: 1 or −1 parts the segment from the rest completely, 0 not at all."
-        sections.append(Part(f"{scheme}-effects", f"{_title(scheme)}: what sets them apart", how, table(
-            top, EFFECTS, "The strongest differences between each segment and all others.")))  # fmt: skip
-    if "rules" in own:
-        sections.append(Part(f"{scheme}-rules", f"{_title(scheme)}: a rule for each", "", table(
-            own["rules"], RULES, "A short decision tree, read in words.")))  # fmt: skip
-    if len(own.get("journeys", ())):
-        sections.append(Part(f"{scheme}-journeys", f"{_title(scheme)}: typical journeys", JOURNEYS, _journeys(
-            own["journeys"])))  # fmt: skip
-    targets = own["targets"]
-    ways = [Column(str(name), f"By {str(name).removeprefix(REACH)}", "share") for name in targets if REACH in str(name)]
-    chosen = (*PROFILE[:4], Column("value_total", "Value in all", "number"), Column("reachable", "Reachable", "share"))
-    sections.append(Part(f"{scheme}-targets", f"{_title(scheme)}: whom to address", "", table(
-        targets, (*chosen, *ways, Column("words", "In words", "said")), "By reachable value.")))  # fmt: skip
-    moves = own["migration"]
+        effects = Table(top, EFFECTS, "The strongest differences between each segment and all others.")
+        sections.append(section("-effects", f"{label}: what sets them apart", [effects], how))
+    if "rules" in frames:
+        rules = Table(frames["rules"], RULES, "A short decision tree, read in words.")
+        sections.append(section("-rules", f"{label}: a rule for each", [rules]))
+    if len(frames.get("journeys", ())):
+        blocks = _journeys(frames["journeys"])
+        sections.append(section("-journeys", f"{label}: typical journeys", blocks, JOURNEYS))
+    targets = Table(frames["targets"], _target_columns(frames["targets"]), "By reachable value.")
+    sections.append(section("-targets", f"{label}: whom to address", [targets]))
+    moves = frames["migration"]
     moved = moves[moves["from_name"] != moves["to_name"]].sort_values("customers", ascending=False)
     how = "From the moment of the fit to the held-out one, the largest moves first."
-    sections.append(Part(f"{scheme}-moves", f"{_title(scheme)}: who moved", how, table(
-        moved, MIGRATION, "Customers who changed their segment.", most=MOVES_SHOWN)))  # fmt: skip
-    return sections
+    migration = Table(moved, MIGRATION, "Customers who changed their segment.", MOST_MOVES)
+    return [*sections, section("-moves", f"{label}: who moved", [migration], how)]
+
+
+def _target_columns(targets: pd.DataFrame) -> list[Column]:
+    ways = [Column(str(name), f"By {str(name).removeprefix(REACH)}", "share") for name in targets if REACH in str(name)]
+    reach = (Column("value_total", "Value in all", "number"), Column("reachable", "Reachable", "share"))
+    return [*PROFILE[:4], *reach, *ways, Column("words", "In words", "sentence")]
 
 
 JOURNEYS = "Real journeys nearest to the middle of each segment, without identifiers, dates or exact values."
 
 
-def _who(book: SegmentCollection, scheme: str) -> str:
-    told = (
-        f"<dt>{escape(one.name)} <small>{escape(one.id)}</small></dt><dd>{escape(one.words)}</dd>"
-        for one in book.partitions[scheme].segments
-    )
-    return f"<dl>{''.join(told)}</dl>"
-
-
-def _journeys(frame: pd.DataFrame) -> str:
+def _journeys(frame: pd.DataFrame) -> list[Block]:
     names = dict(zip(frame["segment_id"], frame["segment"], strict=True))
-    told = []
+    blocks: list[Block] = []
     for segment, texts in journey_texts(frame).items():
-        items = "".join(f"<li>{' → '.join(escape(line) for line in text.splitlines())}</li>" for text in texts)
-        told.append(f"<h3>{escape(names[segment])}</h3><ol>{items}</ol>")
-    return "".join(told)
-
-
-def _listed(sentences: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in sentences)}</ul>"
-
-
-def _title(scheme: str) -> str:
-    return "RFM" if scheme == "rfm" else scheme.replace("_", " ").capitalize()
+        journeys = [" → ".join(text.splitlines()) for text in texts]
+        blocks += [Heading(names[segment]), Sentences(journeys, ordered=True)]
+    return blocks

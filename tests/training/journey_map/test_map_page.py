@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import re
 import shutil
@@ -23,14 +24,16 @@ from features.journey_map.settings import MapSettings
 from features.journey_map.tables import JourneyMap, journey_map
 from features.journeys.packing import pack
 from features.simulation.simulator import simulate
-from training.journey_map.figures import cohorts, step_matrix
+from training.journey_map.colours import touchpoint_colours
+from training.journey_map.figures import cohorts, funnel, step_matrix
 from training.journey_map.findings import findings
 from training.journey_map.graph import backbone, levels, main_moves, place, wrapped
-from training.journey_map.page import packed_plotly, page, write_map_page
-from training.journey_map.pictures import draw_map, funnel
-from training.journey_map.sections import MapText, parts
-from training.journey_map.theme import MARK, THEMES, colours, label, levels_of
-from training.reports.html import Column, clean, escape, gap, seconds, share, span, table
+from training.journey_map.page import MapText, map_page, write_map_page
+from training.journey_map.pictures import draw_map, map_figures
+from training.reports.blocks import Column, Table
+from training.reports.interactive import GROUPS, REST, THEMES, label, painted, rarity_filter
+from training.reports.numbers import clean, seconds, share, share_difference, span
+from training.reports.pages import packed_plotly, render_block, render_page
 
 EVIL = '<script>alert("x")</script> & %{x} <b>bold</b>'
 SHARES = ("conversion", "converted_after", "bounce_share", "click_through", "csat", "nps", "converted_share")
@@ -195,14 +198,6 @@ class Reader(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def painted(part: Any, theme: dict[str, str]) -> Any:
-    if isinstance(part, str):
-        return theme[part[1:]] if part.startswith(MARK) else part
-    if isinstance(part, list | tuple):
-        return [painted(one, theme) for one in part]
-    return {key: painted(one, theme) for key, one in part.items()} if isinstance(part, dict) else part
-
-
 def strings(part: Any) -> list[str]:
     if isinstance(part, str):
         return [part]
@@ -219,16 +214,16 @@ def test_the_page_is_whole_small_and_asks_nothing_of_the_network(tmp_path: Path)
     assert [tag for tag, attrs in read.tags if "src" in attrs or tag in ("link", "iframe", "img", "object")] == []
     (policy,) = [one["content"] for one in read.of("meta") if one.get("http-equiv") == "Content-Security-Policy"]
     assert str(policy).startswith("default-src 'none'")
-    assert text == page(invented(), TEXT), "the same map gives the same page"
+    assert text == render_page(map_page(invented(), TEXT)), "the same map gives the same page"
     assert gzip.decompress(base64.b64decode(packed_plotly())).startswith(b"/**\n* plotly.js")
     ids = {attrs["id"] for _, attrs in read.tags if "id" in attrs}
     assert {str(one["href"])[1:] for one in read.of("a")} <= ids
 
 
 def test_the_page_is_fit_for_a_screen_reader() -> None:
-    read = Reader(page(invented(), TEXT))
+    read = Reader(render_page(map_page(invented(), TEXT)))
     assert len(read.of("h1")) == 1
-    assert len(read.of("h2")) == len(read.of("section")) == len(parts(invented(), TEXT))
+    assert len(read.of("h2")) == len(read.of("section")) == len(map_page(invented(), TEXT).sections)
     assert read.of("html")[0]["lang"] == "en"
     assert len(read.of("caption")) == len(read.of("table")) > 8
     assert {one["scope"] for one in read.of("th")} == {"col", "row"}
@@ -242,8 +237,8 @@ def test_names_from_data_are_text_wherever_they_stand() -> None:
     drawn = invented((EVIL, "</script><script>1", "a\u202eb", r"$\frac{1}{2}$", "2011-01-01"))
     drawn.touchpoints.loc[0, "channel"] = EVIL
     drawn.influence.loc[0, "name"] = EVIL
-    text = page(replace(drawn, notes=(EVIL,)), MapText(EVIL, EVIL, (EVIL,), notes=(EVIL,)))
-    plain = page(invented(), TEXT)
+    text = render_page(map_page(replace(drawn, notes=(EVIL,)), MapText(EVIL, EVIL, (EVIL,), notes=(EVIL,))))
+    plain = render_page(map_page(invented(), TEXT))
     assert text.count("<script") == plain.count("<script")
     assert text.count("</script") == plain.count("</script")
     assert "alert(" in " ".join(Reader(text).texts), "it is shown, as text"
@@ -257,11 +252,11 @@ def test_names_from_data_are_text_wherever_they_stand() -> None:
 
 def test_every_picture_is_one_that_plotly_knows() -> None:
     graph_objects = pytest.importorskip("plotly.graph_objects")
-    figures = [figure for part in parts(invented(), TEXT) for figure in part.figures]
-    assert [one.name for one in figures] == [
-        "funnel", "sankey", "graph", "steps", "influence_channel", "influence_touchpoint", "cohorts",
+    figures = map_figures(invented(), "month")
+    assert list(figures) == list(map_page(invented(), TEXT).pictures) == [
+        "funnel", "flows", "moves", "steps", "influence_channel", "influence_touchpoint", "cohorts",
     ]  # fmt: skip
-    for figure in figures:
+    for figure in figures.values():
         for form in (figure.wide, figure.narrow):
             for theme in THEMES.values():
                 graph_objects.Figure(painted({key: form[key] for key in ("data", "layout")}, theme))
@@ -302,7 +297,7 @@ def test_numbers_are_written_for_people() -> None:
     assert [share(one) for one in (0, 1, 0.999, 0.0001, -0.2, np.nan)] == ["0%", "100%", "100%", "0.01%", "−20%", "–"]
     assert [seconds(one) for one in (0, 59.4, 600, 86_400 * 400, np.nan)] == ["0 s", "59 s", "10 min", "400 days", "–"]
     assert span(-0.05, 0.021) == "−5.0 to 2.1%"
-    assert gap(0.0) == "+0.0 pts"
+    assert share_difference(0.0) == "+0.0 pts"
     assert clean("") == clean(" \x00") == "(no name)"
     assert clean("bad \ud800 half") == "bad half"
 
@@ -312,10 +307,10 @@ def test_tables_leave_out_what_says_nothing_and_say_what_they_cut() -> None:
         {"a": [EVIL, "y", None], "n": [0, 0, 0], "r": [0.5, None, np.nan], "r_low": 0.4, "r_high": 0.6}
     )
     columns = [Column("a", "A", "name"), Column("n", "N"), Column("r", "R", "share"), Column("gone", "G")]
-    text = table(frame, columns, "Some.", most=2)
+    text = render_block(Table(frame, columns, "Some.", most=2))
     assert "The first 2 of 3 are shown." in text
     assert re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)<', text) == ["A", "R"]
-    assert escape(EVIL) in text
+    assert html.escape(clean(EVIL)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in text
     assert 'data-value="0.5">50%<small>40–60%</small>' in text
 
 
@@ -334,19 +329,19 @@ def test_the_graph_runs_from_start_to_end_without_crowding() -> None:
 
 
 def test_the_slider_hides_the_rare_ones() -> None:
-    slider = levels_of([1] * 50 + [10] * 30 + [100] * 5, 40)
+    slider = rarity_filter(("at least ", ""), [1] * 50 + [10] * 30 + [100] * 5, 40)
     assert slider is not None
     assert slider.levels == (1, 10, 100)
     assert slider.levels[slider.first] == 10
-    assert levels_of([3, 3, 3, 3, 3], 40) is None, "there is nothing to choose"
+    assert rarity_filter(("", ""), [3, 3, 3, 3, 3], 40) is None, "there is nothing to choose"
 
 
 def test_colours_stand_for_stages_or_else_for_the_touchpoints_met_most() -> None:
     frame = invented().touchpoints
-    of, meanings = colours(frame, ["awareness", "consideration", "purchase"])
-    assert (of["cart"], meanings[of["cart"]], meanings[-1]) == (1, "consideration", "other")
-    of, meanings = colours(frame.assign(stage=None), [])
-    assert meanings[of["ad click"]] == "ad click"
+    colours = touchpoint_colours(frame, ["awareness", "consideration", "purchase"])
+    assert colours.legend(["cart", "end"]) == {GROUPS[1]: "consideration", REST: "other"}
+    colours = touchpoint_colours(frame.assign(stage=None), [])
+    assert colours.legend(["ad click"]) == {GROUPS[0]: "ad click"}
 
 
 def test_long_tables_do_not_make_endless_pictures() -> None:
@@ -371,7 +366,7 @@ def simulated() -> tuple[JourneyMap, Any]:
 
 def test_a_real_map_and_a_comparison_make_a_page(simulated: tuple[JourneyMap, Any]) -> None:
     drawn, comparison = simulated
-    text = page(drawn, MapText("demo", goals=("subscribe",)), comparison)
+    text = render_page(map_page(drawn, MapText("demo", goals=("subscribe",)), comparison))
     assert "Compared: &lt;even&gt; and odd" in text
     assert "<even>" not in text
     assert len(text) < 5_000_000
@@ -427,4 +422,4 @@ def test_a_browser_draws_every_picture_and_nothing_overflows(
 
 def test_a_funnel_without_stages_says_how_to_name_them() -> None:
     with pytest.raises(DataError, match=r"no stages to draw: give touchpoints a stage"):
-        funnel(pd.DataFrame(columns=["stage", "customers", "conversion"]), "nobody")
+        funnel(pd.DataFrame(columns=["stage", "customers", "conversion"]))

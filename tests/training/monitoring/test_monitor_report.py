@@ -30,6 +30,7 @@ from training.monitoring.checks import MonitorThresholds
 from training.monitoring.monitor import monitor
 from training.monitoring.page import monitor_page
 from training.monitoring.rows import read_rows
+from training.reports.pages import render_page
 
 DAY_US = 86_400_000_000
 Rows = list[dict[str, Any]]
@@ -331,7 +332,7 @@ def test_segments_are_compared_by_their_shares(world: World, like: Rows, tmp_pat
     assert monitor(_file(tmp_path / "same.jsonl", same), str(folder)).alarms == ()
     report = monitor(_file(tmp_path / "all.jsonl", rows), str(folder))
     assert list(report.checks.loc[report.checks["alarm"], "name"]) == ["segment"]
-    assert "s02" in monitor_page(report)
+    assert "s02" in render_page(monitor_page(report))
 
 
 def test_rows_have_what_the_report_reads() -> None:

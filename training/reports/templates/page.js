@@ -20,45 +20,20 @@
       Object.entries(part).map(([key, one]) => [key, Array.isArray(one) ? one.filter((_, i) => keeps(i)) : one]),
     );
 
-  // Middles of a Sankey's bars from 0 above to 1 below: in every column the largest first, the end last.
-  const heights = (node, link, tall) => {
-    const into = node.x.map(() => 0);
-    const out = node.x.map(() => 0);
-    link.value.forEach((value, i) => {
-      out[link.source[i]] += value;
-      into[link.target[i]] += value;
-    });
-    const size = into.map((value, i) => Math.max(value, out[i]));
-    const columns = [...new Set(node.x)].map((x) => [...node.x.keys()].filter((i) => node.x[i] === x));
-    const whole = (column) => column.reduce((sum, i) => sum + size[i], 0);
-    const scale = Math.min(...columns.map((column) => (tall - node.pad * (column.length - 1)) / whole(column)));
-    const middles = node.x.map(() => 0.5);
-    for (const column of columns) {
-      let top = 0;
-      const isEnd = (i) => Number(node.label[i] === "end");
-      for (const i of column.sort((a, b) => isEnd(a) - isEnd(b) || size[b] - size[a])) {
-        middles[i] = Math.min(Math.max((top + (size[i] * scale) / 2) / tall, 0.001), 0.999);
-        top += Math.max(size[i] * scale, 1) + node.pad;
-      }
-    }
-    return middles;
-  };
-
   // plotly forgets bars without streams and then mistakes one place for another: they are taken out here.
-  const streams = (trace, least, tall) => {
+  const streams = (trace, least, middles) => {
     const kept = chosen(trace.link, (i) => trace.link.value[i] >= least);
     const used = [...new Set([...kept.source, ...kept.target])].sort((a, b) => a - b);
-    const node = chosen(trace.node, (i) => used.includes(i));
+    const node = chosen({ ...trace.node, y: middles }, (i) => used.includes(i));
     const now = (ends) => ends.map((end) => used.indexOf(end));
-    const link = { ...kept, source: now(kept.source), target: now(kept.target) };
-    return { ...trace, link, node: { ...node, y: heights(node, link, tall) } };
+    return { ...trace, link: { ...kept, source: now(kept.source), target: now(kept.target) }, node };
   };
 
   const filtered = (figure, form, name) => {
-    const least = figure.filter ? figure.filter.levels[levels[name] ?? figure.filter.first] : 0;
-    const { height, margin } = form.layout;
+    const level = figure.filter ? (levels[name] ?? figure.filter.first) : 0;
+    const least = figure.filter ? figure.filter.levels[level] : 0;
     return form.data.map((trace) => {
-      if (trace.type === "sankey") return streams(trace, least, height - margin.t - margin.b);
+      if (trace.type === "sankey") return streams(trace, least, form.middles[level]);
       return trace.meta === undefined ? trace : { ...trace, visible: trace.meta >= least };
     });
   };
@@ -138,13 +113,13 @@
       return;
     }
     if (!("DecompressionStream" in window)) {
-      tell("This browser is too old to unpack the pictures. The tables of this page hold the same figures.");
+      tell("This browser is too old to unpack the pictures. The tables of this page hold the same numbers.");
       return;
     }
     try {
       await unpack();
     } catch (error) {
-      tell(`The pictures could not be unpacked (${error}). The tables of this page hold the same figures.`);
+      tell(`The pictures could not be unpacked (${error}). The tables of this page hold the same numbers.`);
       return;
     }
     await drawAll();
