@@ -40,7 +40,7 @@ def findings(drawn: JourneyMap, goals: Sequence[str] = (), period: str = "month"
 def dates(summary: dict[str, Any]) -> str:
     """From which day to which.
 
-    >>> said_dates({"first": "2011-10-01 00:38", "last": "2012-03-14 16:04"})
+    >>> dates({"first": "2011-10-01 00:38", "last": "2012-03-14 16:04"})
     '1 October 2011 to 14 March 2012'
     """
     first, last = pd.Timestamp(summary["first"]), pd.Timestamp(summary["last"])

@@ -14,12 +14,16 @@ from experiments.cli import app
 from features.errors import ConfigError, DataError, JourneyLabError
 from features.events.schema import EventSchema
 from features.journey_map.settings import MapSettings
+from features.journey_map.tables import journey_map
 from features.journeys.journeys import Journeys
 from features.journeys.packing import pack
 from features.simulation.simulator import simulate
 from training.config.experiment import load_experiment
 from training.journey_map.groups import by_value, compared
 from training.journey_map.mapping import MapChoice, date_range, make_map, map_plan, write_tables
+from training.journey_map.page import MapText, map_page
+from training.journey_map.pictures import draw_map
+from training.reports.pages import render_page
 from training.tracking.tracking import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*inferred as AnyType:UserWarning")
@@ -195,13 +199,8 @@ ODD = {
 
 @pytest.mark.parametrize("name", list(ODD))
 def test_an_odd_log_gets_a_page_and_pictures(name: str, tmp_path: Path) -> None:
-    from features.journey_map.tables import journey_map
-    from training.journey_map.page import page
-    from training.journey_map.pictures import draw_map
-    from training.journey_map.sections import MapText
-
     drawn = journey_map(journeys({**ODD[name]}), MapSettings(goals=("b",)))
-    text = page(drawn, MapText(name, goals=("b",)))
+    text = render_page(map_page(drawn, MapText(name, goals=("b",))))
     assert 1_000_000 < len(text) < 5_000_000
     assert "Main findings" in text
     assert "<script>&" not in text
