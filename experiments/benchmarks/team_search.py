@@ -156,8 +156,9 @@ def one(folder: Path, home: Path, core: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[core % len(cores)]})
     from training.config.experiment import load_experiment
+    from training.data.task_data import read_task_data
     from training.search.search import Search, search
-    from training.search.team_search import read, searches
+    from training.search.team_search import searches
 
     ended: list[int] = []
     end = Search._end
@@ -168,7 +169,7 @@ def one(folder: Path, home: Path, core: int) -> None:
 
     Search._end = counted  # type: ignore[method-assign]
     experiment = load_experiment(folder / "experiment.toml")
-    data = read(experiment, home)
+    data = read_task_data(experiment, home)
     [wanted] = searches(experiment, data)
     (home.parent / f"{home.name}.ready").touch()
     while not (home.parent / "go").exists():

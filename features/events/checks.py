@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -256,6 +257,13 @@ def quarantine_lines(lines: Sequence[tuple[int, str]]) -> pa.Table:
     """Quarantine rows for lines of a CSV file, (row, text), that have too many or too few fields."""
     rows, texts = zip(*lines, strict=True)
     return quarantine_rows(pa.table({"line": pa.array(texts, pa.string())}), rows, [MALFORMED] * len(rows))
+
+
+def write_quarantine(rows: pa.Table | None, path: Path) -> None:
+    """Write quarantine rows as CSV, where there are any."""
+    if rows is not None and rows.num_rows:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_pandas().to_csv(path, index=False)
 
 
 def _no_event_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from features.errors import ConfigError, DataError
-from features.events.checks import CheckedEvents
+from features.events.checks import CheckedEvents, write_quarantine
 from features.events.files import columns_of, read_table
 from features.events.source import EventSource, canonical_events, file_in_errors, table_reader
 from features.journeys.journeys import Journeys
@@ -46,9 +46,8 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
                 path, rules.options, columns=rules.columns, convert=rules.complete, encoding=source.encoding,
                 made=rules.added_columns,
             )  # fmt: skip
-    if quarantine_path is not None and loaded.quarantine.num_rows:
-        quarantine_path.parent.mkdir(parents=True, exist_ok=True)
-        loaded.quarantine.to_pandas().to_csv(quarantine_path, index=False)
+    if quarantine_path is not None:
+        write_quarantine(loaded.quarantine, quarantine_path)
     return loaded
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from features.errors import ConfigError, missing_path, unknown_name
+from features.events.checks import write_quarantine
 from features.events.source import EventSource
 from features.journey_map.settings import MapSettings
 from features.journeys.journeys import Journeys
@@ -206,9 +207,12 @@ class Experiment(Section):
         """
         return self.labels(journeys).table
 
-    def labels(self, journeys: Journeys) -> LabelBuild:
-        """As `build_labels`, with notes and rejected rows."""
-        return build_labels(self.task, journeys, min_class_count=self.min_class_count, allow_small=self.allow_small)
+    def labels(self, journeys: Journeys, quarantine_path: Path | None = None) -> LabelBuild:
+        """As `build_labels`, with notes; rejected rows of a label table go to `quarantine_path` (CSV)."""
+        build = build_labels(self.task, journeys, min_class_count=self.min_class_count, allow_small=self.allow_small)
+        if quarantine_path is not None:
+            write_quarantine(build.quarantine, quarantine_path)
+        return build
 
 
 def _segments_of(data: dict[str, Any]) -> Segments:

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from features.errors import ConfigError
+from features.events.checks import write_quarantine
 from features.journeys.event_log import LocalParts, LogFacts, Part, facts_of, part_of
 from features.journeys.journeys import Snapshots
 from features.journeys.landed import JOURNEYS, STATE, about_journeys, is_landed, journey_batches, journey_schema
@@ -44,6 +45,7 @@ from features.spark.tasks import write_parquet
 from features.tabular.features import TabularFeatures, TabularSettings
 from features.tabular.fitting import batches_of, feature_schema, fit_features
 from training.config.experiment import Experiment
+from training.data.task_data import LABEL_QUARANTINE
 from training.progress import say, stage
 from training.scoring.bulk_plan import BEING_WRITTEN, write_whole
 
@@ -175,6 +177,7 @@ def _here(experiment: Experiment, out: Path, sample: Sample, progress: Console |
     parts = LocalParts([part])
     facts = facts_of(parts)
     plan, state, notes = _fitted(experiment, parts, facts, None, progress)
+    write_quarantine(plan.quarantine, out.with_name(f"{out.name}_{LABEL_QUARANTINE}"))
     _begin(out)
     schema = _schema(state, plan)
     with stage(progress, "Writing features and journeys"):
@@ -196,12 +199,16 @@ def _there(experiment: Experiment, log: SparkLog, out: Path | Away, sample: Samp
             log.write(make, schema, out)
             log.write(*_journeys(log.facts, sample), out / JOURNEYS)
         log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
+        write_quarantine(plan.quarantine, out.with_name(f"{out.name}_{LABEL_QUARANTINE}"))
         return _told(out, state, about, notes, progress)
     write_text(log.spark, "{}", out.within(STATE))  # not whole
     with stage(progress, f"Writing features and journeys into {out}"), our_errors():
         rows = write(log.rows(make, schema), out)
         write(log.rows(*_journeys(log.facts, sample)), out.within(JOURNEYS))
     write_aside(log.spark, log.set_aside(), out)
+    if plan.quarantine is not None and plan.quarantine.num_rows:
+        rejected = plan.quarantine.to_pandas().to_csv(index=False)
+        write_text(log.spark, rejected, out.within(f"_{LABEL_QUARANTINE}"))
     text, landed = _saying(out, rows, state, about, notes, progress)
     write_text(log.spark, text, out.within(STATE))
     return landed

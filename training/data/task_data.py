@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from rich.console import Console
 
 from features.journeys.journeys import Journeys, Snapshots
+from features.journeys.loading import load_log
 from features.journeys.stream import Loaded
 from features.labels.plan import LabelBuild
 from features.timestamps import days_us, moment_text
 from training.config.experiment import Experiment
 from training.data.splits import Fold, make_folds, overlap_sentence
 from training.evaluation.breakdown import BaseRateShift, base_rate_shift
+from training.progress import say, stage
 
+LABEL_QUARANTINE = "label_quarantine.csv"
 FEWEST_TRAIN, FEWEST_CHECK = 100, 20  # positives and negatives in a fold, unless too little data is allowed
 
 
@@ -65,6 +70,18 @@ class TaskData:
     def fold_of_checks(self) -> npt.NDArray[np.int64]:
         """(k,) the fold of each validation row, in the order of `scored`."""
         return np.repeat(np.arange(len(self.folds)), [len(fold.check) for fold in self.folds])
+
+
+def read_task_data(experiment: Experiment, home: Path, progress: Console | None = None) -> TaskData:
+    """Read and label the log of an experiment; rejected events and label rows go to quarantine files in `home`."""
+    with stage(progress, f"Reading {experiment.events.path}"):
+        log = load_log(experiment.events, quarantine_path=home / "quarantine.csv")
+    with stage(progress, f"Labelling for {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days"):
+        build = experiment.labels(log.journeys, home / LABEL_QUARANTINE)
+        data = task_data(experiment, log.journeys, build, log)
+    for remark in data.notes:
+        say(progress, f"  {remark}")
+    return data
 
 
 def task_data(experiment: Experiment, journeys: Journeys, build: LabelBuild, log: Loaded) -> TaskData:

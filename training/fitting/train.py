@@ -43,7 +43,7 @@ from training.data.provenance import (
     run_tags,
     write_provenance,
 )
-from training.data.task_data import TaskData, data_lines
+from training.data.task_data import TaskData, data_lines, read_task_data
 from training.evaluation.customer_groups import customer_slices, group_table, profile_groups
 from training.evaluation.metrics import evaluate, remarks
 from training.fitting.comparison import beats, compared, differences_from_baselines, own_rows, sentences
@@ -54,7 +54,7 @@ from training.reports.model_card import CardContents, model_card
 from training.search.folder import held, read_scores, scores_path
 from training.search.report import draw_search, parameter_importance
 from training.search.search import SearchResult, search
-from training.search.team_search import fixed_settings, leading, read, searches
+from training.search.team_search import fixed_settings, leading, searches
 from training.search.trials import Trial
 from training.tracking.tracking import FinalRun, PyfuncModel, Tracker
 
@@ -116,7 +116,7 @@ def train(
         ConfigError: settings that do not exist, or this training is under way in another process.
     """
     home = runs / experiment.name
-    data = read(experiment, home, progress)
+    data = read_task_data(experiment, home, progress)
     tracker = Tracker(experiment.name)
     folder = _folder(home, configuration_fingerprint(experiment, data))
     with held(folder), leading(storage, searches(experiment, data, catalogue), folder, progress):

@@ -22,11 +22,10 @@ import optuna
 from rich.console import Console
 
 from features.errors import ConfigError
-from features.journeys.loading import load_log
 from models.contract import Settings
 from training.config.experiment import Experiment
-from training.data.task_data import TaskData, task_data
-from training.progress import say, stage
+from training.data.task_data import TaskData, read_task_data
+from training.progress import say
 from training.search.folder import Job, held, prepare
 from training.search.search import Search, job_of
 from training.search.shared_trials import ABOUT, SharedBook, announce, owner_of, study_name
@@ -62,17 +61,6 @@ class Worked:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {"trials": self.trials, "total": sum(self.trials.values())}
-
-
-def read(experiment: Experiment, home: Path, progress: Console | None = None) -> TaskData:
-    """Read the log of an experiment and label it; what was set aside goes to `home`."""
-    with stage(progress, f"Reading {experiment.events.path}"):
-        log = load_log(experiment.events, quarantine_path=home / "quarantine.csv")
-    with stage(progress, f"Labelling for {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days"):
-        data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
-    for remark in data.notes:
-        say(progress, f"  {remark}")
-    return data
 
 
 def fixed_settings(experiment: Experiment, kind: str) -> Settings:
@@ -147,7 +135,7 @@ def work(
     home = runs / experiment.name
     done: dict[str, int] = {}
     with _desk(home) as desk:
-        data = read(experiment, desk, progress)
+        data = read_task_data(experiment, desk, progress)
         for wanted in searches(experiment, data, catalogue):
             _wait(storage, wanted.job, desk, wait_s, progress)
             kind = wanted.job.kind

@@ -54,7 +54,7 @@ from models.sequence.settings import EncoderSettings
 from training.config.experiment import Experiment
 from training.config.segment_settings import CLUSTERS, RULES, SEGMENTS_SUFFIX, Segments
 from training.data.provenance import configuration_fingerprint, empty_folder, run_note, run_tags, write_provenance
-from training.data.task_data import TaskData, task_data
+from training.data.task_data import LABEL_QUARANTINE, TaskData, task_data
 from training.progress import say, stage
 from training.segmentation.page import write_segment_page
 from training.segmentation.quality import predictive_value
@@ -175,7 +175,7 @@ class SegmentationRun:
     @classmethod
     def of(cls, experiment: Experiment, log: Loaded, home: Path, progress: Console | None) -> Self:
         """Label a log and choose the rows."""
-        data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
+        data = task_data(experiment, log.journeys, experiment.labels(log.journeys, home / LABEL_QUARANTINE), log)
         settings = experiment.segmentation
         rows = population(data, experiment.task.horizon_days, settings.who)
         say(progress, f"  Segments of {rows.said}.")

@@ -74,7 +74,7 @@ def test_a_run_says_what_it_is_and_where_it_came_from(trained: tuple[Path, Train
     } <= files  # fmt: skip
     note = run.data.tags[NOTE]
     assert "| auroc |" in note
-    assert "held out:" in note
+    assert "Held out:" in note
     assert "base rate" in note
     assert str(folder / "events.parquet") in note
     datasets = {tag.value: put.dataset.name for put in run.inputs.dataset_inputs for tag in put.tags}
