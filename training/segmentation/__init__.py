@@ -1,10 +1,10 @@
 """Segments of an experiment: fitted, explained, recorded.
 
-page: The page about an experiment's segments: who they are, worth what, told how, where they go; one file,
-    offline.
-quality: Does a segment tell something about what comes? Its id against RFM cells of the same number, on
-    held-out time.
-rows: Which customers, at which moments, a segmentation is fitted on, compared with and checked on.
-segmenting: From an experiment to segments in MLflow: fit, match with those in use, explain, check, record.
-spark_segmenting: Segments of a log on Spark: `journeylab segment … --engine spark --master …`.
+explaining: Tables and metrics that explain a partition.
+page: The page about an experiment's segments.
+partitions: Every partition, fitted, and matched with the one in use.
+quality: The predictive value of segments against RFM cells.
+rows: The customers and moments of a segmentation.
+segmenting: `segment`: from an experiment to segments in MLflow.
+spark_segmenting: Segments of a log on Spark.
 """

@@ -1,9 +1,10 @@
-"""Does a segment tell something about what comes? Its id against RFM cells of the same number, on held-out time."""
+"""The predictive value of segments: their rates against those of RFM cells of the same number, on held-out time."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import log_loss
 
 from features.journeys.journeys import Snapshots
 from models.segments.insight.profiles import summarise_rows
@@ -11,17 +12,17 @@ from training.evaluation.metrics import paired_bootstrap
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-PRIOR_ROWS = 20.0  # so many rows with everybody's rate are added to each cell
+PRIOR_ROWS = 20.0  # rows at the overall rate that are added to each cell
 
 
 class RFMCells:
-    """Cells of recency, frequency and money by quantiles of training rows, about as many as asked for.
+    """Cells of recency, frequency and money by quantiles of training rows.
 
-    The numbers of quantiles are as even as their product allows without exceeding the number of cells, recency first:
-    5 cells are 5 × 1 × 1 or 2 × 2 × 1, whichever has more cells.
+    The product of the three numbers of quantiles is as large as possible within the number of cells, then as even as
+    possible, recency first: 5 cells are 5 × 1 × 1, 4 cells 2 × 2 × 1.
 
     Args:
-        cells: how many at most.
+        cells: at most so many.
     """
 
     def __init__(self, cells: int) -> None:
@@ -44,7 +45,7 @@ class RFMCells:
 
 
 def cell_rates(place_train: npt.ArrayLike, y_train: npt.ArrayLike, place: npt.ArrayLike) -> Floats:
-    """(n,) the training rate of each row's cell, drawn towards everybody's where the cell is small.
+    """(n,) the training rate of each row's cell, shrunk towards the overall rate in small cells.
 
     Args:
         place_train: (m,) cells of training rows, from −1 on.
@@ -52,11 +53,11 @@ def cell_rates(place_train: npt.ArrayLike, y_train: npt.ArrayLike, place: npt.Ar
         place: (n,) cells of the rows to predict.
     """
     cells, y = np.asarray(place_train, np.int64) + 1, np.asarray(y_train, np.float64)
-    wanted = np.asarray(place, np.int64) + 1
-    size = int(max(cells.max(initial=0), wanted.max(initial=0))) + 1
+    rows_cells = np.asarray(place, np.int64) + 1
+    size = int(max(cells.max(initial=0), rows_cells.max(initial=0))) + 1
     hits, rows = np.bincount(cells, y, minlength=size), np.bincount(cells, minlength=size)
     rates = (hits + PRIOR_ROWS * y.mean()) / (rows + PRIOR_ROWS)
-    return np.asarray(rates[wanted])
+    return np.asarray(rates[rows_cells])
 
 
 def predictive_value(
@@ -91,23 +92,19 @@ def predictive_value(
     q = cell_rates(cells.assign(train), y_train, cells.assign(test))
     y = np.asarray(y_test, np.float64)
     paired = paired_bootstrap(y, p, q, test.customer_ids, n_boot=1000, seed=seed)
-    told = {"log_loss_segment": _log_loss(y, p), "log_loss_rfm_cells": _log_loss(y, q)}
-    return told | {name: value for name, value in paired.items() if name.startswith(("log_loss", "auroc"))}
-
-
-def _log_loss(y: Floats, p: Floats) -> float:
-    return float(-np.mean(np.where(y > 0, np.log(p), np.log1p(-p))))
+    losses = {"log_loss_segment": log_loss(y, p, labels=[0, 1]), "log_loss_rfm_cells": log_loss(y, q, labels=[0, 1])}
+    return {name: float(value) for name, value in losses.items()} | {
+        name: value for name, value in paired.items() if name.startswith(("log_loss", "auroc"))
+    }
 
 
 def _rfm(snapshots: Snapshots) -> tuple[Floats, Floats, Floats]:
     figures = summarise_rows(snapshots)
-    known = np.nan_to_num(figures.recency_days, nan=np.inf), figures.active_days, np.nan_to_num(figures.value)
-    recency = np.where(np.isinf(known[0]), 1e6, known[0])
-    return recency, known[1], known[2]
+    return np.nan_to_num(figures.recency_days, nan=1e6), figures.active_days, np.nan_to_num(figures.value)
 
 
 def _parts(cells: int) -> tuple[int, int, int]:
-    """The most even division whose product is the largest up to `cells`."""
+    """Numbers of quantiles: the largest product up to `cells`, then the most even."""
     options = [
         (r, f, m)
         for r in range(1, cells + 1)

@@ -1,4 +1,4 @@
-"""Which customers, at which moments, a segmentation is fitted on, compared with and checked on."""
+"""The rows of a segmentation: customers at the moment of the fit, before, and held out."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from models.segments.insight.profiles import last_rows
 from training.data.task_data import TaskData
 
 Ints = npt.NDArray[np.int64]
-OWN_CUTOFFS = 2  # fewer rows a cutoff than this on average: cutoffs are each customer's own
+SHARED_CUTOFF_ROWS = 2  # with fewer rows per cutoff, each customer has a cutoff of their own
 
 
 @dataclass(frozen=True)
 class Population:
-    """The rows; those of one moment hold each customer once.
+    """The rows of a segmentation; each moment has a customer at most once.
 
     Attributes:
-        now: what segments are fitted on: as known at the last training cutoff; nothing of the test is in it.
-        earlier: the same a horizon before, to see growth; empty where cutoffs are each customer's own.
+        now: the rows of the fit: as known at the last training cutoff, without anything of the test.
+        earlier: the same one horizon before, for growth; empty where each customer has a cutoff of their own.
         later: the held-out moment.
         train: labelled training rows.
         test: labelled held-out rows.
-        said: who was chosen, in a sentence.
-        at: the moment of `now`, µs, where it is everyone; None where it is the task's candidates.
+        description: which customers these are.
+        at: the moment of `now`, µs; None for the task's candidates, who have several.
     """
 
     now: Snapshots
@@ -38,55 +38,55 @@ class Population:
     later: Snapshots
     train: Snapshots
     test: Snapshots
-    said: str
+    description: str
     at: int | None = None
 
     @cached_property
-    def known(self) -> Snapshots:
-        """`now`, `earlier` and `train`, in this order: what a profile describes."""
-        return together(self.now, self.earlier, self.train)
+    def described(self) -> Snapshots:
+        """`now`, `earlier` and `train`, in this order: the rows of profiles."""
+        return concatenate(self.now, self.earlier, self.train)
 
     @property
     def is_now(self) -> npt.NDArray[np.bool_]:
-        """(n,) of `known`."""
-        return np.arange(len(self.known)) < len(self.now)
+        """(n,) of `described`."""
+        return np.arange(len(self.described)) < len(self.now)
 
     @property
     def is_earlier(self) -> npt.NDArray[np.bool_]:
-        """(n,) of `known`."""
-        place = np.arange(len(self.known)) - len(self.now)
+        """(n,) of `described`."""
+        place = np.arange(len(self.described)) - len(self.now)
         return (place >= 0) & (place < len(self.earlier))
 
 
-def population(data: TaskData, horizon_days: float, who: str = "auto") -> Population:
+def population(data: TaskData, horizon_days: float, customers: str = "auto") -> Population:
     """Choose the rows.
 
     Args:
         data: of the experiment.
         horizon_days: of the task: how far back "earlier" lies.
-        who: "everyone", "candidates", or "auto": everyone where cutoffs are shared.
+        customers: "everyone", "candidates", or "auto": everyone where cutoffs are shared.
 
     Raises:
         DataError: nobody has an event before the last training cutoff.
     """
-    own = len(data.train) < OWN_CUTOFFS * len(np.unique(data.train.cutoff))
-    if who == "candidates" or (who == "auto" and own):
+    individual = len(data.train) < SHARED_CUTOFF_ROWS * len(np.unique(data.train.cutoff))
+    if customers == "candidates" or (customers == "auto" and individual):
         now, earlier = data.train.take(last_rows(data.train)), data.train.take(np.zeros(0, np.int64))
         later = data.test.take(last_rows(data.test))
-        said, at = "the task's candidates, each as known at the last training cutoff", None
+        description, at = "the task's candidates, each as known at the last training cutoff", None
     else:
         cutoffs = np.unique(data.train.cutoff)
         at = int(cutoffs[-1])
         before = cutoffs[cutoffs <= at - horizon_days * DAY_US]
         now, later = _everyone(data, at), _everyone(data, int(data.test.cutoff.max()))
         earlier = _everyone(data, int(before[-1] if len(before) else cutoffs[0]))
-        said = "everyone with an event before the last training cutoff"
+        description = "everyone with an event before the last training cutoff"
     if not len(now):
         raise DataError("Nobody has an event before the last training cutoff: check the cutoffs of the task.")
-    return Population(now, earlier, later, data.train, data.test, f"{said}: {len(now):,} customers", at)
+    return Population(now, earlier, later, data.train, data.test, f"{description}: {len(now):,} customers", at)
 
 
-def together(*parts: Snapshots) -> Snapshots:
+def concatenate(*parts: Snapshots) -> Snapshots:
     """Rows of one log, one part after the other."""
     first = parts[0]
     columns = ("customer", "start", "stop", "cutoff")

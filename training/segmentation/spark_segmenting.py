@@ -83,7 +83,7 @@ def segment_on_spark(
         segmenting = SegmentationRun.of(experiment, load_log(there), home, progress)
         segmenting.origin = json.dumps(asdict(log.facts), sort_keys=True)
         segmenting.everyone = SparkCustomers(log, rows_of(experiment, segmenting, log), progress)
-        segmenting.notes += _notes(log.facts.customers, segmenting.data.journeys.n_customers)
+        segmenting.findings.notes += _notes(log.facts.customers, segmenting.data.journeys.n_customers)
         return segmenting.run()
     finally:
         log.close()
@@ -123,7 +123,7 @@ def candidates(part: Part, plan: LabelPlan, until: int) -> Snapshots:
 
 @dataclass(frozen=True)
 class SparkCustomers:
-    """See `training.segmentation.segmenting.AllCustomers`.
+    """See `training.segmentation.partitions.AllCustomers`.
 
     Attributes:
         log: whose customers they are, with the names of the whole.

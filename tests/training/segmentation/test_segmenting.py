@@ -248,6 +248,6 @@ def test_nothing_of_the_test_is_fitted_on(experiment: Experiment) -> None:
     data = task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
     for who in ("everyone", "candidates"):
         rows = population(data, 28, who)
-        assert rows.known.cutoff.max() <= data.train.cutoff.max()
+        assert rows.described.cutoff.max() <= data.train.cutoff.max()
         assert rows.later.cutoff.min() >= data.test.cutoff.min()
         assert len(np.unique(rows.now.customer)) == len(rows.now)
