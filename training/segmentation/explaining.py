@@ -125,8 +125,13 @@ class Explainer:
         """Log loss by segment, against RFM cells of the same number."""
         train, test, data = self.fit_data.rows.train, self.fit_data.rows.test, self.data
         metrics = predictive_value(
-            *(partition.assign(train), partition.assign(test), len(partition.segments)),
-            *(train, data.y_train, test, data.y_test),
+            segment_train=partition.assign(train),
+            segment_test=partition.assign(test),
+            n_segments=len(partition.segments),
+            train=train,
+            y_train=data.y_train,
+            test=test,
+            y_test=data.y_test,
             seed=self.fit_data.experiment.seed,
         )
         self._add(partition.scheme, "information", pd.DataFrame([metrics]))
