@@ -92,7 +92,7 @@ class Answerer:
         Raises:
             RequestError: when the request cannot be answered.
         """
-        return self._answer_one(self.parse(route, body, request_id, now))
+        return self._single_answer(self.parse(route, body, request_id, now))
 
     def explain(self, body: bytes, request_id: str, now: datetime | None = None) -> Answer:
         """Every champion's answer with its reasons.
@@ -107,7 +107,7 @@ class Answerer:
             raise RequestError(404, "No champion here can say what moved its answer.")
         request = self.parse(SCORE, body, request_id, now)
         customer = replace(request.customer, reasons=request.customer.reasons or DEFAULT_REASONS)
-        answer = self._answer_one(replace(request, customer=customer))
+        answer = self._single_answer(replace(request, customer=customer))
         return answer | {"answers": {name: answer["answers"][name] for name in names}}
 
     def embed(self, body: bytes, request_id: str, now: datetime | None = None) -> Answer:
@@ -148,7 +148,7 @@ class Answerer:
                 answers[place] = answer
         return answers
 
-    def _answer_one(self, request: ParsedRequest) -> Answer:
+    def _single_answer(self, request: ParsedRequest) -> Answer:
         answer = self.answer_many([request])[0]
         if isinstance(answer, RequestError):
             raise answer
@@ -233,10 +233,10 @@ def _concatenated(
     return {
         name: [
             value
-            for columns_of_one, customer in zip(columns, customers, strict=True)
-            for value in columns_of_one.get(name) or [None] * len(customer.t)
+            for by_column, customer in zip(columns, customers, strict=True)
+            for value in by_column.get(name) or [None] * len(customer.t)
         ]
-        for name in dict.fromkeys(name for columns_of_one in columns for name in columns_of_one)
+        for name in dict.fromkeys(name for by_column in columns for name in by_column)
     }
 
 

@@ -107,7 +107,7 @@ class Batches:
             now: what `as_of` defaults to.
 
         Raises:
-            Refused: with the one thing that is wrong first.
+            RequestError: with the one thing that is wrong first.
         """
         now = now or datetime.now(UTC)
         for_all = as_of_moment(as_of, now)

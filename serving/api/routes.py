@@ -79,13 +79,13 @@ def example(champions: Champions, route: str = "") -> dict[str, Any]:
 
 
 def _lookalikes_example(champions: Champions) -> dict[str, Any]:
-    shown = example(champions)
-    return {"events": shown["events"], "as_of": shown["as_of"], "top": 10}
+    request = example(champions)
+    return {"events": request["events"], "as_of": request["as_of"], "top": 10}
 
 
 def _batch_example(champions: Champions) -> dict[str, Any]:
-    shown = example(champions)
-    return {"customers": [{name: shown[name] for name in ("customer_id", "events")}], "as_of": shown["as_of"]}
+    request = example(champions)
+    return {"customers": [{name: request[name] for name in ("customer_id", "events")}], "as_of": request["as_of"]}
 
 
 ROUTES = (
@@ -206,6 +206,6 @@ def service_of(
         DataError: a champion is named as a route of the service.
     """
     by_path = {path: champion_route(champions, path) for path in champions.names}
-    if taken := next((route.path for route in routes if route.path in by_path), None):
-        raise DataError(f"No model can be served as '{taken}': the service uses that path. Register another name.")
+    if clash := next((route.path for route in routes if route.path in by_path), None):
+        raise DataError(f"No model can be served as '{clash}': the service uses that path. Register another name.")
     return Service(champions, by_path | {route.path: route for route in routes if route.available(champions)}, observer)

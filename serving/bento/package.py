@@ -1,10 +1,11 @@
-"""Champions → one bento that stands alone: code, models, pinned packages, labels, and the proof that it is the same.
+"""Package champions as one bento that needs nothing else: code, models, pinned packages, labels, and a proof.
 
     built = package(["churn@champion", "conversion@champion"])
     built.tag, built.path, built.differences
 
 The bento goes to BentoML's store (`BENTOML_HOME`, by default `~/bentoml`). It holds the modules that scoring imports
 and no other, each champion's scoring folder without the recorded journeys, and the kernels compiled for this machine.
+The proof is that the bento's own code gives the recorded answers to recorded journeys.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from serving.champions.lookalike_search import FOLDER as LOOKALIKES
 from serving.requests.schemas import as_text
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = ("serving.service", "serving.bento.replay")
+ENTRY_POINTS = ("serving.service", "serving.bento.replay")
 PACKAGES = ("features", "models", "serving")
 SERVICE = "serving.service:JourneyLab"
 SERVER = ("bentoml", "httptools", "uvloop")  # uvicorn takes the last two where they are: half the time of its own
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
-UNWANTED = ("PYTHONPATH", "FORCE_COLOR", "CLICOLOR_FORCE")  # what is printed is read: a notebook would have it coloured
+DROPPED = ("PYTHONPATH", "FORCE_COLOR", "CLICOLOR_FORCE")  # output is parsed, and notebooks ask for colours
 
 
 class PackagingError(JourneyLabError):
@@ -75,7 +76,7 @@ def package(
         models: `name@alias`, `models:/name@alias`, `models:/name/version`, or a scoring folder.
         name: of the bento.
         out: also leave a copy of the finished bento in this folder.
-        lookalikes: take the vectors of everybody along that a segmentation among them kept.
+        lookalikes: include the customers' vectors, which one of the segmentations saved.
 
     Raises:
         PackagingError: no model, a build that failed, or answers that differ; then no bento is left.
@@ -83,18 +84,18 @@ def package(
     """
     if not models:
         raise PackagingError("No model to package: name at least one, such as churn@champion.")
-    found = [_find(model) for model in models]
-    requests = [request for each in found for request in _recorded(each)]
-    with tempfile.TemporaryDirectory(prefix="journeylab-package-") as made:
-        context = Path(made)
-        _stage(context, found)
+    packaged = [_resolve(model) for model in models]
+    requests = [request for model in packaged for request in _recorded_requests(model)]
+    with tempfile.TemporaryDirectory(prefix="journeylab-package-") as folder:
+        context = Path(folder)
+        _stage(context, packaged)
         if lookalikes:
-            _bring_lookalikes(context, found)
-        tag = _build(context, name, _labels(found))
+            _add_lookalikes(context, packaged)
+        tag = _build(context, name, _labels(packaged))
     path = bento_folder(tag)
     try:
         differences = _prove(path / "src", requests)
-        _bring_kernels(path / "src")
+        _add_kernels(path / "src")
         _describe(path, tag)
         if out is not None:
             shutil.copytree(path, out)
@@ -107,37 +108,36 @@ def package(
 def bento_folder(tag: str) -> Path:
     """Where BentoML's store keeps a bento."""
     home = Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser()
-    name, _, its_version = tag.partition(":")
-    return home / "bentos" / name / its_version
+    name, _, version = tag.partition(":")
+    return home / "bentos" / name / version
 
 
-def modules(entry: Sequence[str] = ENTRY) -> list[Path]:
-    """The files of our packages that `entry` imports, at the top or inside a function, relative to the repository."""
-    wanted, found = list(entry), dict[str, Path]()
-    while wanted:
-        module = wanted.pop()
+def modules(entry_points: Sequence[str] = ENTRY_POINTS) -> list[Path]:
+    """The files of our packages that modules import, at the top or inside a function, relative to the repository."""
+    pending, files = list(entry_points), dict[str, Path]()
+    while pending:
+        module = pending.pop()
         path = _file_of(module)
-        if path is None or module in found:
-            continue
-        found[module] = path
-        wanted += [module.rpartition(".")[0], *_imports(ROOT / path)]
-    return sorted(found.values())
+        if path is not None and module not in files:
+            files[module] = path
+            pending += [module.rpartition(".")[0], *_imports(ROOT / path)]
+    return sorted(files.values())
 
 
 def pinned(names: Sequence[str] = (*BASE_PACKAGES, *SERVER)) -> list[str]:
     """`names` and all that they need, as `name==version` of what is installed: what was proved is what is installed."""
-    wanted, found = list(names), dict[str, str]()
-    while wanted:
-        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
-        if name in found:
+    pending, pins = list(names), dict[str, str]()
+    while pending:
+        name = re.sub(r"[-_.]+", "-", pending.pop()).lower()
+        if name in pins:
             continue
         try:
-            found[name] = pin(name)
+            pins[name] = pin(name)
         except PackageNotFoundError:
             continue
-        needed = [Requirement(text) for text in requires(name) or []]
-        wanted += [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
-    return sorted(text for name, text in found.items() if name != "bentoml")  # BentoML adds itself
+        requirements = [Requirement(text) for text in requires(name) or []]
+        pending += [need.name for need in requirements if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return sorted(text for name, text in pins.items() if name != "bentoml")  # BentoML adds itself
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class _PackagedModel:
         return route_name(self.origin.name)
 
 
-def _find(model: str | Path) -> _PackagedModel:
+def _resolve(model: str | Path) -> _PackagedModel:
     if (Path(model) / "task.json").is_file():
         folder = Path(model)
         task = read_task(folder)
@@ -191,63 +191,67 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _stage(context: Path, found: Sequence[_PackagedModel]) -> None:
-    """Put together what goes into the bento."""
+def _stage(context: Path, models: Sequence[_PackagedModel]) -> None:
+    """Copy everything that goes into the bento."""
     pages = [page.relative_to(ROOT) for page in (ROOT / "serving").rglob("*.html")]
     for path in (*modules(), *pages):
         (context / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, context / path)
-    for each in found:
-        target = context / "champions" / each.route
+    for model in models:
+        target = context / "champions" / model.route
         if target.exists():
-            raise PackagingError(f"Two models are named '{each.route}': package one of them, or rename the other.")
-        shutil.copytree(each.folder, target, ignore=shutil.ignore_patterns(SAMPLE))
-        each.origin.write(target)
+            raise PackagingError(f"Two models are named '{model.route}': package one of them, or rename the other.")
+        shutil.copytree(model.folder, target, ignore=shutil.ignore_patterns(SAMPLE))
+        model.origin.write(target)
     service_of(Champions(context / "champions")).champions.columns  # noqa: B018  # raises where they cannot be served
 
 
-def _bring_lookalikes(context: Path, found: Sequence[_PackagedModel]) -> None:
+def _add_lookalikes(context: Path, models: Sequence[_PackagedModel]) -> None:
     """The vectors and their encoder, from the run that made them or from beside the scoring folder."""
-    for each in found:
-        if (there := _lookalikes_of(each)) is not None:
-            shutil.copytree(there, context / "champions" / each.route / LOOKALIKES)
+    for model in models:
+        if (folder := _lookalikes_of(model)) is not None:
+            shutil.copytree(folder, context / "champions" / model.route / LOOKALIKES)
             return
     raise PackagingError("None of these models kept look-alikes: add [segments.lookalikes] and segment again.")
 
 
-def _lookalikes_of(each: _PackagedModel) -> Path | None:
-    if each.origin.run_id:
+def _lookalikes_of(model: _PackagedModel) -> Path | None:
+    if model.origin.run_id:
         from training.tracking.registry import fetched
 
-        return fetched(each.origin.run_id, LOOKALIKES)
-    beside = each.folder.parent / "artifacts" / LOOKALIKES
-    return beside if beside.is_dir() else None
+        return fetched(model.origin.run_id, LOOKALIKES)
+    folder = model.folder.parent / "artifacts" / LOOKALIKES
+    return folder if folder.is_dir() else None
 
 
-def _labels(found: Sequence[_PackagedModel]) -> dict[str, str]:
-    labels: dict[str, str] = {"champions": ",".join(each.route for each in found)}
-    for each in found:
-        origin = each.origin
-        parts = {"version": origin.version, "alias": origin.alias, "run": origin.run_id}
-        parts |= {"data": origin.data_fingerprint}
-        labels |= {f"{each.route}.{part}": str(value) for part, value in parts.items() if value}
+def _labels(models: Sequence[_PackagedModel]) -> dict[str, str]:
+    labels: dict[str, str] = {"champions": ",".join(model.route for model in models)}
+    for model in models:
+        origin = model.origin
+        parts = {
+            "version": origin.version,
+            "alias": origin.alias,
+            "run": origin.run_id,
+            "data": origin.data_fingerprint,
+        }
+        labels |= {f"{model.route}.{part}": str(value) for part, value in parts.items() if value}
     return labels
 
 
 def _build(context: Path, name: str, labels: dict[str, str]) -> str:
     """`bentoml build` in a process of its own, which imports what was staged and nothing else; the tag."""
-    wanted = [path.relative_to(context).as_posix() for path in sorted(context.rglob("*")) if path.is_file()]
+    files = [path.relative_to(context).as_posix() for path in sorted(context.rglob("*")) if path.is_file()]
     bentofile: dict[str, Any] = {
         "service": SERVICE,
         "name": name,
         "labels": labels,
         "description": _readme(labels),
-        "include": wanted,
+        "include": files,
         "python": {"packages": pinned(_packages(context)), "lock_packages": False},
         "docker": {
             "distro": "debian",
             "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
-            "system_packages": ["libgomp1"],  # LightGBM's
+            "system_packages": ["libgomp1"],  # for LightGBM
         },
     }
     (context / "bentofile.yaml").write_text(json.dumps(bentofile), encoding="utf-8")  # JSON is YAML
@@ -273,13 +277,13 @@ class _RecordedRequest:
     answers: dict[str, Any]
 
 
-def _recorded(each: _PackagedModel) -> list[_RecordedRequest]:
-    events, scores = read_sample(each.folder)
+def _recorded_requests(model: _PackagedModel) -> list[_RecordedRequest]:
+    events, scores = read_sample(model.folder)
     bodies = request_bodies(events)
-    told = scores.drop(columns=["customer_id", "cutoff"]).to_dict("records")
+    rows = scores.drop(columns=["customer_id", "cutoff"]).to_dict("records")
     return [
-        _RecordedRequest(each.route, bodies[customer], {str(name): value for name, value in answers.items()})
-        for customer, answers in zip(scores["customer_id"], told, strict=True)
+        _RecordedRequest(model.route, bodies[customer], {str(name): value for name, value in answers.items()})
+        for customer, answers in zip(scores["customer_id"], rows, strict=True)
     ]
 
 
@@ -292,11 +296,11 @@ def _prove(source: Path, requests: Sequence[_RecordedRequest]) -> dict[str, floa
     answer = json.loads(done.stdout)
     if Path(answer["code"]) != source.resolve():
         raise PackagingError(f"The proof ran the code in {answer['code']}, not the bento's: is there a sitecustomize?")
-    away = [
-        difference(list(request.answers.values()), [(given or {}).get(name) for name in request.answers])
-        for request, given in zip(requests, answer["answers"], strict=True)
+    differences = [
+        difference(list(request.answers.values()), [(values or {}).get(name) for name in request.answers])
+        for request, values in zip(requests, answer["answers"], strict=True)
     ]
-    largest = pd.Series(away, dtype="float64").groupby([request.route for request in requests]).max()
+    largest = pd.Series(differences, dtype="float64").groupby([request.route for request in requests]).max()
     if (worst := float(largest.max())) > TOLERANCE:
         raise PackagingError(
             f"The bento's answers for '{largest.idxmax()}' differ by up to {worst:.3g} from those recorded with "
@@ -305,8 +309,8 @@ def _prove(source: Path, requests: Sequence[_RecordedRequest]) -> dict[str, floa
     return {str(name): float(value) for name, value in largest.items()}
 
 
-def _bring_kernels(source: Path) -> None:
-    """The kernels that the proof compiled, or found compiled: the service starts with them."""
+def _add_kernels(source: Path) -> None:
+    """Copy the kernels that the proof compiled or used: the service starts with them."""
     from features.kernel_cache import cache_folder, entry
 
     for module in source.rglob("*.py"):
@@ -331,7 +335,7 @@ def _iso(moment: pd.Timestamp) -> str:
 
 
 def _describe(bento: Path, tag: str) -> None:
-    """BentoML knows nothing of mounted routes: the bento's OpenAPI document is ours."""
+    """Replace BentoML's OpenAPI document, which does not know the routes."""
     document = service_of(Champions(bento / "src" / "champions")).document
     document["info"] = document["info"] | {"version": tag.partition(":")[2]}
     (bento / "apis" / "openapi.yaml").write_text(json.dumps(document, indent=1), encoding="utf-8")  # JSON is YAML
@@ -350,7 +354,7 @@ def _delete(tag: str) -> None:
 
 
 def _run(command: list[str], folder: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
+    environment = {name: value for name, value in os.environ.items() if name not in DROPPED}
     return subprocess.run(
         command, cwd=folder, input=text, env=environment | QUIET, capture_output=True, text=True, check=False
     )
@@ -358,4 +362,4 @@ def _run(command: list[str], folder: Path, text: str = "") -> subprocess.Complet
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "it said nothing"
+    return lines[-1][:500] if lines else "no output"

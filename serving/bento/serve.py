@@ -24,12 +24,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from features.errors import ConfigError, JourneyLabError
-from serving.api.access import TOKENS, TOKENS_FILE, Tokens
+from serving.api.access import TOKENS, TOKENS_FILE, Tokens, is_local
 from serving.bento.swap import champions_of, pointer_of
 from serving.live.live import POINTER, point
 from serving.monitor.monitoring import MONITOR, TO_BENTOML
 
-PLACES = (TOKENS_FILE, MONITOR, "JOURNEYLAB_MONITOR_KEY_FILE")
+PATH_VARIABLES = (TOKENS_FILE, MONITOR, "JOURNEYLAB_MONITOR_KEY_FILE")
 QUIET = {"BENTOML_DO_NOT_TRACK": "True"}
 NEWEST = "journeylab:latest"
 READY_WITHIN_S = 120.0
@@ -47,11 +47,10 @@ def serve(bento: str | None = None, *, host: str = "127.0.0.1", port: int = 3000
         ConfigError: for a host that others can reach while there are no tokens, tokens that cannot be used, a port that
             is taken, or a bento that is not there.
     """
-    wanted = command(bento or NEWEST, host=host, port=port)
-    _require(bento or NEWEST)
+    arguments, variables = command(bento or NEWEST, host=host, port=port), swap_environment(bento or NEWEST, port)
     if not Tokens().configured:
         print(f"No tokens are configured ({TOKENS_FILE}, {TOKENS}): only this machine is answered.", file=sys.stderr)
-    process = subprocess.Popen(wanted, cwd=tempfile.gettempdir(), env=_pointed(bento or NEWEST, port))
+    process = subprocess.Popen(arguments, cwd=tempfile.gettempdir(), env=variables)
     try:
         return process.wait()
     except KeyboardInterrupt:  # the terminal sent it to BentoML too, which is closing
@@ -75,31 +74,35 @@ def running(bento: str, *, port: int | None = None, log: Path | None = None) -> 
     port = port or free_port()
     with open(log or os.devnull, "wb") as out:
         process = subprocess.Popen(
-            command(bento, port=port), cwd=tempfile.gettempdir(), env=_pointed(bento, port), stdout=out, stderr=out,
-            start_new_session=True,
+            command(bento, port=port), cwd=tempfile.gettempdir(), env=swap_environment(bento, port), stdout=out,
+            stderr=out, start_new_session=True,
         )  # fmt: skip
         try:
-            yield _ready(process, f"http://127.0.0.1:{port}")
+            yield wait_until_ready(process, f"http://127.0.0.1:{port}")
         finally:
-            _stop(process)
+            stop(process)
             pointer_of(port).unlink(missing_ok=True)
 
 
-def _pointed(bento: str, port: int) -> dict[str, str]:
-    """The environment of a service whose champions can be swapped."""
+def swap_environment(bento: str, port: int) -> dict[str, str]:
+    """The environment of a service whose champions can be swapped.
+
+    Raises:
+        ConfigError: there is no such bento.
+    """
     pointer = pointer_of(port)
     point(pointer, champions_of(bento))
     return environment() | {POINTER: str(pointer)}
 
 
 def command(bento: str, *, host: str = "127.0.0.1", port: int = 3000) -> list[str]:
-    """What is run.
+    """The command line of BentoML.
 
     Raises:
         ConfigError: see `serve`.
     """
-    tokens = Tokens()  # raises where they cannot be used, which a worker would say in a stack
-    if not is_loopback(host) and not tokens.configured:
+    tokens = Tokens()  # raises here where they cannot be used; a worker would print a stack
+    if not is_local(host) and not tokens.configured:
         raise ConfigError(
             f"'{host}' can be reached by others and no tokens are configured: name a file of them in {TOKENS_FILE}, or "
             "use 127.0.0.1."
@@ -129,44 +132,26 @@ def _address(host: str) -> str:
         raise ConfigError(f"'{host}' is no IP address: give one of this machine's, such as 127.0.0.1.") from None
 
 
-def _require(bento: str) -> None:
-    """Say it in a sentence where there is no such bento."""
-    from serving.bento.package import bento_folder
-
-    tag = bento if ":" in bento else f"{bento}:latest"
-    if not (Path(bento) / "bento.yaml").is_file() and not bento_folder(tag).exists():
-        raise ConfigError(f"There is no bento {bento!r}: `journeylab package NAME@champion` makes one.")
-
-
 def environment() -> dict[str, str]:
-    """The environment of the service: no telemetry, and places that are the same seen from another folder."""
-    given = {name: os.environ.get(name, "") for name in PLACES}
-    whole = {name: str(Path(place).resolve()) for name, place in given.items() if place not in ("", TO_BENTOML)}
-    return os.environ | whole | QUIET
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("example.org")
-    (True, True, False, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    """The environment of the service: no telemetry, and absolute paths, as BentoML starts it in another folder."""
+    paths = {name: os.environ.get(name, "") for name in PATH_VARIABLES}
+    absolute = {name: str(Path(path).resolve()) for name, path in paths.items() if path not in ("", TO_BENTOML)}
+    return os.environ | absolute | QUIET
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port of this machine."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _ready(process: subprocess.Popen[bytes], url: str) -> str:
+def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> str:
+    """Wait for a service and return its URL.
+
+    Raises:
+        JourneyLabError: it ended, or took too long.
+    """
     until = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < until:
         if process.poll() is not None:
@@ -179,11 +164,11 @@ def _ready(process: subprocess.Popen[bytes], url: str) -> str:
     raise JourneyLabError(f"The service was not ready after {READY_WITHIN_S:.0f} s.")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask, wait, insist; the workers are of the same group."""
-    for how, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a service and its workers, which are in one process group; by force where it takes too long."""
+    for signal_number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         if process.poll() is None:
-            os.killpg(process.pid, how)
+            os.killpg(process.pid, signal_number)
             try:
                 process.wait(seconds)
             except subprocess.TimeoutExpired:

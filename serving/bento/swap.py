@@ -62,12 +62,12 @@ def swap(bento: str, *, port: int = 3000) -> dict[str, str]:
     if not pointer.is_file():
         raise ConfigError(f"No service on port {port} was started by `journeylab serve` on this machine.")
     before = pointer.read_text(encoding="utf-8").strip()
-    wanted = Champions(folder)
+    champions = Champions(folder)
     point(pointer, folder)
     until = time.monotonic() + WITHIN_S
     while time.monotonic() < until:
-        if _in_service(port) == wanted.identity:
-            return {name: origin.version for name, origin in wanted.origins.items()}
+        if _in_service(port) == champions.identity:
+            return {name: origin.version for name, origin in champions.origins.items()}
         time.sleep(0.2)
     point(pointer, Path(before))
     raise JourneyLabError(
@@ -92,8 +92,8 @@ def _in_service(port: int) -> str | None:
 
 def _token() -> dict[str, str]:
     """The first token that this environment names."""
-    given = re.split(r"[\s,]+", os.environ.get(TOKENS, "").strip())
+    tokens = re.split(r"[\s,]+", os.environ.get(TOKENS, "").strip())
     if path := os.environ.get(TOKENS_FILE):
-        given += [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
-    token = next((one for one in given if one), None)
+        tokens += [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    token = next(filter(None, tokens), None)
     return {"Authorization": f"Bearer {token}"} if token else {}

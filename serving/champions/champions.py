@@ -1,4 +1,4 @@
-"""The packaged models: where they came from, by which routes they are asked, what they read.
+"""The packaged models: where they came from, their routes, and the columns that they read.
 
 A bento holds one scoring folder a champion under `champions/`, each with a `champion.json` that says where it came
 from. The routes are known from those small files; models are loaded when the service starts.
@@ -26,7 +26,7 @@ ORIGIN_FILE = "champion.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a champion came from: what labels, answers and reviewers name it by.
+    """Where a champion came from; labels of the bento and answers carry it.
 
     Attributes:
         name, version: of the registered model; version "0" for a folder that was never registered.
@@ -143,12 +143,12 @@ class Champions:
         self.folders[name], self.origins[name], self.tasks[name] = folder, origin, task
 
     def _by_route(self) -> dict[str, str]:
-        """Route → name: every name, and a kind of task where one champion alone is of it."""
+        """Route → name: every name, and a kind of task that only one champion has."""
         kinds: dict[str, list[str]] = {}
         for name, task in self.tasks.items():
             kinds.setdefault(str(task["task"].get("kind", "")), []).append(name)
-        alone = {kind: names[0] for kind, names in kinds.items() if kind and kind != "labels" and len(names) == 1}
-        return alone | {name: name for name in self.tasks}
+        by_kind = {kind: names[0] for kind, names in kinds.items() if kind and kind != "labels" and len(names) == 1}
+        return by_kind | {name: name for name in self.tasks}
 
     @property
     def listed(self) -> str:

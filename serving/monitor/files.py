@@ -54,12 +54,12 @@ class RowFiles:
         """Make room for one more file."""
         files = sorted(self.folder.glob(f"{PREFIX}*{SUFFIX}"))  # by name is by time
         sizes = [_size(path) for path in files]
-        left = sum(sizes) + self.most_bytes // PARTS
+        total = sum(sizes) + self.most_bytes // PARTS
         for path, size in zip(files, sizes, strict=True):
-            if left <= self.most_bytes:
+            if total <= self.most_bytes:
                 break
             path.unlink(missing_ok=True)
-            left -= size
+            total -= size
 
 
 def _size(path: Path) -> int:

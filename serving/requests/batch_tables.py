@@ -1,7 +1,7 @@
-"""Tables that come over the wire, Arrow IPC streams or Parquet: read whole, with bounds, trusting nothing in them.
+"""Arrow IPC streams and Parquet files from the network: read whole, within limits, without trust in their content.
 
-A stream's buffers may be compressed a thousandfold and its offsets may point anywhere, so compressed streams are
-refused, sizes are looked at before anything is unpacked, and what was read is validated in full.
+A stream's buffers may be compressed a thousandfold and its offsets may point anywhere. So compressed streams are
+refused, sizes are checked before anything is unpacked, and the table is validated in full.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ def read_stream(body: bytes) -> pa.Table:
     """An Arrow IPC stream.
 
     Raises:
-        Refused: when it is none, is compressed, or is too large.
+        RequestError: when it is none, is compressed, or is too large.
     """
     try:
         _refuse_compressed(body)
         with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-            _few_columns(len(reader.schema))
+            _check_columns(len(reader.schema))
             return pa.Table.from_batches(_bounded(reader), reader.schema)
     except (pa.ArrowException, OSError, ValueError, struct.error) as error:
-        raise RequestError(400, f"The body is no Arrow IPC stream: {_said(error)}.") from None
+        raise RequestError(400, f"The body is no Arrow IPC stream: {_first_line(error)}.") from None
 
 
 def read_parquet(body: bytes) -> pa.Table:
     """A Parquet file.
 
     Raises:
-        Refused: when it is none, or too large.
+        RequestError: when it is none, or too large.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False)
-        about = file.metadata
-        _few_columns(about.num_columns)
-        unpacked = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
-        _few_rows(about.num_rows, unpacked)
+        metadata = file.metadata
+        _check_columns(metadata.num_columns)
+        unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        _check_size(metadata.num_rows, unpacked)
         table = file.read(use_threads=False)
-        _few_rows(table.num_rows, table.nbytes)
+        _check_size(table.num_rows, table.nbytes)
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise RequestError(400, f"The body is no Parquet file: {_said(error)}.") from None
+        raise RequestError(400, f"The body is no Parquet file: {_first_line(error)}.") from None
 
 
 def _bounded(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     rows = size = 0
     for batch in reader:
         rows, size = rows + batch.num_rows, size + batch.nbytes
-        _few_rows(rows, size)
+        _check_size(rows, size)
         batch.validate(full=True)
         yield batch
 
 
-def _few_rows(rows: int, size: int) -> None:
+def _check_size(rows: int, size: int) -> None:
     if rows > ROWS or size > UNPACKED_BYTES:
         raise RequestError(413, f"The table holds {rows:,} rows and {size:,} bytes: send up to {ROWS:,} rows a call.")
 
 
-def _few_columns(columns: int) -> None:
+def _check_columns(columns: int) -> None:
     if columns > COLUMNS:
         raise RequestError(413, f"The table has {columns:,} columns: send the ones that the service reads.")
 
@@ -110,6 +110,6 @@ def _field(buffer: bytes, table: int, number: int) -> int | None:
     return table + offset if offset else None
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0].strip().rstrip(".")[:200]

@@ -34,7 +34,7 @@ MICROSECOND = timedelta(microseconds=1)
 PLAIN_FROM, PLAIN_TO = ((moment - EPOCH) // MICROSECOND for moment in (EARLIEST, LATEST))
 A_PLAIN_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?Z?)?"
 PLAIN_TIMES = re.compile(rf"{A_PLAIN_TIME}(?:\n{A_PLAIN_TIME})*")
-SHOWN = 60
+MAX_QUOTED = 60
 A_TIME = "2024-05-31T13:00:00Z"
 
 Text = Annotated[str, StringConstraints(strict=True, max_length=TEXT_LENGTH)]
@@ -115,7 +115,7 @@ class Decoder:
             now: what `as_of` defaults to.
 
         Raises:
-            Refused: with the one thing that is wrong first.
+            RequestError: with the one thing that is wrong first.
         """
         try:
             request = self.adapter.validate_json(body)
@@ -152,45 +152,44 @@ def columns_of(
     """Events as (n,) times in µs and the columns that occur, text and numbers.
 
     Raises:
-        Refused: a time that is none, a blank touchpoint.
+        RequestError: a time that is none, a blank touchpoint.
     """
-    given = [event["timestamp"] for event in events]
-    t = _plain_moments(given)
+    times = [event["timestamp"] for event in events]
+    t = _plain_moments(times)
     if t is None:
-        t = np.array([_moment(text, "events", at) for at, text in enumerate(given)], dtype=np.int64)
-    there = frozenset().union(*events)
-    texts = {name: _present([event.get(name) for event in events]) for name in columns.categories if name in there}
+        t = np.array([_moment(text, "events", at) for at, text in enumerate(times)], dtype=np.int64)
+    fields = frozenset().union(*events)
+    texts = {name: _present([event.get(name) for event in events]) for name in columns.categories if name in fields}
     if None in texts["touchpoint"]:
         at = texts["touchpoint"].index(None)
         raise RequestError(422, f"events[{at}].touchpoint is blank: say what happened, such as 'page_view'.")
-    numbers = {name: [event.get(name) for event in events] for name in columns.numbers if name in there}
+    numbers = {name: [event.get(name) for event in events] for name in columns.numbers if name in fields}
     return t, _occurring(texts), _occurring(numbers)
 
 
 def reject_repeated_keys(body: bytes, names: int) -> None:
-    """Of two values under one name the parser takes the last, which may not be the one that was meant.
+    """Refuse an object with a key twice: the parser takes the last value, which may be the wrong one.
 
     Args:
         body: JSON that was parsed.
-        names: how many names of fields came of it.
+        names: the number of keys that the parser returned.
 
     Raises:
-        Refused: a name that is twice in an object.
+        RequestError: a key that is twice in an object.
     """
-    if body.translate(None, b" \t\r\n").count(b'":') != names:  # next to nothing; looking through it is not
+    if body.translate(None, b" \t\r\n").count(b'":') != names:  # counting costs nothing, parsing again does
         try:
-            json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
+            json.loads(body, object_pairs_hook=_unique, parse_int=str, parse_float=str)
         except RecursionError:
             raise RequestError(400, "The body is nested too deep.") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(400, f"'{twice[:SHOWN]}' is there twice in one object: send each field once.")
-    return found
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields, names = dict(pairs), [name for name, _ in pairs]
+    if len(fields) < len(pairs):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise RequestError(400, f"'{repeated[:MAX_QUOTED]}' is there twice in one object: send each field once.")
+    return fields
 
 
 def _occurring(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -234,11 +233,11 @@ def typed_dict(name: str, fields: dict[str, Any], extra: Literal["allow", "forbi
 
 def _plain_moments(texts: list[str]) -> npt.NDArray[np.int64] | None:
     """(n,) µs since 1970 UTC of times in the usual way of writing, all at once; None where one needs another look."""
-    together = "\n".join(texts)
-    if not PLAIN_TIMES.fullmatch(together):
+    lines = "\n".join(texts)
+    if not PLAIN_TIMES.fullmatch(lines):
         return None
     try:
-        moments = np.array(together.replace("Z", "").split("\n"), "datetime64[us]").astype(np.int64)
+        moments = np.array(lines.replace("Z", "").split("\n"), "datetime64[us]").astype(np.int64)
     except ValueError:
         return None
     if len(moments) != len(texts):  # there is a line break in one of them
@@ -265,7 +264,7 @@ def as_of_moment(text: str | None, now: datetime) -> int:
     """The cutoff that a request asks for, µs since 1970 UTC.
 
     Raises:
-        Refused: no time, or one that lies in the future.
+        RequestError: no time, or one that lies in the future.
     """
     if text is None:
         return (now - EPOCH) // MICROSECOND
@@ -275,13 +274,12 @@ def as_of_moment(text: str | None, now: datetime) -> int:
     return moment
 
 
-def _customer(given: str | None, events: list[dict[str, Any]]) -> str | None:
-    there = {event["customer_id"] for event in events if event.get("customer_id") is not None}
-    if given is not None:
-        there.add(given)
-    if len(there) > 1:
-        raise RequestError(422, f"The request holds {len(there)} different customers: send one customer a request.")
-    return next(iter(there), None)
+def _customer(customer_id: str | None, events: list[dict[str, Any]]) -> str | None:
+    ids = {event.get("customer_id") for event in events} | {customer_id}
+    ids.discard(None)
+    if len(ids) > 1:
+        raise RequestError(422, f"The request holds {len(ids)} different customers: send one customer a request.")
+    return next(iter(ids), None)
 
 
 def as_text(moment_us: int) -> str:
@@ -318,11 +316,11 @@ def request_error(error: ValidationError, shape: str, fields: Sequence[str] = FI
         return RequestError(413, f"{where} holds more than {most} {what}: send up to {most}.")
     if not problem["loc"]:
         return RequestError(422, f"The body is no JSON object: send {shape}.")
-    return RequestError(422, f"{where} {_wrong(kind, problem['msg'], context)}{_found(value)}{more}.")
+    return RequestError(422, f"{where} {_problem(kind, problem['msg'], context)}{_value(value)}{more}.")
 
 
-def _wrong(kind: str, message: str, context: Mapping[str, Any]) -> str:
-    known = {
+def _problem(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    sentences = {
         "string_type": "must be text in quotes",
         "string_pattern_mismatch": f"must be an ISO 8601 time such as '{A_TIME}'",
         "string_too_short": "must not be empty",
@@ -335,14 +333,14 @@ def _wrong(kind: str, message: str, context: Mapping[str, Any]) -> str:
         "less_than_equal": f"must be at most {context.get('le')}",
         "string_too_long": f"must have at most {context.get('max_length')} characters",
     }
-    return known.get(kind) or f"cannot be used ({_first_line(message)})"
+    return sentences.get(kind) or f"cannot be used ({_first_line(message)})"
 
 
-def _found(value: Any) -> str:
+def _value(value: Any) -> str:
     """The value, where it is short enough to help."""
     if isinstance(value, str | int | float | bool) or value is None:
-        shown = json.dumps(value, ensure_ascii=False)
-        return f" (it is {shown})" if len(shown) <= SHOWN else ""
+        quoted = json.dumps(value, ensure_ascii=False)
+        return f" (it is {quoted})" if len(quoted) <= MAX_QUOTED else ""
     return " (it is a list)" if isinstance(value, list) else " (it is an object)"
 
 
@@ -352,7 +350,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif len(part) <= SHOWN and not part.startswith(("nullable", "constrained", "function")):
+        elif len(part) <= MAX_QUOTED and not part.startswith(("nullable", "constrained", "function")):
             text += f".{part}" if text else part
     return text or "The body"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from serving.api.access import TOKENS
-from serving.bento.serve import _pointed, _ready, _stop, command, environment, free_port
+from serving.bento.serve import command, environment, free_port, stop, swap_environment, wait_until_ready
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -53,7 +53,7 @@ class Served:
 def served(bento: str, log: Path | None = None, swappable: bool = False) -> Iterator[Served]:
     """A bento of ours or of others, with a token; `swappable` where another's champions may take their place."""
     port = free_port()
-    surroundings = (_pointed(bento, port) if swappable else environment()) | {TOKENS: TOKEN}
+    surroundings = (swap_environment(bento, port) if swappable else environment()) | {TOKENS: TOKEN}
     begun = time.monotonic()
     with open(log or os.devnull, "wb") as out:
         process = subprocess.Popen(
@@ -61,7 +61,7 @@ def served(bento: str, log: Path | None = None, swappable: bool = False) -> Iter
             start_new_session=True,
         )  # fmt: skip
         try:
-            _ready(process, f"http://127.0.0.1:{port}")
+            wait_until_ready(process, f"http://127.0.0.1:{port}")
             yield Served(psutil.Process(process.pid), port, time.monotonic() - begun)
         finally:
-            _stop(process)
+            stop(process)

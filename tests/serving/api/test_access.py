@@ -160,7 +160,7 @@ def test_an_empty_file_lets_nobody_in(tmp_path: Path) -> None:
 
 
 def test_tokens_rotate_with_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "LOOK_AGAIN_S", -1.0)
+    monkeypatch.setattr(access, "CHECK_INTERVAL_S", -1.0)
     path, at = tmp_path / "tokens", iter(range(1, 9))
     gate = gate_of({TOKENS: SECOND, TOKENS_FILE: str(_written(path, f"# old\r\n{FIRST}\r\n", next(at)))})
 

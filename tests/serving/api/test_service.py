@@ -188,7 +188,7 @@ def test_a_failure_is_logged_without_what_was_sent(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("customer jane@example.org broke it")
 
-    monkeypatch.setattr(Scorer, "told", fail)
+    monkeypatch.setattr(Scorer, "answer_rows", fail)
     with caplog.at_level(logging.DEBUG):
         response = client.post("/churn", json={"customer_id": "jane@example.org", "events": [GOOD]})
     assert response.status_code == 500

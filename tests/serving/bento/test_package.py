@@ -112,7 +112,7 @@ def test_a_registered_model_brings_its_labels(scoring_folder: Path, monkeypatch:
         )
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "training.tracking.registry", registry)
-    found = packaging._find("shop_churn@champion")
+    found = packaging._resolve("shop_churn@champion")
     assert found.origin == Origin("shop_churn", "7", "champion", "r1", "f00d")
     assert packaging._labels([found]) == {
         "champions": "shop_churn",
@@ -175,7 +175,9 @@ def test_what_a_packed_kind_imports_is_packed_and_pinned(kind: str) -> None:
     ours = {*packaging.PACKAGES, *sys.stdlib_module_names}
     packed = {path.as_posix() for path in modules()}
     distributions = packages_distributions()
-    imported = {name for entry in (*packaging.ENTRY, KINDS[kind].load().__module__) for name in _at_the_top(entry)}
+    imported = {
+        name for entry in (*packaging.ENTRY_POINTS, KINDS[kind].load().__module__) for name in _at_the_top(entry)
+    }
     for module in sorted(imported):
         path = packaging._file_of(module)
         assert path is not None
