@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
+from scipy.stats import false_discovery_control
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.95
@@ -55,10 +56,10 @@ def difference(x_a: Any, n_a: Any, x_b: Any, n_b: Any) -> tuple[Floats, Floats, 
     Returns:
         difference, low, high, p_value, each (k,).
 
-    >>> [round(float(one[0]), 4) for one in difference([56], [70], [48], [80])]
+    >>> [round(float(value[0]), 4) for value in difference([56], [70], [48], [80])]
     [0.2, 0.0524, 0.3339, 0.008]
     """
-    a, m, b, n = (np.atleast_1d(np.asarray(one, np.float64)) for one in (x_a, n_a, x_b, n_b))
+    a, m, b, n = (np.atleast_1d(np.asarray(values, np.float64)) for values in (x_a, n_a, x_b, n_b))
     p, q = ratio(a, m), ratio(b, n)
     (low_p, high_p), (low_q, high_q) = wilson(a, m), wilson(b, n)
     d = p - q
@@ -86,10 +87,9 @@ def benjamini_hochberg(p_values: Any) -> Floats:
     """
     p = np.asarray(p_values, np.float64)
     q = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
-    q[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1.0)
+    tested = ~np.isnan(p)
+    if tested.any():
+        q[tested] = false_discovery_control(p[tested])
     return q
 
 
@@ -99,10 +99,10 @@ def net_promoter(promoters: Any, detractors: Any, n: Any) -> tuple[Floats, Float
     The interval is the adjusted Wald interval for a difference of shares of the same people (Bonett and Price,
     Journal of Educational and Behavioral Statistics 37, 2012): one more promoter, one more detractor.
     """
-    up, down, m = (np.asarray(one, np.float64) for one in (promoters, detractors, n))
+    up, down, m = (np.asarray(values, np.float64) for values in (promoters, detractors, n))
     score = 100 * ratio(up - down, m)
     a, b = (up + 1) / (m + 2), (down + 1) / (m + 2)
     half = Z95 * np.sqrt((a + b - (a - b) ** 2) / (m + 2))
     low, high = 100 * np.maximum(a - b - half, -1.0), 100 * np.minimum(a - b + half, 1.0)
-    none = np.isnan(score)
-    return score, np.where(none, np.nan, np.minimum(low, score)), np.where(none, np.nan, np.maximum(high, score))
+    unknown = np.isnan(score)
+    return score, np.where(unknown, np.nan, np.minimum(low, score)), np.where(unknown, np.nan, np.maximum(high, score))
