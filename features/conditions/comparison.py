@@ -66,7 +66,7 @@ class MeasureCondition(Condition):
 
     @cached_property
     def _tests_value(self) -> tuple[tuple[Callable[[float, float], bool], float], ...]:
-        return tuple((COMPARE_ONE[name], bound) for name, bound in self._tests)
+        return tuple((COMPARE_SINGLE[name], bound) for name, bound in self._tests)
 
     @cached_property
     def _is_plain(self) -> bool:
@@ -121,12 +121,12 @@ class MeasureCondition(Condition):
         x, threshold = view.values(self._measure), self.learnt_threshold
         if (self.top_share is not None or self.bottom_share is not None) and threshold is None:
             raise ConfigError(f"the threshold of {self.subject()} is not learnt yet: fit the segments first")
-        kept = ~np.isnan(x)
+        flags = ~np.isnan(x)
         for name, bound in self._tests:
-            kept &= COMPARE[name](x, bound)
+            flags &= COMPARE[name](x, bound)
         if threshold is not None:
-            kept &= x >= threshold if self.top_share is not None else x <= threshold
-        return kept
+            flags &= x >= threshold if self.top_share is not None else x <= threshold
+        return flags
 
     def holds_single(self, view: SnapshotView) -> bool:
         """For a single snapshot, by plain numbers where the kind of figure has no `holds` of its own."""
@@ -160,13 +160,13 @@ class MeasureCondition(Condition):
 
     def comparisons(self) -> list[str]:
         """Each comparison in words."""
-        told = [f"{COMPARE_WORDS[name]}{self.amount(x)}" for name, x in self.bounds.items() if x is not None]
+        texts = [f"{COMPARE_WORDS[name]}{self.amount(x)}" for name, x in self.bounds.items() if x is not None]
         for share, end, at in ((self.top_share, "top", "at least"), (self.bottom_share, "lowest", "at most")):
             if share is not None:
                 threshold = self.learnt_threshold
                 meaning = "" if threshold is None else f" ({at} {self.amount(threshold)})"
-                told.append(f"in the {end} {percent(share)} of customers{meaning}")
-        return told
+                texts.append(f"in the {end} {percent(share)} of customers{meaning}")
+        return texts
 
 
 COMPARE: dict[str, Callable[[Any, float], Any]] = {
@@ -176,7 +176,7 @@ COMPARE: dict[str, Callable[[Any, float], Any]] = {
     "less_than": np.less,
     "exactly": np.equal,
 }
-COMPARE_ONE: dict[str, Callable[[float, float], bool]] = {
+COMPARE_SINGLE: dict[str, Callable[[float, float], bool]] = {
     "at_least": operator.ge,
     "at_most": operator.le,
     "more_than": operator.gt,

@@ -53,8 +53,8 @@ class DaysCondition(MeasureCondition, Selection):
     days_with: Names
 
     @model_validator(mode="after")
-    def _one_list(self) -> DaysCondition:
-        return _no_events_beside(self, "days_with")
+    def _without_events(self) -> DaysCondition:
+        return _require_no_events(self, "days_with")
 
     def measure(self) -> Measure:
         """The days."""
@@ -128,7 +128,7 @@ class SinceCondition(MeasureCondition, Selection):
             if getattr(self, name) is not None:
                 close = "at_least" if name == "exactly" else name
                 raise ValueError(f"'{name}' says no unit here: write '{close}_days'")
-        return _no_events_beside(self, "last" if self.last is not None else "first")
+        return _require_no_events(self, "last" if self.last is not None else "first")
 
     @property
     def bounds(self) -> dict[str, float | None]:
@@ -144,30 +144,30 @@ class SinceCondition(MeasureCondition, Selection):
         """What follows an event is a comparison of its own."""
         return self if self.followed_by or self.not_followed_by else super().completed()
 
-    def _meant(self) -> Selection:
+    def _named_events(self) -> Selection:
         return _named(self, self.last if self.last is not None else self.first or ANY)
 
     def measure(self) -> Measure:
         """The days."""
-        return EventTally(self._meant(), op.LAST_DAYS if self.last is not None else op.FIRST_DAYS)
+        return EventTally(self._named_events(), op.LAST_DAYS if self.last is not None else op.FIRST_DAYS)
 
     def holds(self, view: SnapshotView) -> Bools:
         """(n,) for whom the comparison holds, and what came or did not come after."""
-        kept = super().holds(view)
+        flags = super().holds(view)
         if self.or_never:
-            kept |= np.isnan(view.values(self._measure))
-        for names, wanted in ((self.followed_by, True), (self.not_followed_by, False)):
+            flags |= np.isnan(view.values(self._measure))
+        for names, expected in ((self.followed_by, True), (self.not_followed_by, False)):
             if names:
                 place = view.values(
-                    EventTally(self._meant(), op.LAST_PLACE if self.last is not None else op.FIRST_PLACE)
+                    EventTally(self._named_events(), op.LAST_PLACE if self.last is not None else op.FIRST_PLACE)
                 )
                 after = view.values(EventTally(Selection(events=names), op.LAST_PLACE)) > place
-                kept &= (after == wanted) | (np.isnan(place) & self.or_never)
-        return kept
+                flags &= (after == expected) | (np.isnan(place) & self.or_never)
+        return flags
 
     def subject(self) -> str:
         """The last or first event."""
-        return f"the {'last' if self.last is not None else 'first'} {self._meant().phrase(singular=True)}"
+        return f"the {'last' if self.last is not None else 'first'} {self._named_events().phrase(singular=True)}"
 
     def amount(self, x: float) -> str:
         """Days."""
@@ -175,10 +175,10 @@ class SinceCondition(MeasureCondition, Selection):
 
     def words(self) -> str:
         """As in: the last event 'complaint' was more than 14 days ago."""
-        told = [f"{comparison} ago" for comparison in self.comparisons()]
+        texts = [f"{comparison} ago" for comparison in self.comparisons()]
         for names, text in ((self.followed_by, "followed by"), (self.not_followed_by, "not followed by")):
-            told += [f"{text} {either(names)}"] if names else []
-        return f"{self.subject()} was {joined(told, 'and')}{' or never happened' if self.or_never else ''}"
+            texts += [f"{text} {either(names)}"] if names else []
+        return f"{self.subject()} was {joined(texts, 'and')}{' or never happened' if self.or_never else ''}"
 
 
 @kind("gap")
@@ -188,8 +188,8 @@ class GapCondition(MeasureCondition, Selection):
     gap: Names
 
     @model_validator(mode="after")
-    def _one_list(self) -> GapCondition:
-        return _no_events_beside(self, "gap")
+    def _without_events(self) -> GapCondition:
+        return _require_no_events(self, "gap")
 
     @property
     def less_is_better(self) -> bool:
@@ -222,8 +222,8 @@ class OverdueCondition(MeasureCondition, Selection):
     usual_days: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
-    def _one_list(self) -> OverdueCondition:
-        return _no_events_beside(self, "overdue")
+    def _without_events(self) -> OverdueCondition:
+        return _require_no_events(self, "overdue")
 
     @property
     def less_is_better(self) -> bool:
@@ -232,11 +232,11 @@ class OverdueCondition(MeasureCondition, Selection):
 
     def measure(self) -> Measure:
         """The current gap over the usual one."""
-        meant = _named(self, self.overdue)
+        events = _named(self, self.overdue)
         return (
-            EventTally(meant, op.OVERDUE, "")
+            EventTally(events, op.OVERDUE, "")
             if self.usual_days is None
-            else EventTally(meant, op.OVERDUE, "", self.usual_days)
+            else EventTally(events, op.OVERDUE, "", self.usual_days)
         )
 
     def subject(self) -> str:
@@ -254,8 +254,8 @@ class ShareCondition(MeasureCondition, Selection):
     of: Names = ANY
 
     @model_validator(mode="after")
-    def _one_list(self) -> ShareCondition:
-        return _no_events_beside(self, "share")
+    def _without_events(self) -> ShareCondition:
+        return _require_no_events(self, "share")
 
     def measure(self) -> Measure:
         """The share."""
@@ -282,7 +282,7 @@ def _named(condition: Selection, events: tuple[str, ...]) -> Selection:
     return condition.selection().model_copy(update={"events": events})
 
 
-def _no_events_beside(condition: S, key: str) -> S:
+def _require_no_events(condition: S, key: str) -> S:
     if condition.events != ANY:
         raise ValueError(f"'{key}' says which events are meant: leave 'events' out")
     return condition

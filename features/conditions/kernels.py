@@ -110,17 +110,17 @@ def tally(  # type: ignore[no-untyped-def]
     for row in range(len(start)):
         low, high = _borders(t, start[row], stop[row], cutoff[row], window)
         if op >= LAST_DAYS:
-            step, i, found = (-1, high - 1, -1) if op in (LAST_DAYS, LAST_PLACE) else (1, low, -1)
-            while found < 0 and low <= i < high:
+            step, i, match = (-1, high - 1, -1) if op in (LAST_DAYS, LAST_PLACE) else (1, low, -1)
+            while match < 0 and low <= i < high:
                 if _passes(
                     i, t, touch, place, stage, item, allowed, begin, rare, value, satisfaction, limits, calendar
                 ):  # fmt: skip
-                    found = i
+                    match = i
                 i += step
-            if found < 0:
+            if match < 0:
                 out[row] = np.nan
             else:
-                out[row] = found if op in (LAST_PLACE, FIRST_PLACE) else (cutoff[row] - t[found]) / DAY_US
+                out[row] = match if op in (LAST_PLACE, FIRST_PLACE) else (cutoff[row] - t[match]) / DAY_US
             continue
         count = days = valued = 0
         total, lowest, highest, latest = 0.0, np.inf, -np.inf, np.nan
@@ -157,8 +157,8 @@ def tally(  # type: ignore[no-untyped-def]
         elif op == GAP_DAYS:
             out[row] = (last - first) / DAY_US / (days - 1) if days > 1 else np.nan
         elif op == OVERDUE:
-            own = usual_days != usual_days
-            gaps, span_days = days - own, (last - first) / DAY_US + (0.0 if own else usual_days)
+            unmixed = usual_days != usual_days
+            gaps, span_days = days - unmixed, (last - first) / DAY_US + (0.0 if unmixed else usual_days)
             has_rhythm = count > 0 and gaps > 0 and span_days > 0.0
             out[row] = (cutoff[row] - last) / DAY_US / (span_days / gaps) if has_rhythm else np.nan
         elif valued == 0:

@@ -229,7 +229,7 @@ class DominantCondition(Condition, Selection):
     min_lift: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _one_of_the_groups(self) -> DominantCondition:
+    def _valid_groups(self) -> DominantCondition:
         if self.equals not in self._groups:
             raise ValueError(f"'{self.equals}' is none of the groups {', '.join(self._groups)}")
         if self.base and len(self.base) != len(self._groups):
@@ -243,8 +243,8 @@ class DominantCondition(Condition, Selection):
     def measure(self) -> DominantGroup:
         """The place of the group that stands out."""
         base = self.base or (0.0,) * len(self._groups)
-        asked = self.at_least_events, self.min_share, self.min_lift
-        return DominantGroup(self.selection(), self.dominant, tuple(self._groups.values()), base, *asked)
+        limits = self.at_least_events, self.min_share, self.min_lift
+        return DominantGroup(self.selection(), self.dominant, tuple(self._groups.values()), base, *limits)
 
     def holds(self, view: SnapshotView) -> Bools:
         """(n,) for whom this group stands out."""
@@ -252,19 +252,19 @@ class DominantCondition(Condition, Selection):
 
     def words(self) -> str:
         """As in: item 'A' stands out: at least 2 events and at least 30 % of the customer's."""
-        told = [f"at least {number(self.at_least_events)} {'event' if self.at_least_events == 1 else 'events'}"]
-        told += [f"at least {percent(self.min_share)} of the customer's"] if self.min_share else []
+        texts = [f"at least {number(self.at_least_events)} {'event' if self.at_least_events == 1 else 'events'}"]
+        texts += [f"at least {percent(self.min_share)} of the customer's"] if self.min_share else []
         if self.min_lift and self.base:
             share = percent(float(f"{self.base[list(self._groups).index(self.equals)]:.4g}"))
-            told.append(f"at least {number(self.min_lift)} times everybody's share of {share}")
-        return f"{self.dominant} '{self.equals}' stands out{self.about('among')}: {joined(told, 'and')}"
+            texts.append(f"at least {number(self.min_lift)} times everybody's share of {share}")
+        return f"{self.dominant} '{self.equals}' stands out{self.about('among')}: {joined(texts, 'and')}"
 
     def fit(self, view: SnapshotView) -> Condition:
         """With everybody's shares, where a lift is asked for and none are given."""
         if not self.min_lift or self.base or self.dominant not in view.journeys.categories:
             return self
-        category, seen = view.journeys.categories[self.dominant], visible_events(view.snapshots)
-        codes = category.codes if seen is None else category.codes[seen]
+        category, visible = view.journeys.categories[self.dominant], visible_events(view.snapshots)
+        codes = category.codes if visible is None else category.codes[visible]
         counts = np.bincount(codes + 1, minlength=len(category.names) + 1)
         n_valued = max(int(counts[1:].sum()), 1)
         fits = [view.allowed(self.dominant, names) > 0 for names in self._groups.values()]

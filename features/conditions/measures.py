@@ -66,20 +66,20 @@ class SnapshotView:
 
     def values(self, measure: Measure) -> Floats:
         """(n,) the figure of each snapshot, computed at the first asking."""
-        found = self._measures.get(id(measure))
-        if found is None:
+        entry = self._measures.get(id(measure))
+        if entry is None:
             measure = canonical(measure)
-            found = self._measures.get(id(measure))
-        if found is None:
-            found = self._measures[id(measure)] = measure, measure.values(self)
-        return found[1]
+            entry = self._measures.get(id(measure))
+        if entry is None:
+            entry = self._measures[id(measure)] = measure, measure.values(self)
+        return entry[1]
 
     def value(self, measure: Measure) -> float:
         """The figure of a single snapshot."""
-        found = self._single.get(id(measure))
-        if found is None:
-            found = self._single[id(measure)] = float(self.values(measure)[0])
-        return found
+        number = self._single.get(id(measure))
+        if number is None:
+            number = self._single[id(measure)] = float(self.values(measure)[0])
+        return number
 
     def column(self, name: str) -> npt.NDArray[np.int32]:
         """(n_events,) codes of a categorical column, empty where the log lacks it."""
@@ -233,8 +233,8 @@ class DominantGroup:
             group_of[view.allowed(self.column, self.groups[place]) > 0] = place
         out = np.empty(len(view))
         start, stop, cutoff, *chosen = view.chosen(self.selection)
-        asked = np.array(self.base), self.at_least, self.min_share, self.min_lift, np.zeros(len(self.base), np.int64)
-        dominant(out, start, stop, cutoff, *chosen, view.column(self.column), group_of, *asked)
+        limits = np.array(self.base), self.at_least, self.min_share, self.min_lift, np.zeros(len(self.base), np.int64)
+        dominant(out, start, stop, cutoff, *chosen, view.column(self.column), group_of, *limits)
         return out
 
 

@@ -81,19 +81,19 @@ class Selection(Section):
 
     @field_validator("events", "channels", "stages", "items")
     @classmethod
-    def _some_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _not_empty(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             raise ValueError('the list is empty: name some, or leave the key out for all ("*")')
         return names
 
     @field_validator("months")
     @classmethod
-    def _known_months(cls, months: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    def _month_names(cls, months: tuple[str | int, ...]) -> tuple[str | int, ...]:
         return tuple(MONTHS[_place(month, MONTHS, first=1)] for month in months)
 
     @field_validator("weekdays")
     @classmethod
-    def _known_weekdays(cls, days: tuple[str, ...]) -> tuple[str, ...]:
+    def _weekday_names(cls, days: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(WEEKDAYS[_place(day, WEEKDAYS)] for day in days)
 
     @model_validator(mode="after")
@@ -124,8 +124,8 @@ class Selection(Section):
     @cached_property
     def limits(self) -> npt.NDArray[np.float64]:
         """(4,) as the kernels want them: NaN for none."""
-        some = (self.value_at_least, self.value_at_most, self.satisfaction_at_least, self.satisfaction_at_most)
-        return np.array([np.nan if limit is None else limit for limit in some])
+        bounds = (self.value_at_least, self.value_at_most, self.satisfaction_at_least, self.satisfaction_at_most)
+        return np.array([np.nan if limit is None else limit for limit in bounds])
 
     @cached_property
     def calendar_bits(self) -> npt.NDArray[np.int64]:
@@ -136,11 +136,11 @@ class Selection(Section):
 
     def phrase(self, *, singular: bool = False) -> str:
         """What is meant, for a person: "events 'complaint' in the last 60 days"."""
-        what = "event" if singular else "events"
+        words = "event" if singular else "events"
         if self.events != ANY:
-            what += f" {either(self.events)}"
-        for text, some in (("on channel", self.channels), ("in stage", self.stages), ("with item", self.items)):
-            what += "" if some == ANY else f" {text} {either(some)}"
+            words += f" {either(self.events)}"
+        for text, names in (("on channel", self.channels), ("in stage", self.stages), ("with item", self.items)):
+            words += "" if names == ANY else f" {text} {either(names)}"
         limits = (
             "worth at least",
             "worth at most",
@@ -148,8 +148,8 @@ class Selection(Section):
             "with a satisfaction of at most",
         )
         for text, limit in zip(limits, self.limits.tolist(), strict=True):
-            what += "" if limit != limit else f" {text} {number(limit)}"
-        return what + self.window_words()
+            words += "" if limit != limit else f" {text} {number(limit)}"
+        return words + self.window_words()
 
     def about(self, word: str) -> str:
         """As in: of events 'purchase' in the last 60 days, a space before; only the window where all are meant."""
@@ -179,10 +179,10 @@ def _place(name: str | int, names: Sequence[str], first: int = 0) -> int:
     if isinstance(name, int) and first <= name < first + len(names):
         return name - first
     low = str(name).lower()
-    found = [place for place, item in enumerate(names) if len(low) >= 3 and item.startswith(low)]
-    if len(found) != 1:
+    matches = [place for place, item in enumerate(names) if len(low) >= 3 and item.startswith(low)]
+    if len(matches) != 1:
         raise ValueError(unknown_key(low, names).replace("key", "name").replace("Known keys", "Known names"))
-    return found[0]
+    return matches[0]
 
 
 def allowed(names: Sequence[str], patterns: tuple[str, ...]) -> npt.NDArray[np.uint8]:

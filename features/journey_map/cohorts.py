@@ -47,9 +47,9 @@ def period_edges(first_us: int, last_us: int, unit: str) -> npt.NDArray[np.int64
 def cohort_counts(part: MapSelection, edges: Int64s) -> tuple[Int64s, Int64s]:
     """Sizes (periods,) and active (periods, periods) of cohorts between edges; those of disjoint customers add up."""
     t = part.journeys.t
-    first_seen = t[part.journeys.offsets[part.customer]]
+    first_ever = t[part.journeys.offsets[part.customer]]
     sizes, active = np.zeros(len(edges) - 1, np.int64), np.zeros((len(edges) - 1,) * 2, np.int64)
-    count_cohorts(t, first_seen, part.start, part.stop, edges, sizes, active)
+    count_cohorts(t, first_ever, part.start, part.stop, edges, sizes, active)
     return sizes, active
 
 
@@ -60,23 +60,30 @@ def cohorts(selection: MapSource, settings: MapSettings) -> tuple[pd.DataFrame, 
         One row a cell that was observed: cohort (beginning of its period), size (of its customers in the map), period
         (0 for their first), active, retention with Wilson's interval.
     """
-    unit, said = _unit(selection, settings)
+    unit, notes = _unit(selection, settings)
     if unit is None:
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in zip(COLUMNS, KINDS, strict=True)}), said
-    edges = period_edges(selection.first_seen, selection.last, unit)  # to the selection's last event
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in zip(COLUMNS, KINDS, strict=True)}), notes
+    edges = period_edges(selection.first_ever, selection.last, unit)  # to the selection's last event
     sizes, active = selection.total(partial(cohort_counts, edges=edges))
-    from_the_first = selection.since <= selection.first_seen
+    from_the_first = selection.since <= selection.first_ever
     begun = (edges[:-1] >= selection.since - NEARLY_US) | from_the_first
     ended = edges[1:] <= selection.until + NEARLY_US
-    own = np.eye(len(sizes), dtype=bool)
-    later = np.triu(np.ones_like(own), 1)
-    shown = (sizes > 0)[:, None] & ((own & ended_or_open(begun, ended)) | (later & begun & ended))
-    cohort, period = np.nonzero(shown)
-    n, seen = sizes[cohort], active[cohort, period]
-    values = (edges[cohort].view("datetime64[us]"), n, period - cohort, seen, ratio(seen, n), *wilson(seen, n))
+    same_period = np.eye(len(sizes), dtype=bool)
+    later = np.triu(np.ones_like(same_period), 1)
+    observed = (sizes > 0)[:, None] & ((same_period & ended_or_open(begun, ended)) | (later & begun & ended))
+    cohort, period = np.nonzero(observed)
+    n, n_active = sizes[cohort], active[cohort, period]
+    values = (
+        edges[cohort].view("datetime64[us]"),
+        n,
+        period - cohort,
+        n_active,
+        ratio(n_active, n),
+        *wilson(n_active, n),
+    )
     if not ended[-1]:
-        said.append(f"The last {unit} of the map is not over: it shows only who came in it, nobody's return.")
-    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))), said
+        notes.append(f"The last {unit} of the map is not over: it shows only who came in it, nobody's return.")
+    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True))), notes
 
 
 def ended_or_open(begun: npt.NDArray[np.bool_], ended: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -88,12 +95,12 @@ def ended_or_open(begun: npt.NDArray[np.bool_], ended: npt.NDArray[np.bool_]) ->
 
 def _unit(selection: MapSource, settings: MapSettings) -> tuple[str | None, list[str]]:
     """The period asked for, a longer one where the log would have too many, None where there is no end to it."""
-    days = (selection.last - selection.first_seen) / DAY_US
+    days = (selection.last - selection.first_ever) / DAY_US
     units = list(DAYS)[list(DAYS).index(settings.cohort) :]
-    unit = next((one for one in units if days / DAYS[one] <= MOST_PERIODS), None)
+    unit = next((candidate for candidate in units if days / DAYS[candidate] <= MOST_PERIODS), None)
     if unit == settings.cohort:
         return unit, []
-    said = (
+    notes = (
         f"cohorts are by {unit}, not by {settings.cohort}" if unit else "are all the times right? There are no cohorts"
     )
-    return unit, [f"The log goes on for {days:,.0f} days: {said}."]
+    return unit, [f"The log goes on for {days:,.0f} days: {notes}."]

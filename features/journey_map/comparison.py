@@ -125,14 +125,14 @@ def compare_maps(
     _correct(tables)
     funnel, touchpoints, transitions = tables
     order = np.lexsort((-transitions["difference"].abs(), transitions["q_value"].fillna(2.0)))
-    said = _sentences(funnel, touchpoints, transitions.iloc[order], names)
+    sentences = _sentences(funnel, touchpoints, transitions.iloc[order], names)
     if shared:
-        said.append(f"{shared:,} customers are in both groups: the tests are cautious, not exact.")
-    kept = (
+        sentences.append(f"{shared:,} customers are in both groups: the tests are cautious, not exact.")
+    cleaned = (
         frame.drop(columns=["n_a", "n_b", "x_a", "x_b"]) for frame in (funnel, touchpoints, transitions.iloc[order])
     )
-    first, second, third = (frame.reset_index(drop=True) for frame in kept)
-    return MapComparison(names, (n_a, n_b), first, second, third, (*_outcome(a, b, names), *said), (a, b))
+    first, second, third = (frame.reset_index(drop=True) for frame in cleaned)
+    return MapComparison(names, (n_a, n_b), first, second, third, (*_outcome(a, b, names), *sentences), (a, b))
 
 
 def _funnel(a: JourneyMap, b: JourneyMap, n_a: int, n_b: int) -> pd.DataFrame:
@@ -146,8 +146,8 @@ def _funnel(a: JourneyMap, b: JourneyMap, n_a: int, n_b: int) -> pd.DataFrame:
 
 
 def _touchpoints(a: JourneyMap, b: JourneyMap, n_a: int, n_b: int) -> pd.DataFrame:
-    told = ["customers", "visits_per_customer", "converted_after"]
-    table = _side_by_side(a.touchpoints, b.touchpoints, ["touchpoint"], told)
+    columns = ["customers", "visits_per_customer", "converted_after"]
+    table = _side_by_side(a.touchpoints, b.touchpoints, ["touchpoint"], columns)
     for side, n in (("a", n_a), ("b", n_b)):
         table[f"n_{side}"], table[f"x_{side}"] = n, table[f"customers_{side}"]
     return table
@@ -155,16 +155,16 @@ def _touchpoints(a: JourneyMap, b: JourneyMap, n_a: int, n_b: int) -> pd.DataFra
 
 def _transitions(a: JourneyMap, b: JourneyMap) -> pd.DataFrame:
     table = _side_by_side(a.transitions, b.transitions, ["source", "target"], ["customers", "probability"])
-    for side, one in (("a", a), ("b", b)):
-        met = one.touchpoints.set_index("touchpoint")["customers"]
-        whole = table["source"].map(met).fillna(0).where(table["source"] != START, one.summary["customers"])
+    for side, journeys_map in (("a", a), ("b", b)):
+        met = journeys_map.touchpoints.set_index("touchpoint")["customers"]
+        whole = table["source"].map(met).fillna(0).where(table["source"] != START, journeys_map.summary["customers"])
         table[f"n_{side}"], table[f"x_{side}"] = whole, table[f"customers_{side}"]
     return table
 
 
-def _side_by_side(a: pd.DataFrame, b: pd.DataFrame, on: list[str], told: list[str]) -> pd.DataFrame:
+def _side_by_side(a: pd.DataFrame, b: pd.DataFrame, on: list[str], shared_columns: list[str]) -> pd.DataFrame:
     """Rows of either, those of `a` first; nobody where one has no such row."""
-    both = a[on + told].merge(b[on + told], on=on, how="outer", suffixes=("_a", "_b"), sort=False)
+    both = a[on + shared_columns].merge(b[on + shared_columns], on=on, how="outer", suffixes=("_a", "_b"), sort=False)
     place = {tuple(key): row for row, key in enumerate(pd.concat([a[on], b[on]]).drop_duplicates().to_numpy().tolist())}
     order = np.argsort([place[tuple(key)] for key in both[on].to_numpy().tolist()], kind="stable")
     both = both.iloc[order].reset_index(drop=True)
@@ -173,8 +173,8 @@ def _side_by_side(a: pd.DataFrame, b: pd.DataFrame, on: list[str], told: list[st
     for column in ("probability_a", "probability_b"):
         if column in both:
             both[column] = both[column].fillna(0.0)
-    told_twice = [f"{name}_{side}" for name in told for side in ("a", "b")]
-    return both[[*on, *told_twice]]
+    both_columns = [f"{name}_{side}" for name in shared_columns for side in ("a", "b")]
+    return both[[*on, *both_columns]]
 
 
 def _test(table: pd.DataFrame, fewest: int) -> None:
@@ -199,16 +199,18 @@ def _sentences(
 ) -> list[str]:
     """The surest differences in words: stages first, then the largest of touchpoints and steps."""
     stages = [
-        f"From {one['stage']} to {following}: {_both(one, names)}"
-        for one, following in zip(funnel.to_dict("records"), funnel["stage"][1:], strict=False)
-        if one["q_value"] <= SURE
+        f"From {row['stage']} to {following}: {_rates_sentence(row, names)}"
+        for row, following in zip(funnel.to_dict("records"), funnel["stage"][1:], strict=False)
+        if row["q_value"] <= SURE
     ]
-    met = [f"Who meets {one['touchpoint']}: {_both(one, names)}" for one in _surest(touchpoints)]
+    met = [f"Who meets {row['touchpoint']}: {_rates_sentence(row, names)}" for row in _surest(touchpoints)]
     steps = transitions[(transitions["source"] != START) & (transitions["target"] != END)]
-    taken = [f"Who goes from {one['source']} to {one['target']}: {_both(one, names)}" for one in _surest(steps)]
+    moved = [
+        f"Who goes from {row['source']} to {row['target']}: {_rates_sentence(row, names)}" for row in _surest(steps)
+    ]
     half = (MOST_SENTENCES - min(len(stages), 4)) // 2
-    said = [*stages[:4], *met[:half], *taken[:half]]
-    return said or ["No difference between the groups is sure."]
+    sentences = [*stages[:4], *met[:half], *moved[:half]]
+    return sentences or ["No difference between the groups is sure."]
 
 
 def _surest(table: pd.DataFrame) -> list[Any]:
@@ -218,19 +220,19 @@ def _surest(table: pd.DataFrame) -> list[Any]:
     return list(sure.iloc[by_size].to_dict("records"))
 
 
-def _both(one: Any, names: tuple[str, str]) -> str:
-    low, high = (100 * one[f"difference_{end}"] for end in ("low", "high"))
-    rates = f"{one['rate_a']:.1%} of {names[0]}, {one['rate_b']:.1%} of {names[1]}"
-    return f"{rates} (difference {100 * one['difference']:+.1f} points, {low:+.1f} to {high:+.1f})."
+def _rates_sentence(row: Any, names: tuple[str, str]) -> str:
+    low, high = (100 * row[f"difference_{end}"] for end in ("low", "high"))
+    rates = f"{row['rate_a']:.1%} of {names[0]}, {row['rate_b']:.1%} of {names[1]}"
+    return f"{rates} (difference {100 * row['difference']:+.1f} points, {low:+.1f} to {high:+.1f})."
 
 
 def _outcome(a: JourneyMap, b: JourneyMap, names: tuple[str, str]) -> list[str]:
     """Who converts, where goals are named."""
-    won = [one.summary["converted"] for one in (a, b)]
-    if any(np.isnan(number) for number in won):
+    converted = [each.summary["converted"] for each in (a, b)]
+    if any(np.isnan(number) for number in converted):
         return []
-    n = [one.summary["customers"] for one in (a, b)]
-    d, low, high, _ = difference(won[0], n[0], won[1], n[1])
-    rates = {"rate_a": won[0] / n[0], "rate_b": won[1] / n[1]}
+    n = [each.summary["customers"] for each in (a, b)]
+    d, low, high, _ = difference(converted[0], n[0], converted[1], n[1])
+    rates = {"rate_a": converted[0] / n[0], "rate_b": converted[1] / n[1]}
     ends = {"difference": d[0], "difference_low": low[0], "difference_high": high[0]}
-    return [f"Who reaches a goal: {_both({**rates, **ends}, names)}"]
+    return [f"Who reaches a goal: {_rates_sentence({**rates, **ends}, names)}"]

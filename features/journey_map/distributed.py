@@ -119,10 +119,10 @@ class Spread:
 
     @cached_property
     def _figures(self) -> tuple[int, int, int, int, int, Int64s]:
-        n, events, begin, last, first_seen, visits = self.total(figures)
+        n, events, begin, last, first_ever, visits = self.total(figures)
         if not n:
             raise DataError(no_events_message("customers", self.since, self.until, self.facts.start_us, self.log_end))
-        return n, events, begin.value, last.value, first_seen.value, visits
+        return n, events, begin.value, last.value, first_ever.value, visits
 
     @property
     def n_customers(self) -> int:
@@ -145,7 +145,7 @@ class Spread:
         return self._figures[3]
 
     @property
-    def first_seen(self) -> int:
+    def first_ever(self) -> int:
         """µs, the first event ever of any of the customers."""
         return self._figures[4]
 
@@ -161,7 +161,7 @@ def figures(part: MapSelection) -> tuple[int, int, Least, Most, Least, Int64s]:
     visits = np.asarray(count_codes(part.touchpoint.codes, part.start, part.stop, len(names)))
     if not part.n_customers:
         return 0, 0, Least(None), Most(None), Least(None), visits
-    return part.n_customers, part.n_events, Least(part.begin), Most(part.last), Least(part.first_seen), visits
+    return part.n_customers, part.n_events, Least(part.begin), Most(part.last), Least(part.first_ever), visits
 
 
 def spread(

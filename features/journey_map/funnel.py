@@ -25,7 +25,7 @@ COLUMNS = (
     "stage", "customers", "share_of_first", "conversion", "conversion_low", "conversion_high", "dropped",
     "days_to_next_p25", "days_to_next_median", "days_to_next_p75",
 )  # fmt: skip
-WELL_KNOWN = ("awareness", "consideration", "purchase", "post-purchase", "loyalty")
+STANDARD_STAGES = ("awareness", "consideration", "purchase", "post-purchase", "loyalty")
 MOST_STAGES = 30
 NEVER = np.iinfo(np.int64).max
 
@@ -47,48 +47,48 @@ class Stages:
 
 def stages_of(selection: MapSource, settings: MapSettings) -> tuple[Stages, list[str]]:
     """The funnel's stages and what there is to say about them."""
-    known = selection.category("stage").names
-    if known and (not settings.stages or set(settings.stages) & set(known)):
+    stage_names = selection.category("stage").names
+    if stage_names and (not settings.stages or set(settings.stages) & set(stage_names)):
         return _of_column(selection, settings)
     if settings.stages:
         return _of_touchpoints(selection, settings)
-    said = "The log has no stages: give it a mapping from touchpoints to stages, and the map gets a funnel."
-    return Stages((), "", np.empty(0, np.int32)), [said]
+    notes = "The log has no stages: give it a mapping from touchpoints to stages, and the map gets a funnel."
+    return Stages((), "", np.empty(0, np.int32)), [notes]
 
 
 def _of_column(selection: MapSource, settings: MapSettings) -> tuple[Stages, list[str]]:
     column = selection.category("stage")
-    known = {name: code for code, name in enumerate(column.names)}
-    asked = tuple(dict.fromkeys(settings.stages))
-    said = [f"No event of the log has the stage '{name}'." for name in asked if name not in known]
-    order = tuple(name for name in asked if name in known)[:MOST_STAGES] or _ordered(selection)
-    if not asked and len(known) > len(order) == MOST_STAGES:
-        said.append(f"The log has {len(known)} stages; the funnel shows the {MOST_STAGES} most frequent.")
+    code_of = {name: code for code, name in enumerate(column.names)}
+    requested = tuple(dict.fromkeys(settings.stages))
+    notes = [f"No event of the log has the stage '{name}'." for name in requested if name not in code_of]
+    order = tuple(name for name in requested if name in code_of)[:MOST_STAGES] or _ordered(selection)
+    if not requested and len(code_of) > len(order) == MOST_STAGES:
+        notes.append(f"The log has {len(code_of)} stages; the funnel shows the {MOST_STAGES} most frequent.")
     table = np.full(len(column.names) + 1, -1, np.int32)
-    table[[known[name] for name in order]] = np.arange(len(order))
-    return Stages(order, "stage", table), said
+    table[[code_of[name] for name in order]] = np.arange(len(order))
+    return Stages(order, "stage", table), notes
 
 
 def _of_touchpoints(selection: MapSource, settings: MapSettings) -> tuple[Stages, list[str]]:
     names = selection.touchpoint.names
-    said: list[str] = []
+    notes: list[str] = []
     order: list[str] = []
     table = np.full(len(names) + 1, -1, np.int32)
-    for asked in dict.fromkeys(settings.stages):
-        meant = matching(names, [asked]) & (table < 0)
-        if meant.any():
-            table[meant] = len(order)
-            order.append(asked)
+    for stage in dict.fromkeys(settings.stages):
+        codes = matching(names, [stage]) & (table < 0)
+        if codes.any():
+            table[codes] = len(order)
+            order.append(stage)
         else:
-            said.append(f"No touchpoint of the log fits the stage '{asked}'.")
-    return Stages(tuple(order), "touchpoint", table), said
+            notes.append(f"No touchpoint of the log fits the stage '{stage}'.")
+    return Stages(tuple(order), "touchpoint", table), notes
 
 
 def _ordered(selection: MapSource) -> tuple[str, ...]:
     """The well-known order where all names are well known, else by the median place of the first meeting."""
     column = selection.category("stage")
-    if set(column.names) <= set(WELL_KNOWN):
-        return tuple(name for name in WELL_KNOWN if name in column.names)
+    if set(column.names) <= set(STANDARD_STAGES):
+        return tuple(name for name in STANDARD_STAGES if name in column.names)
     counts = selection.total(_stage_counts)[:-1]
     frequent = np.argsort(-counts, kind="stable")[: min(MOST_STAGES, int((counts > 0).sum()))]
     table = np.full(len(column.names) + 1, -1, np.int32)
@@ -129,16 +129,16 @@ def reached(part: MapSelection, stages: Stages) -> Int64s:
 
 def _reached_counts(part: MapSelection, stages: Stages) -> Int64s:
     """(k,) who reach each stage."""
-    return np.asarray((_kept(part, stages) < NEVER).sum(0), np.int64)
+    return np.asarray((_reach_times(part, stages) < NEVER).sum(0), np.int64)
 
 
-def _kept(part: MapSelection, stages: Stages) -> Int64s:
+def _reach_times(part: MapSelection, stages: Stages) -> Int64s:
     return part.cached("reached " + "\n".join(stages.names), lambda: reached(part, stages))
 
 
 def _days_to_next(part: MapSelection, stages: Stages) -> tuple[npt.NDArray[np.float64], Int64s]:
     """The days that customers take from each stage to the next, stage by stage; none from the last."""
-    moments = _kept(part, stages)
+    moments = _reach_times(part, stages)
     went = moments[:, 1:].T < NEVER
     days = (moments[:, 1:].T[went] - moments[:, :-1].T[went]) / DAY_US
     return days, np.concatenate(([0], np.cumsum(went.sum(1)), [int(went.sum())])).astype(np.int64)
@@ -160,7 +160,7 @@ def funnel(selection: MapSource, stages: Stages) -> pd.DataFrame:
     quartiles = selection.ranks(partial(_days_to_next, stages=stages)).quantiles([0.25, 0.5, 0.75])
     values = (
         pd.Series(stages.names, dtype="str"), customers, ratio(customers, customers[0]),
-        *(np.where(last, np.nan, one) for one in (ratio(following, customers), low, high, customers - following)),
+        *(np.where(last, np.nan, x) for x in (ratio(following, customers), low, high, customers - following)),
         *quartiles.T,
     )  # fmt: skip
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
@@ -173,8 +173,8 @@ def outside(selection: MapSource, stages: Stages, table: pd.DataFrame) -> list[s
     missing = selection.n_customers - int(table["customers"].iloc[0])
     if not missing:
         return []
-    who = "customer does" if missing == 1 else "customers do"
+    subject = "customer does" if missing == 1 else "customers do"
     return [
-        f"{missing:,} of {selection.n_customers:,} {who} not meet the first stage, "
+        f"{missing:,} of {selection.n_customers:,} {subject} not meet the first stage, "
         f"'{stages.names[0]}', and so stand outside the funnel."
     ]

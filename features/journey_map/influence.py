@@ -71,12 +71,12 @@ def removal_effects(steps: Int64s) -> Floats:
     chance = steps / np.maximum(leaving, 1)[:, None]
     visits = np.linalg.inv(np.eye(len(live)) - chance[np.ix_(live, live)])  # expected visits of j from i
     converts = visits @ chance[live, k + 1]
-    found = np.zeros(k)
+    effects = np.zeros(k)
     if not len(live) or live[-1] != k or converts[-1] <= 0:
         return np.full(k, np.nan)
     comes = visits[-1] / np.diag(visits)
-    found[live[:-1]] = (comes * converts / converts[-1])[:-1]
-    return found.clip(0.0, 1.0)
+    effects[live[:-1]] = (comes * converts / converts[-1])[:-1]
+    return effects.clip(0.0, 1.0)
 
 
 def ways_of(selection: MapSource, level: str, goals: tuple[str, ...], most: int) -> tuple[Ways, Pool]:
@@ -111,8 +111,8 @@ def _met(part: MapSelection, level: str, goals: tuple[str, ...]) -> Int64s:
 
 def _ways(part: MapSelection, level: str, goals: tuple[str, ...], pool: Pool) -> Ways:
     until, converted = _until(part, goals), first_goals(part, goals) >= 0
-    found = count_ways(part.category(level).codes, pool.table, part.start, until, converted, len(pool.names))
-    return Ways(*found)
+    counts = count_ways(part.category(level).codes, pool.table, part.start, until, converted, len(pool.names))
+    return Ways(*counts)
 
 
 def influence(selection: MapSource, settings: MapSettings, n_goals: int) -> tuple[pd.DataFrame, list[str]]:
@@ -129,17 +129,17 @@ def influence(selection: MapSource, settings: MapSettings, n_goals: int) -> tupl
         markov_share. Empty without goals or conversions. And what to say.
     """
     if not n_goals:
-        said = "Nobody reaches a goal" if settings.goals else "No goals are named"
-        return pd.DataFrame(EMPTY), [f"{said}: nothing is said about influence."]
+        note = "Nobody reaches a goal" if settings.goals else "No goals are named"
+        return pd.DataFrame(EMPTY), [f"{note}: nothing is said about influence."]
     levels = ["channel", "touchpoint"] if selection.category("channel").names else ["touchpoint"]
     frames, untouched = [], 0
     for level in levels:
         ways, pool = ways_of(selection, level, settings.goals, settings.influence_touchpoints)
         frames.append(_frame(level, ways, pool))
         untouched = ways.untouched
-    said = f"{untouched:,} of {n_goals:,} conversions have nothing before them: they are credited to nothing."
+    note = f"{untouched:,} of {n_goals:,} conversions have nothing before them: they are credited to nothing."
     filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(EMPTY), [said] if untouched else []
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(EMPTY), [note] if untouched else []
 
 
 def _frame(level: str, ways: Ways, pool: Pool) -> pd.DataFrame:

@@ -28,14 +28,14 @@ def count_codes(codes, start, stop, n_names):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_crossed(codes, others, start, stop, n_names, n_others):  # type: ignore[no-untyped-def]
+def count_crossed(codes, crossed, start, stop, n_names, n_crossed):  # type: ignore[no-untyped-def]
     """(n_names + 1, n_others) events of each code and other code; a missing other code does not count."""
-    counts = np.zeros((n_names + 1, n_others), np.int64)
+    counts = np.zeros((n_names + 1, n_crossed), np.int64)
     for row in range(len(start)):
         for i in range(start[row], stop[row]):
-            if others[i] >= 0:
+            if crossed[i] >= 0:
                 code = codes[i]
-                counts[code if code >= 0 else n_names, others[i]] += 1
+                counts[code if code >= 0 else n_names, crossed[i]] += 1
     return counts
 
 
@@ -193,7 +193,7 @@ def first_meetings(codes, table, start, stop, places):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def count_cohorts(t, first_seen, start, stop, edges, sizes, active):  # type: ignore[no-untyped-def]
+def count_cohorts(t, first_ever, start, stop, edges, sizes, active):  # type: ignore[no-untyped-def]
     """Count who of each cohort has an event in each period.
 
     Of the arguments:
@@ -202,7 +202,7 @@ def count_cohorts(t, first_seen, start, stop, edges, sizes, active):  # type: ig
         sizes: (periods,) int64 out. active: (periods, periods) int64 out, cohort × period.
     """
     for row in range(len(start)):
-        cohort = np.searchsorted(edges, first_seen[row], side="right") - 1
+        cohort = np.searchsorted(edges, first_ever[row], side="right") - 1
         sizes[cohort] += 1
         period, until = -1, t[start[row]]
         for i in range(start[row], stop[row]):

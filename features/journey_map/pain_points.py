@@ -117,15 +117,15 @@ def compare_with_rest(moments: Floats, totals: Floats) -> tuple[Floats, Floats, 
     n, y, yy, a, m, ya, ym, aa, am, mm = moments.T[:10]
     rest_n, rest_y = totals[1] - n, totals[0] - y
     r, s = ratio(y, n), ratio(rest_y, rest_n)
-    own = yy - 2 * r * y + r * r * n  # sum of (y - r)²
-    with_it = aa - 2 * s * am + s * s * mm  # of (Y - sM)², over its customers
+    of_touchpoint = yy - 2 * r * y + r * r * n  # sum of (y - r)²
+    of_customers = aa - 2 * s * am + s * s * mm  # of (Y - sM)², over its customers
     all_of = totals[2] - 2 * s * totals[3] + s * s * totals[4]  # over all customers
     times_y = ya - s * ym  # of y (Y - sM)
-    rest = with_it - 2 * (times_y - s * (a - s * m)) + yy - 2 * s * y + s * s * n
+    rest = of_customers - 2 * (times_y - s * (a - s * m)) + yy - 2 * s * y + s * s * n
     both = times_y - yy + s * y - r * (a - s * m - y + s * n)
     nr = np.where(rest_n > 0, rest_n, np.nan)
     nk = np.where(n > 0, n, np.nan)
-    clustered = own / nk**2 - 2 * both / (nk * nr) + (rest + all_of - with_it) / nr**2
+    clustered = of_touchpoint / nk**2 - 2 * both / (nk * nr) + (rest + all_of - of_customers) / nr**2
     p, q = (y + 1) / (n + 2), (rest_y + 1) / (rest_n + 2)
     independent = p * (1 - p) / (n + 2) + q * (1 - q) / (rest_n + 2)
     return r, s, np.sqrt(np.maximum(clustered, independent))
@@ -141,16 +141,16 @@ def pain_points(selection: MapSource, settings: MapSettings, pauses: Pauses) -> 
     """
     limits = limits_of(selection, settings, pauses)
     moments, totals = selection.total(partial(moments_of, settings=settings, limits=limits))
-    found = pd.concat([_tested(kind, moments[kind], totals[kind], settings) for kind in KINDS], ignore_index=True)
-    found["q_value"] = benjamini_hochberg(found["p_value"])
-    found = found[(found["difference"] > 0) & (found["q_value"] <= PERHAPS)]
-    at_least = found["n"] * found["difference_low"]
-    order = np.lexsort((found["kind_code"], found["code"], -found["difference"], -at_least))
-    table = found.iloc[order].head(settings.top_pain_points).reset_index(drop=True)
+    tests = pd.concat([_tested(kind, moments[kind], totals[kind], settings) for kind in KINDS], ignore_index=True)
+    tests["q_value"] = benjamini_hochberg(tests["p_value"])
+    tests = tests[(tests["difference"] > 0) & (tests["q_value"] <= PERHAPS)]
+    at_least = tests["n"] * tests["difference_low"]
+    order = np.lexsort((tests["kind_code"], tests["code"], -tests["difference"], -at_least))
+    table = tests.iloc[order].head(settings.top_pain_points).reset_index(drop=True)
     table["rank"] = np.arange(1, len(table) + 1)
     table["kind"] = pd.Series([KINDS[code] for code in table["kind_code"]], dtype="str")
     table["touchpoint"] = pd.Series([selection.names[code] for code in table["code"]], dtype="str")
-    table["sentence"] = pd.Series([_sentence(one, limits, pauses) for one in table.to_dict("records")], dtype="str")
+    table["sentence"] = pd.Series([_sentence(row, limits, pauses) for row in table.to_dict("records")], dtype="str")
     return table[list(COLUMNS)], _remarks(selection, settings, limits)
 
 
@@ -181,22 +181,22 @@ def _sentence(point: Any, limits: Limits, pauses: Pauses) -> str:
     share, rest = percent(point["rate"]), percent(point["rest_rate"])
     sure = "" if point["q_value"] <= SURE else " This may be chance."
     if point["kind"] == "leave":
-        said = f"{hit:,} of {n:,} customers ({share}) leave after {name}; {rest} after the other touchpoints."
+        sentence = f"{hit:,} of {n:,} customers ({share}) leave after {name}; {rest} after the other touchpoints."
     elif point["kind"] == "loop":
         within = f"three times within {duration(limits.loop)}"
-        said = f"{hit:,} of {n:,} customers ({share}) come to {name} {within}; {rest} to the other touchpoints."
+        sentence = f"{hit:,} of {n:,} customers ({share}) come to {name} {within}; {rest} to the other touchpoints."
     elif point["kind"] == "wait":
-        said = (
+        sentence = (
             f"After {name} the next step takes {duration(pauses.by_source_us[code])} (median), over the whole map "
             f"{duration(pauses.median_us)}; {share} of the waits are longer than {duration(limits.waits)}, {rest} "
             f"elsewhere (each customer weighs the same); it happened to {hit:,} of {n:,} customers."
         )
     else:
-        said = (
+        sentence = (
             f"{share} of the visits of {name} are followed by a complaint within {duration(limits.complaint)}, {rest} "
             f"elsewhere (each customer weighs the same); it happened to {hit:,} of {n:,} customers."
         )
-    return said + sure
+    return sentence + sure
 
 
 def percent(share: float) -> str:
@@ -222,19 +222,21 @@ def duration(us: float) -> str:
 
 def _remarks(selection: MapSource, settings: MapSettings, limits: Limits) -> list[str]:
     names = selection.touchpoint.names
-    said = [*unmatched(names, settings.complaints, "a complaint"), *unmatched(names, settings.ended, "an ending")]
+    notes = [*unmatched(names, settings.complaints, "a complaint"), *unmatched(names, settings.ended, "an ending")]
     if limits.judged[LEAVE]:
         source = "as set" if settings.quiet_days is not None else "read off the pauses in the log"
-        said.append(
+        notes.append(
             f"A customer without an event for {duration(limits.quiet)} counts as gone ({source}); visits in the "
             f"log's last {duration(limits.quiet)} are not judged."
         )
     else:
-        said.append("The log is too short after its events to say who has left.")
+        notes.append("The log is too short after its events to say who has left.")
     if not settings.complaints:
-        said.append("No touchpoints are named as complaints: nothing is said about who complains.")
+        notes.append("No touchpoints are named as complaints: nothing is said about who complains.")
     elif _complains(selection, settings).any() and not limits.judged[COMPLAIN]:
-        said.append(f"The map spans less than {duration(limits.complaint)}: too short to say who complains after what.")
+        notes.append(
+            f"The map spans less than {duration(limits.complaint)}: too short to say who complains after what."
+        )
     if not limits.judged[WAIT]:
-        said.append("All events of a customer fall together: nothing is said about waiting.")
-    return said
+        notes.append("All events of a customer fall together: nothing is said about waiting.")
+    return notes

@@ -62,7 +62,7 @@ def _larger(slots, paths, n_paths):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_paths(codes, t, start, stop, n_names, steps, path_of, took_us):  # type: ignore[no-untyped-def]
+def count_paths(codes, t, start, stop, n_names, steps, path_of, duration_us):  # type: ignore[no-untyped-def]
     """Which path each customer takes at first, into `path_of` (n,) int32, and the µs from its first step to its last.
 
     Returns:
@@ -73,7 +73,7 @@ def count_paths(codes, t, start, stop, n_names, steps, path_of, took_us):  # typ
     paths, counts = np.empty((1024, steps + 1), np.int32), np.zeros(1024, np.int64)
     path, n_paths = np.empty(steps + 1, np.int32), 0
     for row in range(len(start)):
-        took_us[row] = _begin(codes, t, start[row], stop[row], n_names, path)
+        duration_us[row] = _begin(codes, t, start[row], stop[row], n_names, path)
         slot = _find(path, slots, paths)
         place = slots[slot]
         if place < 0:
@@ -109,7 +109,7 @@ def count_ways(codes, table, start, until, converted, size):  # type: ignore[no-
     """
     begin, goal, null = size, size + 1, size + 2
     steps = np.zeros((size + 3, size + 3), np.int64)
-    customers, seen = np.zeros(size, np.int64), np.full(size, -1, np.int64)
+    customers, latest = np.zeros(size, np.int64), np.full(size, -1, np.int64)
     first, last, linear = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size)
     untouched = 0
     for row in range(len(start)):
@@ -117,8 +117,8 @@ def count_ways(codes, table, start, until, converted, size):  # type: ignore[no-
         for i in range(start[row], until[row]):
             number = table[codes[i]]
             steps[source, number] += 1
-            if seen[number] != row:
-                seen[number] = row
+            if latest[number] != row:
+                latest[number] = row
                 customers[number] += 1
             if converted[row]:
                 linear[number] += 1.0 / n

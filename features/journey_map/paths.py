@@ -80,17 +80,17 @@ def paths(selection: MapSource, settings: MapSettings, has_goals: bool) -> pd.Da
         converted_share with Wilson's interval (NaN without goals), days_median (from the first event to the path's last
         touchpoint).
     """
-    found, top = _shared(selection, settings)
-    codes, counts = found.codes[top], found.counts[top]
+    counted, top = _frequent_paths(selection, settings)
+    codes, counts = counted.codes[top], counted.counts[top]
     reached = selection.total(partial(_reached, codes=codes, goals=settings.goals))
-    (medians,) = selection.ranks(partial(_took, codes=codes)).medians([np.arange(len(top) + 1)])
+    (medians,) = selection.ranks(partial(_durations, codes=codes)).medians([np.arange(len(top) + 1)])
     n = counts if has_goals else np.zeros(len(top), np.int64)
     names = (*selection.names, END)
-    told = [tuple(names[code] for code in row if code != BLANK) for row in codes]
+    texts = [tuple(names[code] for code in row if code != BLANK) for row in codes]
     values = (
         np.arange(1, len(top) + 1),
-        told,
-        pd.Series([" → ".join(path) for path in told], dtype="str"),
+        texts,
+        pd.Series([" → ".join(path) for path in texts], dtype="str"),
         counts,
         counts / selection.n_customers,
         ratio(reached, n),
@@ -100,34 +100,34 @@ def paths(selection: MapSource, settings: MapSettings, has_goals: bool) -> pd.Da
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _shared(selection: MapSource, settings: MapSettings) -> tuple[PathCounts, Int64s]:
+def _frequent_paths(selection: MapSource, settings: MapSettings) -> tuple[PathCounts, Int64s]:
     """The longest paths whose top ones hold enough customers, and the places of these."""
-    found = selection.total(partial(path_counts, steps=settings.path_steps))
+    counted = selection.total(partial(path_counts, steps=settings.path_steps))
     for _ in range(settings.path_steps - 1):
-        top = found.top(settings.top_paths)
-        if found.counts[top].sum() >= ENOUGH * selection.n_customers:
-            return found, top
-        found = found.shortened()
-    return found, found.top(settings.top_paths)
+        top = counted.top(settings.top_paths)
+        if counted.counts[top].sum() >= ENOUGH * selection.n_customers:
+            return counted, top
+        counted = counted.shortened()
+    return counted, counted.top(settings.top_paths)
 
 
-def _taken(part: MapSelection, steps: int) -> tuple[Int32s, Int64s, Int32s, Int64s]:
+def _each_path(part: MapSelection, steps: int) -> tuple[Int32s, Int64s, Int32s, Int64s]:
     """Paths, their customers; each customer's path and the µs that it takes."""
 
     def take() -> tuple[Int32s, Int64s, Int32s, Int64s]:
-        path_of, took_us = np.empty(part.n_customers, np.int32), np.empty(part.n_customers, np.int64)
+        path_of, duration_us = np.empty(part.n_customers, np.int32), np.empty(part.n_customers, np.int64)
         codes, counts = count_paths(
             part.touchpoint.codes, part.journeys.t, part.start, part.stop, len(part.touchpoint.names), steps, path_of,
-            took_us,
+            duration_us,
         )  # fmt: skip
-        return codes, counts, path_of, took_us
+        return codes, counts, path_of, duration_us
 
     return part.cached(f"paths of {steps}", take)
 
 
 def path_counts(part: MapSelection, steps: int) -> PathCounts:
     """The paths of a part."""
-    codes, counts, path_of, _ = _taken(part, steps)
+    codes, counts, path_of, _ = _each_path(part, steps)
     first = np.full(len(codes), np.iinfo(np.int64).max)
     np.minimum.at(first, path_of, part.appearance)
     return PathCounts(codes, counts, first, len(part.touchpoint.names) + 1)
@@ -135,19 +135,19 @@ def path_counts(part: MapSelection, steps: int) -> PathCounts:
 
 def _ranked(part: MapSelection, codes: Int32s) -> tuple[npt.NDArray[np.int64], Int64s]:
     """(n,) the place of each customer's path among `codes`, -1 for another; and the µs that it takes."""
-    own, _, path_of, took_us = _taken(part, codes.shape[1] - 1)
-    rank = np.full(len(own), -1)
+    distinct, _, path_of, duration_us = _each_path(part, codes.shape[1] - 1)
+    rank = np.full(len(distinct), -1)
     for place, row in enumerate(codes):
-        rank[_equal(own, row)] = place
-    return (rank[path_of] if len(own) else np.zeros(0, np.int64)), took_us
+        rank[_equal(distinct, row)] = place
+    return (rank[path_of] if len(distinct) else np.zeros(0, np.int64)), duration_us
 
 
 def _equal(rows: Int32s, row: Int32s) -> Int64s:
     """The places of the rows that are equal to one."""
-    found = np.flatnonzero(rows[:, 0] == row[0])
+    matches = np.flatnonzero(rows[:, 0] == row[0])
     for column in range(1, len(row)):
-        found = found[rows[found, column] == row[column]]
-    return found
+        matches = matches[rows[matches, column] == row[column]]
+    return matches
 
 
 def _reached(part: MapSelection, codes: Int32s, goals: tuple[str, ...]) -> Int64s:
@@ -156,9 +156,9 @@ def _reached(part: MapSelection, codes: Int32s, goals: tuple[str, ...]) -> Int64
     return np.bincount(rank[(rank >= 0) & (first_goals(part, goals) >= 0)], minlength=len(codes))
 
 
-def _took(part: MapSelection, codes: Int32s) -> tuple[Int64s, Int64s]:
+def _durations(part: MapSelection, codes: Int32s) -> tuple[Int64s, Int64s]:
     """µs of the customers of each path, path by path."""
-    rank, took_us = _ranked(part, codes)
+    rank, duration_us = _ranked(part, codes)
     order = np.argsort(rank, kind="stable")
     order = order[np.searchsorted(rank[order], 0) :]
-    return took_us[order], np.searchsorted(rank[order], np.arange(len(codes) + 1)).astype(np.int64)
+    return duration_us[order], np.searchsorted(rank[order], np.arange(len(codes) + 1)).astype(np.int64)

@@ -55,7 +55,7 @@ class MapSource(Protocol):
     @property
     def last(self) -> int: ...  # noqa: D102
     @property
-    def first_seen(self) -> int: ...  # noqa: D102
+    def first_ever(self) -> int: ...  # noqa: D102
     @property
     def names(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
@@ -128,7 +128,7 @@ class MapSelection:
         return int(self.journeys.t[self.stop - 1].max())
 
     @cached_property
-    def first_seen(self) -> int:
+    def first_ever(self) -> int:
         """µs, the first event of any of the customers, selected or not."""
         return int(self.journeys.t[self.journeys.offsets[self.customer]].min())
 
@@ -276,14 +276,14 @@ def matching(names: tuple[str, ...], patterns: Iterable[str]) -> Flags:
     return np.array([any(fits(name, pattern) for pattern in requested) for name in names] + [False])
 
 
-def unmatched(names: tuple[str, ...], patterns: Iterable[str], what: str) -> list[str]:
+def unmatched(names: tuple[str, ...], patterns: Iterable[str], role: str) -> list[str]:
     """A sentence for each pattern that no touchpoint of the log fits."""
     sentences = []
     for pattern in patterns:
         if not any(fits(name, pattern) for name in names):
             close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
             hint = f" Did you mean '{close[0]}'?" if close else ""
-            sentences.append(f"No touchpoint of the log fits '{pattern}', which is asked for as {what}.{hint}")
+            sentences.append(f"No touchpoint of the log fits '{pattern}', which is asked for as {role}.{hint}")
     return sentences
 
 

@@ -176,20 +176,22 @@ def _summary(selection: MapSource, settings: MapSettings, stages: Stages, reache
 
 def _of_log(selection: MapSource, settings: MapSettings) -> list[str]:
     """What to say about the log as a whole."""
-    said, n, kinds = [], selection.n_customers, int((selection.visits > 0).sum())
+    sentences, n, kinds = [], selection.n_customers, int((selection.visits > 0).sum())
     if n < 30:
-        who = "one customer" if n == 1 else f"{n} customers"
-        said.append(f"The map is drawn from {who}: its shares say little about others.")
+        subject = "one customer" if n == 1 else f"{n} customers"
+        sentences.append(f"The map is drawn from {subject}: its shares say little about others.")
     if selection.n_events == n:
-        said.append("Every customer has one event only: there are no steps from one touchpoint to another.")
+        sentences.append("Every customer has one event only: there are no steps from one touchpoint to another.")
     if selection.begin == selection.last and n > 1:
-        said.append("All events bear the same time: nothing is said about how long things take.")
+        sentences.append("All events bear the same time: nothing is said about how long things take.")
     if kinds > settings.most_touchpoints:
-        said.append(
+        sentences.append(
             f"There are {kinds:,} touchpoints; the step matrix names the {settings.most_touchpoints} most frequent."
         )
     if selection.visits[-1]:
-        said.append(f"{int(selection.visits[-1]):,} events have no touchpoint: they stand as '{selection.names[-1]}'.")
+        sentences.append(
+            f"{int(selection.visits[-1]):,} events have no touchpoint: they stand as '{selection.names[-1]}'."
+        )
     if not settings.goals:
-        said.append("No goals are named: nothing is said about conversion.")
-    return said
+        sentences.append("No goals are named: nothing is said about conversion.")
+    return sentences

@@ -36,15 +36,15 @@ def touch_counts(  # type: ignore[no-untyped-def]
         shows, clicks: (n_names + 1,) the pair of impression and click that a touchpoint belongs to, -1 for none.
     """
     counts = np.zeros((n_names + 1, N_COUNTS), np.int64)
-    seen = np.full(n_names + 1, -1, np.int64)
+    latest = np.full(n_names + 1, -1, np.int64)
     pending = np.full(n_pairs, -1, np.int64)
     for row in range(len(start)):
         pending[:] = -1
         first, end = start[row], stop[row]
         for i in range(first, end):
             code = codes[i] if codes[i] >= 0 else n_names
-            if seen[code] != row:
-                seen[code] = row
+            if latest[code] != row:
+                latest[code] = row
                 counts[code, CUSTOMERS] += 1
                 if i < last_goal[row]:
                     counts[code, CONVERTED] += 1
@@ -186,16 +186,16 @@ def _add_customer(n, y, touched, n_touched, moments, totals):  # type: ignore[no
     for place in range(n_touched):
         code = touched[place]
         if n[code]:
-            one, sums = y[code], moments[code]
+            value, sums = y[code], moments[code]
             sums[0] += 1.0
-            sums[1] += one
-            sums[2] += one * one
+            sums[1] += value
+            sums[2] += value * value
             sums[3] += all_y
             sums[4] += all_n
-            sums[5] += one * all_y
-            sums[6] += one * all_n
+            sums[5] += value * all_y
+            sums[6] += value * all_n
             sums[7] += all_y * all_y
             sums[8] += all_y * all_n
             sums[9] += all_n * all_n
-            if one > 0:
+            if value > 0:
                 sums[10] += 1.0

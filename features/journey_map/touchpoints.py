@@ -95,8 +95,8 @@ def dwell_medians(selection: MapSource, settings: MapSettings, counts: Int64s) -
     """(n_names + 1,) median seconds: the durations where a touchpoint has any, else until the session's next event."""
     measured = counts[:, kernels.DURATIONS] > 0
     stays = partial(_stays, settings=settings, marks=_marks(scale_of(selection, settings)), measured=measured)
-    (found,) = selection.ranks(stays).medians([np.arange(len(counts) + 1)])
-    return found
+    (medians,) = selection.ranks(stays).medians([np.arange(len(counts) + 1)])
+    return medians
 
 
 def touchpoints(selection: MapSource, settings: MapSettings, has_goals: bool) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def touchpoints(selection: MapSource, settings: MapSettings, has_goals: bool) ->
     used = used[np.lexsort((-selection.visits[used], -counts[used, kernels.CUSTOMERS]))]
     dwell = dwell_medians(selection, settings, counts)
     c = counts[used].T
-    customers, visits, shown = c[kernels.CUSTOMERS], selection.visits[used], c[kernels.IMPRESSIONS]
+    customers, visits, impressions = c[kernels.CUSTOMERS], selection.visits[used], c[kernels.IMPRESSIONS]
     is_nps = scale_of(selection, settings) == NPS_SCALE
     after = customers if has_goals else np.zeros_like(customers)
     nps = net_promoter(c[kernels.PROMOTERS], c[kernels.DETRACTORS], c[kernels.SCORES] if is_nps else 0 * customers)
@@ -135,9 +135,9 @@ def touchpoints(selection: MapSource, settings: MapSettings, has_goals: bool) ->
         visits / customers,
         dwell[used],
         *_share(c[kernels.BOUNCES], c[kernels.ENTRIES]),
-        np.where(shown > 0, shown, np.nan),
-        np.where(shown > 0, c[kernels.CLICKS], np.nan),
-        *_share(c[kernels.CLICKS], shown),
+        np.where(impressions > 0, impressions, np.nan),
+        np.where(impressions > 0, c[kernels.CLICKS], np.nan),
+        *_share(c[kernels.CLICKS], impressions),
         *_share(c[kernels.CONVERTED], after),
         *_share(c[kernels.TOP], c[kernels.SCORES]),
         *nps,
@@ -163,24 +163,28 @@ def _most_common(selection: MapSource, name: str, used: Int64s) -> pd.Series:
 
 def _crossed(part: MapSelection, name: str) -> Int64s:
     """(n_names + 1, others) events of each touchpoint with each channel or stage."""
-    column, own = part.category(name), part.touchpoint
-    return np.asarray(count_crossed(own.codes, column.codes, part.start, part.stop, len(own.names), len(column.names)))
+    column, touchpoint = part.category(name), part.touchpoint
+    return np.asarray(
+        count_crossed(touchpoint.codes, column.codes, part.start, part.stop, len(touchpoint.names), len(column.names))
+    )
 
 
 def remarks(selection: MapSource, settings: MapSettings) -> list[str]:
     """What to say about scores, clicks and channels."""
-    said = [
+    notes = [
         *unmatched(selection.touchpoint.names, settings.clicks, "an impression"),
         *unmatched(selection.touchpoint.names, settings.clicks.values(), "a click"),
     ]
     scale = scale_of(selection, settings)
     if scale is None:
-        said.append("The log has no satisfaction scores: nothing is said about CSAT and NPS.")
+        notes.append("The log has no satisfaction scores: nothing is said about CSAT and NPS.")
     else:
         nps = "" if scale == NPS_SCALE else " NPS needs scores from 0 to 10."
-        said.append(f"Satisfaction is read on a scale from {scale[0]:g} to {scale[1]:g}: CSAT counts the top two.{nps}")
+        notes.append(
+            f"Satisfaction is read on a scale from {scale[0]:g} to {scale[1]:g}: CSAT counts the top two.{nps}"
+        )
     if not selection.category("channel").names:
-        said.append("The log has no channels: influence is given for touchpoints only.")
+        notes.append("The log has no channels: influence is given for touchpoints only.")
     if len(selection.category("channel").names) * len(selection.touchpoint.names) > MOST_CELLS:
-        said.append("There are too many channels and touchpoints to say which is most common at which.")
-    return said
+        notes.append("There are too many channels and touchpoints to say which is most common at which.")
+    return notes

@@ -37,11 +37,11 @@ class PairCounts:
     def __add__(self, other: PairCounts) -> PairCounts:
         wide = self.n_names + 3
         keys = np.concatenate([self.source * wide + self.target, other.source * wide + other.target])
-        found, place = np.unique(keys, return_inverse=True)
-        summed: list[Int64s] = [np.zeros(len(found), np.int64) for _ in range(2)]
+        distinct, place = np.unique(keys, return_inverse=True)
+        summed: list[Int64s] = [np.zeros(len(distinct), np.int64) for _ in range(2)]
         np.add.at(summed[0], place, np.concatenate([self.count, other.count]))
         np.add.at(summed[1], place, np.concatenate([self.customers, other.customers]))
-        return PairCounts(found // wide, found % wide, summed[0], summed[1], self.n_names)
+        return PairCounts(distinct // wide, distinct % wide, summed[0], summed[1], self.n_names)
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ def pair_counts(part: MapSelection) -> PairCounts:
     return PairCounts(source, target, count[order], customers[order], n_names)
 
 
-def _gaps(part: MapSelection, known: Int64s, n_names: int) -> tuple[Int64s, Int64s]:
-    """The µs from each event to the next, pair by pair of the `known` keys, which rise."""
+def _gaps(part: MapSelection, pair_keys: Int64s, n_names: int) -> tuple[Int64s, Int64s]:
+    """The µs from each event to the next, pair by pair of the `pair_keys` keys, which rise."""
     keys, count, _, pair_of = _walked(part)
-    place = np.searchsorted(known, keys)
+    place = np.searchsorted(pair_keys, keys)
     source, target = np.divmod(keys, n_names + 3)
-    sizes = np.zeros(len(known), np.int64)
+    sizes = np.zeros(len(pair_keys), np.int64)
     sizes[place] = np.where((source <= n_names) & (target <= n_names), count, 0)
     borders = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     gaps = np.empty(int(borders[-1]), np.int64)
@@ -109,8 +109,8 @@ def _gaps(part: MapSelection, known: Int64s, n_names: int) -> tuple[Int64s, Int6
 
 def _pauses(selection: MapSource, pairs: PairCounts, session_us: int) -> Pauses:
     """Gaps lie pair by pair, so source by source; each median reorders only what is needed no more."""
-    known, n = pairs.source * (pairs.n_names + 3) + pairs.target, len(pairs.source)
-    ranks = selection.ranks(partial(_gaps, known=known, n_names=pairs.n_names))
+    pair_keys, n = pairs.source * (pairs.n_names + 3) + pairs.target, len(pairs.source)
+    ranks = selection.ranks(partial(_gaps, pair_keys=pair_keys, n_names=pairs.n_names))
     by_name = np.searchsorted(pairs.source, np.arange(pairs.n_names + 2))
     by_pair, by_source, median = ranks.medians([np.arange(n + 1), by_name, np.array([0, n])])
     gaps = int(ranks.sizes.sum())

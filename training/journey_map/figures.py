@@ -134,10 +134,10 @@ def _largest(values: npt.NDArray[np.float64]) -> float:
 def step_matrix(matrix: pd.DataFrame) -> InteractiveFigure:
     """Where customers are at each step of their journey."""
     likely = set(matrix.max(axis=1).sort_values(ascending=False, kind="stable").index[:LIKELIEST_ROWS])
-    shown = matrix.loc[[row for row in matrix.index if row in likely]]
-    values = shown.to_numpy(np.float64)
+    selected = matrix.loc[[row for row in matrix.index if row in likely]]
+    values = selected.to_numpy(np.float64)
     values = np.where(values > 0, values, np.nan)  # nobody at a step: an empty cell reads quicker than a nought
-    rows, columns = [str(row) for row in shown.index], [str(column) for column in shown.columns]
+    rows, columns = [str(row) for row in selected.index], [str(column) for column in selected.columns]
 
     def hover(i: int, j: int) -> str:
         return f"{label(rows[i], 60)}: {share(values[i, j])} of customers at step {columns[j]}"
@@ -170,10 +170,10 @@ def cohorts(frame: pd.DataFrame, period: str) -> InteractiveFigure:
         return f"first seen {dates[i]}: {active} came back {period} {j + 1} after"
 
     description = f"A triangle: the share of customers active again, by the {period} they were first seen. {BELOW}"
-    shown = min(len(ends), 12)
+    selected = min(len(ends), 12)
     return heat(
         "cohorts", description, values, rows, [str(end) for end in ends], f"{period}s after the first", hover,
-        narrow_columns=shown if shown <= 6 else min(len(ends), 14), letters=(24, 20),
+        narrow_columns=selected if selected <= 6 else min(len(ends), 14), letters=(24, 20),
         top=_largest(values[sizes.loc[starts].to_numpy() >= WEIGHTY * sizes.max()]),
     )  # fmt: skip
 
@@ -185,13 +185,13 @@ CREDIT_RULES = {
 
 def influence(frame: pd.DataFrame, level: str, most: int = 12) -> InteractiveFigure:
     """Shares of the conversions that each rule of credit gives to channels or touchpoints."""
-    shown = frame[frame["level"] == level].sort_values("markov_share", ascending=False, kind="stable").head(most)
-    names = shown["name"].astype(str).tolist()
-    end = float(np.nanmax(shown[list(CREDIT_RULES)].to_numpy(np.float64))) if len(shown) else 1.0
+    selected = frame[frame["level"] == level].sort_values("markov_share", ascending=False, kind="stable").head(most)
+    names = selected["name"].astype(str).tolist()
+    end = float(np.nanmax(selected[list(CREDIT_RULES)].to_numpy(np.float64))) if len(selected) else 1.0
     dots = [
-        _dots(rule, [float(value) for value in shown[column]], SYMBOLS[place], GROUPS[place],
+        _dots(rule, [float(value) for value in selected[column]], SYMBOLS[place], GROUPS[place],
               [f"{label(name, 60)}, {rule}: {share(float(value))} of conversions"
-               for name, value in zip(names, shown[column], strict=True)])
+               for name, value in zip(names, selected[column], strict=True)])
         for place, (column, rule) in enumerate(CREDIT_RULES.items())
     ]  # fmt: skip
 
@@ -272,14 +272,16 @@ def _line_between(a: Sequence[float], b: Sequence[float], colour: str) -> Form:
 
 def pain_points(frame: pd.DataFrame) -> InteractiveFigure:
     """How much worse the rate is than elsewhere, with its interval; a symbol and colour for each kind."""
-    shown = frame.head(MOST_PAIN_POINTS).reset_index(drop=True)
+    selected = frame.head(MOST_PAIN_POINTS).reset_index(drop=True)
     data = []
-    for place, kind in enumerate(dict.fromkeys(shown["kind"])):
-        columns = (shown[f"difference{end}"].where(shown["kind"] == kind).tolist() for end in ("", "_low", "_high"))
+    for place, kind in enumerate(dict.fromkeys(selected["kind"])):
+        columns = (
+            selected[f"difference{end}"].where(selected["kind"] == kind).tolist() for end in ("", "_low", "_high")
+        )
         values, low, high = columns
-        colour, hover = GROUPS[place % len(GROUPS)], shown["sentence"].astype(str).tolist()
+        colour, hover = GROUPS[place % len(GROUPS)], selected["sentence"].astype(str).tolist()
         data += [_line_between(low, high, colour), _dots(str(kind), values, SYMBOLS[place % 4], colour, hover)]
-    names = ticks([f"{name}: {kind}" for name, kind in zip(shown["touchpoint"], shown["kind"], strict=True)], 40)
+    names = ticks([f"{name}: {kind}" for name, kind in zip(selected["touchpoint"], selected["kind"], strict=True)], 40)
     across = axis(tickformat=".0%", title={"text": "Difference between the rates, with 95% intervals"})
-    form = _dot_form(data, 110 + 34 * len(shown), 12, across, names, 44)
+    form = _dot_form(data, 110 + 34 * len(selected), 12, across, names, 44)
     return InteractiveFigure("pain_points", f"Dots: how much worse it is than elsewhere. {BELOW}", form, form)

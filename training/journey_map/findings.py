@@ -65,9 +65,9 @@ def _size(summary: dict[str, Any]) -> str:
     return sentence + "."
 
 
-def _plural(n: float, what: str) -> str:
+def _plural(n: float, noun: str) -> str:
     whole = count(n) if float(n).is_integer() else number(n)
-    return f"{whole} {what}{'' if n == 1 else 's'}"
+    return f"{whole} {noun}{'' if n == 1 else 's'}"
 
 
 def _converted(summary: dict[str, Any], goals: Sequence[str]) -> str:

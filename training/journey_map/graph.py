@@ -18,10 +18,10 @@ import pandas as pd
 
 from training.journey_map.colours import TouchpointColours
 from training.reports.interactive import (
-    BACK,
+    BACKWARD,
+    FORWARD,
     HALO,
     INK,
-    ON,
     PAPER,
     Form,
     InteractiveFigure,
@@ -34,7 +34,7 @@ from training.reports.numbers import clean, count, seconds, share
 
 START, END = "start", "end"
 MOST_NODES = 24
-SHOWN_MOVES = 40
+MOST_MOVES = 40
 SWEEPS = 8
 BEND = 0.16  # how far a move bows out, as a share of its length
 
@@ -167,7 +167,7 @@ def transition_graph(
         "The table below holds the same numbers.",
         _form(moves, touchpoints, colours, place(moves, 5, 7), upright=False),
         _form(moves, touchpoints, colours, place(moves, 3, 14), upright=True),
-        rarity_filter(("Hide moves made less often than ", " times"), between["count"].tolist(), SHOWN_MOVES),
+        rarity_filter(("Hide moves made less often than ", " times"), between["count"].tolist(), MOST_MOVES),
         colours.legend(names),
     )
 
@@ -242,11 +242,11 @@ def _arrow(
 ) -> Form:
     """A move as a bowed line with a head; `meta` is how often it was made, which the filter reads."""
     a, b = at[str(move["source"])], at[str(move["target"])]
-    leads_back = placed.layer[b] < placed.layer[a] or (
+    backward = placed.layer[b] < placed.layer[a] or (
         placed.layer[b] == placed.layer[a] and placed.level[b] < placed.level[a]
     )
     path = _bow(points[a], points[b])
-    colour = BACK if leads_back else ON
+    colour = BACKWARD if backward else FORWARD
     wait = (
         f"<br>half of them within {seconds(move['gap_s_median'])}"
         if move["gap_s_median"] == move["gap_s_median"]
@@ -260,7 +260,7 @@ def _arrow(
     return {
         "type": "scatter", "mode": "lines+markers", "x": path[:, 0].tolist(), "y": path[:, 1].tolist(),
         "meta": int(move["count"]), "hoverinfo": "text", "hovertext": hover, "opacity": 0.62,
-        "line": {"color": colour, "shape": "spline", "dash": "dash" if leads_back else "solid"},
+        "line": {"color": colour, "shape": "spline", "dash": "dash" if backward else "solid"},
         "marker": {"symbol": "arrow", "angleref": "previous", "color": colour, "standoff": round(0.5 * size[b] + 1, 1),
                    "line": {"width": 0}},
     }  # fmt: skip

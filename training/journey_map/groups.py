@@ -18,7 +18,7 @@ from features.journey_map.tables import journey_map
 from features.journeys.journeys import Journeys
 
 CONVERTED = "converted"
-HOW = 'write --group converted, a date such as --group 2024-06-01, or --group "column=value"'
+GROUP_FORMS = 'write --group converted, a date such as --group 2024-06-01, or --group "column=value"'
 Flags = npt.NDArray[np.bool_]
 
 
@@ -74,8 +74,8 @@ def require_goals(settings: MapSettings) -> None:
 def require_two(settings: MapSettings, reached: int, of: int) -> None:
     """Raise a `ConfigError` where everybody or nobody reached a goal."""
     if reached in (0, of):
-        who = "Everybody" if reached else "Nobody"
-        raise ConfigError(f"{who} reached {' or '.join(settings.goals)}: there are no two groups to compare.")
+        subject = "Everybody" if reached else "Nobody"
+        raise ConfigError(f"{subject} reached {' or '.join(settings.goals)}: there are no two groups to compare.")
 
 
 def by_value(journeys: Journeys, column: str, value: str) -> Flags:
@@ -84,8 +84,8 @@ def by_value(journeys: Journeys, column: str, value: str) -> Flags:
     Raises:
         ConfigError: the log has no such column or value, or nobody else has another.
     """
-    code = code_of({name: one.names for name, one in journeys.categories.items()}, column, value)
-    flags: Flags = last_known(journeys, journeys.categories[column].codes) == code
+    code = code_of({name: category.names for name, category in journeys.categories.items()}, column, value)
+    flags: Flags = latest_codes(journeys, journeys.categories[column].codes) == code
     require_both(column, value, int(flags.sum()), len(flags))
     return flags
 
@@ -106,29 +106,29 @@ def code_of(names: Mapping[str, tuple[str, ...]], column: str, value: str) -> in
         raise ConfigError(
             f"--group {column}={value}: the log has no column '{column}' of names.{hint} There are: {', '.join(names)}"
         )
-    known = names[column]
-    if value not in known:
-        some = ", ".join(sorted(known)[:12]) + (", …" if len(known) > 12 else "")
-        hint = _nearest(value, list(known))
-        raise ConfigError(f"--group {column}={value}: nobody has this {column}.{hint} There are: {some}")
-    return known.index(value)
+    values = names[column]
+    if value not in values:
+        examples = ", ".join(sorted(values)[:12]) + (", …" if len(values) > 12 else "")
+        hint = _nearest(value, list(values))
+        raise ConfigError(f"--group {column}={value}: nobody has this {column}.{hint} There are: {examples}")
+    return values.index(value)
 
 
-def require_both(column: str, value: str, with_it: int, of: int) -> None:
+def require_both(column: str, value: str, n_with: int, of: int) -> None:
     """Raise a `ConfigError` where a value is everybody's or nobody's."""
-    if with_it in (0, of):
-        whose = "everybody's" if with_it else "nobody's"
+    if n_with in (0, of):
+        possessor = "everybody's" if n_with else "nobody's"
         raise ConfigError(
-            f"--group {column}={value}: it is {whose} last {column}, so there are no two groups to compare."
+            f"--group {column}={value}: it is {possessor} last {column}, so there are no two groups to compare."
         )
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+def _nearest(name: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def last_known(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def latest_codes(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """(n_customers,) the last code that is not missing, -1 where there is none."""
     places = np.flatnonzero(codes >= 0)
     owner = np.searchsorted(journeys.offsets, places, side="right") - 1
@@ -139,7 +139,9 @@ def last_known(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray[
 
 def _periods(journeys: Journeys, settings: MapSettings, group: str, start: Any, end: Any) -> MapComparison:
     moment = moment_of(group, journeys.start_us, journeys.end_us, start, end)
-    both = [journey_map(journeys, settings, start=one, end=other) for one, other in ((start, moment), (moment, end))]
+    both = [
+        journey_map(journeys, settings, start=since, end=until) for since, until in ((start, moment), (moment, end))
+    ]
     shared = _in_both(journeys, start, moment, end)
     return compare_maps(both[0], both[1], period_names(moment), shared=shared)
 
@@ -160,9 +162,9 @@ def moment_of(group: str, first_us: int, last_us: int, start: Any, end: Any) -> 
     try:
         moment = pd.Timestamp(group)
     except ValueError as error:
-        raise ConfigError(f"--group {group} names no groups: {HOW}.") from error
+        raise ConfigError(f"--group {group} names no groups: {GROUP_FORMS}.") from error
     if pd.isna(moment):
-        raise ConfigError(f"--group {group} names no groups: {HOW}.")
+        raise ConfigError(f"--group {group} names no groups: {GROUP_FORMS}.")
     moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
     first, last = (pd.Timestamp(edge, unit="us") for edge in (first_us, last_us))
     since, until = (first if start is None else start), (last if end is None else end)

@@ -1,6 +1,6 @@
 """From an event log or an experiment file to the journey map's page: what `journeylab map` does.
 
-    draw(plan_of(Path("log.csv"), ["events.columns.customer_id=client"]), Path("map.html"))
+    make_map(map_plan(Path("log.csv"), ["events.columns.customer_id=client"]), Path("map.html"))
 
 With an experiment file, or when asked, the page, the tables and the pictures become a run of role "map" in MLflow.
 """
@@ -91,12 +91,12 @@ class MapChoice:
 
 
 def map_plan(
-    asked: Path, settings: Sequence[str] = (), group: str | None = None, *, elsewhere: bool = False
+    source: Path, settings: Sequence[str] = (), group: str | None = None, *, elsewhere: bool = False
 ) -> MapPlan:
     """The plan for an experiment file, or for a log that is read as a plain table.
 
     Args:
-        asked: a `.toml` experiment file; or a CSV, TSV or Parquet file, or a folder of them.
+        source: a `.toml` experiment file; or a CSV, TSV or Parquet file, or a folder of them.
         settings: `key=value` with a dotted key, such as `map.cohort=week` or `events.timezone=Europe/London`.
         group: "column=value" where a column beyond the canonical ones must be read for it.
         elsewhere: the log may be one that only Spark can look into: a URI, a table.
@@ -104,23 +104,23 @@ def map_plan(
     Raises:
         ConfigError: no such file, an unknown key, a value that does not fit.
     """
-    if asked.suffix == EXPERIMENT:
-        return _of_experiment(load_experiment(asked, settings))
-    if not asked.exists() and not elsewhere:
-        raise ConfigError(f"{missing_path(asked)} Name an event log (CSV, Parquet or a folder) or an experiment file.")
-    data: dict[str, Any] = {"name": _name(asked), "events": {"path": str(asked)}}
+    if source.suffix == EXPERIMENT:
+        return _of_experiment(load_experiment(source, settings))
+    if not source.exists() and not elsewhere:
+        raise ConfigError(f"{missing_path(source)} Name an event log (CSV, Parquet or a folder) or an experiment file.")
+    data: dict[str, Any] = {"name": _name(source), "events": {"path": str(source)}}
     for setting in settings:
         put(data, setting)
     column = (group or "").partition("=")[0].strip() if "=" in (group or "") else ""
     events = data["events"]
-    known = [*CANONICAL, *(one for key in ("properties", "profile") for one in events.get(key, ()))]
-    if column and column not in known and events.get("adapter", "table") == "table":
+    columns = [*CANONICAL, *(name for key in ("properties", "profile") for name in events.get(key, ()))]
+    if column and column not in columns and events.get("adapter", "table") == "table":
         events["profile"] = [*events.get("profile", ()), column]
     try:
         plan = MapPlan.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"The options for {asked.name}:\n{explain(error)}") from error
-    if asked.exists():
+        raise ConfigError(f"The options for {source.name}:\n{explain(error)}") from error
+    if source.exists():
         _require_columns(plan.events)
     return plan
 
@@ -129,23 +129,23 @@ def _require_columns(events: EventSource) -> None:
     """What was mapped must be there: a log whose names are ours already would be read past a misspelt mapping."""
     if is_landed(events.path):
         return
-    there = columns_of(events.path, encoding=events.encoding)
+    present = columns_of(events.path, encoding=events.encoding)
     for ours, theirs in events.columns.items():
-        if theirs not in there:
-            close = difflib.get_close_matches(theirs, there, n=1, cutoff=0.5)
+        if theirs not in present:
+            close = difflib.get_close_matches(theirs, present, n=1, cutoff=0.5)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             raise ConfigError(
-                f"{events.path.name} has no column '{theirs}' to take as {ours}.{hint} It has: {', '.join(there)}"
+                f"{events.path.name} has no column '{theirs}' to take as {ours}.{hint} It has: {', '.join(present)}"
             )
 
 
 def _of_experiment(experiment: Experiment) -> MapPlan:
     """An experiment's map; a conversion task says what the goal is where the map does not."""
-    asked, task = experiment.map, experiment.task
-    if not asked.goals and task.conversion_goals:
-        ended = asked.ended or task.conversion_ends
-        asked = asked.model_copy(update={"goals": task.conversion_goals, "ended": ended})
-    return MapPlan(name=experiment.name, events=experiment.events, map=asked, logged=True)
+    settings, task = experiment.map, experiment.task
+    if not settings.goals and task.conversion_goals:
+        ended = settings.ended or task.conversion_ends
+        settings = settings.model_copy(update={"goals": task.conversion_goals, "ended": ended})
+    return MapPlan(name=experiment.name, events=experiment.events, map=settings, logged=True)
 
 
 def _name(path: Path) -> str:
@@ -268,8 +268,8 @@ def with_goals(settings: MapSettings, goals: tuple[str, ...], names: tuple[str, 
     if not goals:
         return settings
     if missing := unmatched(names, goals, "a goal"):
-        some = ", ".join(sorted(names)[:12]) + (", …" if len(names) > 12 else "")
-        raise ConfigError(f"{missing[0]} The touchpoints are: {some}")
+        examples = ", ".join(sorted(names)[:12]) + (", …" if len(names) > 12 else "")
+        raise ConfigError(f"{missing[0]} The touchpoints are: {examples}")
     return settings.model_copy(update={"goals": goals})
 
 
@@ -309,11 +309,11 @@ def log_map(
 
     summary = drawn.summary
     numbers = {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}
-    asked = {"map": drawn.settings.model_dump(mode="json"), "choice": vars(choice)}
+    inputs = {"map": drawn.settings.model_dump(mode="json"), "choice": vars(choice)}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_tables(drawn, root / "tables", comparison)
         draw_map(drawn, root / "pictures", drawn.settings.cohort)
         (root / "map.html").write_bytes(page.read_bytes())
         note = "The journey map: open `map.html` under Artifacts; tables as CSV and pictures lie beside it."
-        return tracker.log_artifacts_run("journey map", "map", numbers, asked, root, note)
+        return tracker.log_artifacts_run("journey map", "map", numbers, inputs, root, note)

@@ -13,7 +13,7 @@ from training.reports.interactive import Filter, Form, InteractiveFigure, bar_la
 
 MANY_STEPS, FEW_STEPS = 6, 4  # steps that streams begin at, on a wide page and on a phone
 NARROW_WIDTH = 820  # px; on a phone the picture scrolls sideways in its own box: names need the room
-SHOWN_STREAMS = 70
+MOST_STREAMS = 70
 PAD, EDGE = 18, 8  # px between bars, and around the picture
 
 
@@ -21,7 +21,7 @@ def sankey(flows: pd.DataFrame, colours: TouchpointColours) -> InteractiveFigure
     """How customers move from step to step; `step, source, target, customers`."""
     many = flows[flows["step"] <= MANY_STEPS]
     slider = rarity_filter(
-        ("Hide streams of fewer customers than ", ""), many["customers"].tolist(), SHOWN_STREAMS
+        ("Hide streams of fewer customers than ", ""), many["customers"].tolist(), MOST_STREAMS
     )  # fmt: skip
     first = int(flows["step"].min()) if len(flows) else 1
     return InteractiveFigure(

@@ -25,7 +25,7 @@ from features.spark.log import read_log, session
 from training.journey_map.groups import (
     CONVERTED,
     code_of,
-    last_known,
+    latest_codes,
     moment_of,
     period_names,
     require_both,
@@ -150,7 +150,7 @@ def _converts(part: MapSelection, goals: tuple[str, ...], reached: bool = True) 
 def _has(part: MapSelection, column: str, code: int, it: bool) -> Flags:
     """(n,) whose last known value has a code, or another one."""
     log = part.journeys
-    return np.asarray((last_known(log, log.categories[column].codes) == code)[part.customer] == it)
+    return np.asarray((latest_codes(log, log.categories[column].codes) == code)[part.customer] == it)
 
 
 def _how_many(part: MapSelection, members: Any) -> int:

@@ -122,25 +122,25 @@ class Table:
     macro: ClassVar[str] = "table"
 
     @property
-    def shown(self) -> pd.DataFrame:
+    def visible(self) -> pd.DataFrame:
         """The rows that are shown."""
         return self.frame if self.most is None else self.frame.head(self.most)
 
     @property
     def title(self) -> str:
         """The caption, and what is left out."""
-        rows, whole = len(self.shown), len(self.frame)
+        rows, whole = len(self.visible), len(self.frame)
         return clean(self.caption) + (f" The first {rows:,} of {whole:,} are shown." if rows < whole else "")
 
     @property
     def filled(self) -> list[Column]:
         """The columns that have values, and the first."""
-        return [column for place, column in enumerate(self.columns) if not place or column.has_values(self.shown)]
+        return [column for place, column in enumerate(self.columns) if not place or column.has_values(self.visible)]
 
     def rows(self) -> Iterator[list[Cell]]:
         """The cells, row by row."""
         filled = self.filled
-        for row in self.shown.to_dict("records"):
+        for row in self.visible.to_dict("records"):
             yield [_cell(row, column) for column in filled]
 
 

@@ -20,7 +20,7 @@ from training.reports.numbers import shortened
 N_COLOURS = 6
 MARK = "\u0001"  # before the name of a theme's colour; no name from data holds it
 NAMED = ("ink", "muted", "line", "paper", "halo", "rest", "on", "back")
-INK, MUTED, LINE, PAPER, HALO, REST, ON, BACK = (f"{MARK}{name}" for name in NAMED)
+INK, MUTED, LINE, PAPER, HALO, REST, FORWARD, BACKWARD = (f"{MARK}{name}" for name in NAMED)
 GROUPS = tuple(f"{MARK}g{place}" for place in range(N_COLOURS))
 FADED = tuple(f"{MARK}f{place}" for place in range(N_COLOURS))
 FADED_REST = f"{MARK}frest"
@@ -123,13 +123,13 @@ def ticks(names: Sequence[Any], most: int) -> Form:
     return {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [label(name, most) for name in names]}
 
 
-def rarity_filter(words: tuple[str, str], values: Sequence[float], shown: int, n_levels: int = 12) -> Filter | None:
-    """A slider whose thresholds hide ever more of the rare ones; it starts where at most `shown` are left.
+def rarity_filter(words: tuple[str, str], values: Sequence[float], at_first: int, n_levels: int = 12) -> Filter | None:
+    """A slider whose thresholds hide ever more of the rare ones; it starts where at most `at_first` are left.
 
     Args:
         words: before and after the threshold.
         values: how often each occurs.
-        shown: how many are shown at first.
+        at_first: how many are shown at first.
         n_levels: thresholds at most.
     """
     counts = np.sort(np.asarray(values, np.int64))
@@ -137,7 +137,7 @@ def rarity_filter(words: tuple[str, str], values: Sequence[float], shown: int, n
         return None
     at = np.unique(np.linspace(0, len(counts) - 1, n_levels).astype(int))
     steps = tuple(sorted({int(value) for value in counts[at]}))
-    first = next((place for place, least in enumerate(steps) if (counts >= least).sum() <= shown), len(steps) - 1)
+    first = next((place for place, least in enumerate(steps) if (counts >= least).sum() <= at_first), len(steps) - 1)
     return Filter(*words, steps, first) if len(steps) > 1 else None
 
 

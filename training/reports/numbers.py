@@ -13,8 +13,8 @@ SECOND_UNITS = ((86_400.0 * 2, 86_400.0, "days"), (3_600.0 * 2, 3_600.0, "h"), (
 
 def visible(text: str) -> str:
     """A text without control characters, half surrogates and what reverses the text around it."""
-    shown = (letter for letter in text if letter.isspace() or unicodedata.category(letter) not in ("Cc", "Cs"))
-    return "".join(letter for letter in shown if letter not in BIDI_CONTROLS)
+    letters = (letter for letter in text if letter.isspace() or unicodedata.category(letter) not in ("Cc", "Cs"))
+    return "".join(letter for letter in letters if letter not in BIDI_CONTROLS)
 
 
 def clean(value: Any) -> str:

@@ -46,7 +46,7 @@ from training.reports.picture_style import (
 
 MOST_FEATURES = 20
 MOST_MODELS = len(COLOURS)  # in one picture
-BESIDE_TEXT: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": INK}
+LABEL_TEXT: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": INK}
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _mark_lift(axes: Axes, table: pd.DataFrame) -> None:
         at = table.iloc[top - 1]
         place = float(at["share"]), float(at["captured"])
         axes.plot(*place, "o", color=COLOURS[0], markersize=6, zorder=5)
-        text = axes.annotate(f"top {top}%: ×{at['lift']:.2f}", place, (10, -7), **BESIDE_TEXT | {"color": COLOURS[0]})
+        text = axes.annotate(f"top {top}%: ×{at['lift']:.2f}", place, (10, -7), **LABEL_TEXT | {"color": COLOURS[0]})
         text.set(bbox={"facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.85, "pad": 1}, zorder=6)
 
 
@@ -248,7 +248,7 @@ def importance(scored: Predictions) -> Figure:
     axes.tick_params(axis="both", length=0, labelbottom=False)
     axes.spines["bottom"].set_visible(False)
     for place, share in enumerate(shares):
-        axes.annotate(percent(round(share, 3)), (share, place), (4, 0), **BESIDE_TEXT)
+        axes.annotate(percent(round(share, 3)), (share, place), (4, 0), **LABEL_TEXT)
     axes.set_xlim(0, max(shares) * 1.15 or 1.0)
     return figure
 

@@ -73,7 +73,7 @@ def _dress(axes: Axes, layout: Form, size_pt: float) -> None:
     """Ticks, ranges and notes of a layout."""
     for side, along in (("xaxis", axes.xaxis), ("yaxis", axes.yaxis)):
         settings: Form = layout.get(side, {"visible": False})
-        limits, shown = (axes.set_xlim, axes.set_ylim)[side == "yaxis"], settings.get("visible", True)
+        limits, visible = (axes.set_xlim, axes.set_ylim)[side == "yaxis"], settings.get("visible", True)
         if "ticktext" in settings:
             along.set_ticks(settings["tickvals"], [_text(text) for text in settings["ticktext"]])
         elif settings.get("tickformat"):
@@ -84,8 +84,8 @@ def _dress(axes: Axes, layout: Form, size_pt: float) -> None:
             limits(*settings["range"])
         elif settings.get("autorange") == "reversed":
             limits(len(settings["tickvals"]) - 0.4, -0.6)
-        along.set_visible(shown)
-        axes.spines["bottom" if side == "xaxis" else "left"].set_visible(shown)
+        along.set_visible(visible)
+        axes.spines["bottom" if side == "xaxis" else "left"].set_visible(visible)
     axes.tick_params(axis="both", length=0, labelsize=size_pt)
     if "xaxis" not in layout:
         axes.set_axis_off()
@@ -162,16 +162,16 @@ def _draw_sankey(axes: Axes, trace: Form, layout: Form, least: int) -> None:
     x, n = np.array(node["x"]), len(node["x"])
     size = np.maximum(np.bincount(link["source"], value, n), np.bincount(link["target"], value, n)) * unit
     top = middles - size / 2
-    left, right, ease = top.copy(), top.copy(), np.linspace(0, 1, 24)
+    incoming, outgoing, ease = top.copy(), top.copy(), np.linspace(0, 1, 24)
     bend = ease * ease * (3 - 2 * ease)
     for row in sorted(np.flatnonzero(value), key=lambda row: (top[link["source"][row]], top[link["target"][row]])):
         a, b, tall = link["source"][row], link["target"][row], value[row] * unit
-        edge = right[a] + (left[b] - right[a]) * bend
+        edge = outgoing[a] + (incoming[b] - outgoing[a]) * bend
         axes.fill_between(
             x[a] + BAR + (x[b] - x[a] - BAR) * ease, edge, edge + tall, color=link["color"][row], linewidth=0
         )
-        right[a] += tall
-        left[b] += tall
+        outgoing[a] += tall
+        incoming[b] += tall
     for row in np.flatnonzero(size):
         axes.fill_between([x[row], x[row] + BAR], top[row], top[row] + size[row], color=node["color"][row], linewidth=0)
         text = f"{_text(node['label'][row])} {size[row] / unit:,.0f}"
