@@ -1,4 +1,4 @@
-"""The whole way through the house on simulated journeys, by the commands that a user would type: `make demo`."""
+"""`make demo`: every step on simulated journeys, by the commands that a user would type."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ console = Console(stderr=True, soft_wrap=True)
 
 
 def main() -> None:
-    """Simulate, train both tasks, segment, draw the map, promote, package, and ask the bento about one customer."""
+    """Simulate, train both tasks, segment, draw the map, promote, package, and score one customer by the bento."""
     started = time.monotonic()
     journeylab("simulate", "--customers", "1500", "--out", str(EVENTS.parent))
     for file in EXPERIMENTS.values():
@@ -42,7 +42,7 @@ def main() -> None:
     journeylab("map", next(iter(EXPERIMENTS.values())), "--out", str(EVENTS.with_name("map.html")))
     segments = promoted["model_uri"].removeprefix("models:/")
     bento = journeylab("package", *(f"{name}@champion" for name in EXPERIMENTS), segments)["bento"]
-    ask_one_customer(bento)
+    score_customer(bento)
     console.print(f"\nDone in {time.monotonic() - started:.0f} s.{NEXT}", highlight=False)
 
 
@@ -57,11 +57,11 @@ def journeylab(*arguments: str) -> dict[str, Any]:
     return result
 
 
-def ask_one_customer(bento: str) -> None:
+def score_customer(bento: str) -> None:
     """Start the bento, send it one customer's events, print the answers, stop it."""
     from serving.bento.serve import running
 
-    events, as_of = one_customer()
+    events, as_of = sample_customer()
     body = json.dumps({"events": events, "as_of": as_of, "reasons": 3}).encode()
     with running(bento) as url:
         console.rule(f"POST /score, {len(events)} events of one customer", align="left", style="dim")
@@ -70,15 +70,15 @@ def ask_one_customer(bento: str) -> None:
             console.print_json(answer.read().decode())
 
 
-def one_customer() -> tuple[list[dict[str, Any]], str]:
+def sample_customer() -> tuple[list[dict[str, Any]], str]:
     """The canonical events of one customer who has not subscribed yet, JSON-ready, and the end of the log."""
     import pandas as pd
 
     log = pd.read_parquet(EVENTS)
     subscribers = set(log.loc[log["touchpoint"] == "subscribe", "customer_id"])
-    others = log[~log["customer_id"].isin(subscribers)]
-    customer = others["customer_id"].iloc[len(others) // 2]
-    mine = others[others["customer_id"] == customer].drop(columns="customer_id")
+    prospects = log[~log["customer_id"].isin(subscribers)]
+    customer = prospects["customer_id"].iloc[len(prospects) // 2]
+    mine = prospects[prospects["customer_id"] == customer].drop(columns="customer_id")
     rows = json.loads(mine.to_json(orient="records", date_format="iso"))
     events = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return events, log["timestamp"].max().isoformat()

@@ -1,4 +1,4 @@
-"""Write what of the documentation is made from the code: docs/experiment_file.md, docs/commands.md.
+"""Write the pages that are made from the code: docs/experiment_file.md, docs/commands.md.
 
     make docs
 
@@ -45,8 +45,8 @@ from training.config.report_settings import Report
 from training.config.segment_settings import Segments
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("features", "models", "training", "serving", "experiments")
-MADE = "<!-- Written by `make docs` from docstrings: change those, not this file. -->"
+PACKAGES = ("features", "models", "training", "serving", "experiments")
+GENERATED = "<!-- Written by `make docs` from docstrings: change those, not this file. -->"
 
 # The tables of an experiment file: how each is written, what it is for, and the classes that say its keys.
 TABLES: tuple[tuple[str, str, type], ...] = (
@@ -90,7 +90,7 @@ class Key:
     name: str
     holds: str
     default: str
-    said: str
+    meaning: str
 
 
 def main() -> None:
@@ -105,8 +105,8 @@ def pages() -> dict[str, str]:
 
 
 def modules() -> list[Path]:
-    """Every Python file of the rooms."""
-    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    """Every Python file of the packages."""
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 def first_line(path: Path) -> str:
@@ -119,7 +119,7 @@ def experiment_file() -> str:
     example = (ROOT / "experiments" / "configs" / "demo.toml").read_text(encoding="utf-8")
     parts = [
         "# The experiment file",
-        MADE,
+        GENERATED,
         "One TOML file says where the events are, what to predict, which models to try and how long to search. Paths "
         "in it are relative to its own folder. `journeylab draft LOG` writes one for a log of your own; "
         "`--set KEY=VALUE` overrides a key for one run, with a dotted key such as `search.trials=5`. A misspelt key "
@@ -139,7 +139,7 @@ def experiment_file() -> str:
 def _table(section: type) -> str:
     rows = ["| key | what it is | holds | default |", "|---|---|---|---|"]
     for key in keys(section):
-        cells = (f"`{key.name}`", key.said, key.holds, key.default)
+        cells = (f"`{key.name}`", key.meaning, key.holds, key.default)
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows)
 
@@ -151,12 +151,12 @@ def keys(section: type) -> list[Key]:
         ValueError: a key that the docstring says nothing about.
     """
     words, hints = attributes(section), get_type_hints(section, include_extras=True)
-    found = []
+    table = []
     for name, default in _defaults(section):
         if name not in words:
             raise ValueError(f"{section.__name__}: the docstring does not say what '{name}' is")
-        found.append(Key(name, holds(hints[name]), default, words[name]))
-    return found
+        table.append(Key(name, holds(hints[name]), default, words[name]))
+    return table
 
 
 def _defaults(section: type) -> Iterator[tuple[str, str]]:
@@ -168,9 +168,9 @@ def _defaults(section: type) -> Iterator[tuple[str, str]]:
     elif is_dataclass(section):
         above = {each.name for base in section.__bases__ if is_dataclass(base) for each in fields(base)}
         for each in fields(section):
-            made = each.default_factory() if each.default_factory is not MISSING else each.default
+            default = each.default_factory() if each.default_factory is not MISSING else each.default
             if each.name not in above:
-                yield each.name, "needed" if made is MISSING else _toml(made)
+                yield each.name, "needed" if default is MISSING else _toml(default)
 
 
 def _toml(value: Any) -> str:
@@ -192,9 +192,9 @@ def holds(hint: Any) -> str:
     if origin is Annotated:
         return holds(inner[0])
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(holds(one) for one in inner if one is not type(None)))
+        return " or ".join(dict.fromkeys(holds(part) for part in inner if part is not type(None)))
     if origin is Literal:
-        return ", ".join(f"`{json.dumps(one)}`" for one in inner)
+        return ", ".join(f"`{json.dumps(part)}`" for part in inner)
     if origin in (tuple, list):
         return f"list of {holds(inner[0])}" if inner else "list"
     if origin is dict:
@@ -218,11 +218,8 @@ def attributes(section: type) -> dict[str, str]:
             entries[-1].append(line.strip())
         elif line.strip() and not line.startswith(" "):
             break
-    found = {}
-    for names, _, words in (" ".join(entry).partition(": ") for entry in entries):
-        for name in names.split(", "):
-            found[name] = words
-    return found
+    pairs = [" ".join(entry).partition(": ") for entry in entries]
+    return {name: words for names, _, words in pairs for name in names.split(", ")}
 
 
 def _conditions() -> str:
@@ -237,7 +234,7 @@ def commands() -> str:
     """docs/commands.md."""
     parts = [
         "# The commands",
-        MADE,
+        GENERATED,
         "`.venv/bin/journeylab COMMAND --help` says the same. Each command ends with the path or URI of what it made "
         "on its last line; with `--json` that line is all of it as JSON, for scripts. What it does meanwhile goes to "
         "standard error. Status 0: done; 2: something is to be mended, said in a sentence; 3: done, and the "
@@ -264,10 +261,10 @@ def _options(command: Any) -> str:
         if option.name in ("help", "as_json"):
             continue
         is_option = option.param_type_name == "option"
-        shown = " / ".join((*option.opts, *option.secondary_opts)) if is_option else str(option.name).upper()
-        default = option.default
-        told = "needed" if option.required else "–" if default in (None, False) or callable(default) else f"`{default}`"
-        rows.append(f"| `{shown}` | {getattr(option, 'help', '') or ''} | {told} |")
+        name = " / ".join((*option.opts, *option.secondary_opts)) if is_option else str(option.name).upper()
+        value = option.default
+        default = "needed" if option.required else "–" if value in (None, False) or callable(value) else f"`{value}`"
+        rows.append(f"| `{name}` | {getattr(option, 'help', '') or ''} | {default} |")
     return "\n".join(rows)
 
 

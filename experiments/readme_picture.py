@@ -54,8 +54,8 @@ SCHEMES = (
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What is drawn.
+class DemoResults:
+    """The content of the picture.
 
     Attributes:
         flows: the journey map's Sankey.
@@ -70,10 +70,10 @@ class Shown:
 
 def main() -> None:
     """Draw both."""
-    shown, folder = read(), ROOT / "docs" / "pictures"
+    results, folder = read(), ROOT / "docs" / "pictures"
     folder.mkdir(exist_ok=True)
     for scheme in SCHEMES:
-        path = small(save(draw(shown, scheme), folder / scheme.file))
+        path = small(save(draw(results, scheme), folder / scheme.file))
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -85,7 +85,7 @@ def small(path: Path, colours: int = 96) -> Path:
     return path
 
 
-def read() -> Shown:
+def read() -> DemoResults:
     """The demo's journeys and what its models predicted.
 
     Raises:
@@ -98,12 +98,12 @@ def read() -> Shown:
     models = {str(champion.tags["kind"]): _predictions(champion.run_id)}
     client = connect()
     where = [client.get_run(champion.run_id).info.experiment_id]
-    wanted = f"tags.train_id = '{champion.tags['train_id']}' and tags.role = 'baseline'"
-    runs = {run.data.tags["kind"]: run.info.run_id for run in client.search_runs(where, wanted)}
-    models |= {said: _predictions(runs[kind]) for kind, said in NAMES.items() if kind in runs}
+    query = f"tags.train_id = '{champion.tags['train_id']}' and tags.role = 'baseline'"
+    runs = {run.data.tags["kind"]: run.info.run_id for run in client.search_runs(where, query)}
+    models |= {label: _predictions(runs[kind]) for kind, label in NAMES.items() if kind in runs}
     colours = touchpoint_colours(drawn.touchpoints, drawn.funnel["stage"].tolist())
     flows = flow_form(drawn.sankey[drawn.sankey["step"] < STEPS], colours)
-    return Shown(flows, journeys.n_customers, models)
+    return DemoResults(flows, journeys.n_customers, models)
 
 
 def _predictions(run_id: str) -> pd.DataFrame:
@@ -113,15 +113,15 @@ def _predictions(run_id: str) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"customer_id": str})
 
 
-def draw(shown: Shown, scheme: Scheme) -> Figure:
+def draw(results: DemoResults, scheme: Scheme) -> Figure:
     """The map at the left; the champion's calibration and its margin over the baselines at the right."""
     figure = Figure(figsize=(10.4, 4.9), dpi=150, facecolor=scheme.paper, layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(1.55, 1), height_ratios=(1.45, 1))
     flows = figure.add_subplot(grid[:, 0])
-    draw_form(flows, shown.flows, scheme=scheme.name)
-    _title(flows, f"Which way {shown.customers:,} customers go", scheme)
-    _calibration(figure.add_subplot(grid[0, 1]), next(iter(shown.models.values())), scheme)
-    _ranking(figure.add_subplot(grid[1, 1]), shown.models, scheme)
+    draw_form(flows, results.flows, scheme=scheme.name)
+    _title(flows, f"Which way {results.customers:,} customers go", scheme)
+    _calibration(figure.add_subplot(grid[0, 1]), next(iter(results.models.values())), scheme)
+    _ranking(figure.add_subplot(grid[1, 1]), results.models, scheme)
     return figure
 
 
@@ -157,12 +157,12 @@ def _ranking(axes: Axes, models: dict[str, pd.DataFrame], scheme: Scheme) -> Non
     """AUROC of the champion and of the baselines on the held-out rows, with intervals."""
     _dressed(axes, "Held-out AUROC beside the baselines", scheme)
     for place, (name, rows) in enumerate(models.items()):
-        found: dict[str, Any] = evaluate(rows["label"], rows["probability"], rows["customer_id"])
+        metrics: dict[str, Any] = evaluate(rows["label"], rows["probability"], rows["customer_id"])
         colour = scheme.faint if place else scheme.strong
-        axes.hlines(place, found["auroc_low"], found["auroc_high"], color=colour, linewidth=2)
-        axes.plot(found["auroc"], place, "o", color=colour)
-        said = f"{name}  {found['auroc']:.2f}".replace("0.", ".")
-        axes.annotate(said, (found["auroc_low"], place), (-6, 0), textcoords="offset points", ha="right", va="center",
+        axes.hlines(place, metrics["auroc_low"], metrics["auroc_high"], color=colour, linewidth=2)
+        axes.plot(metrics["auroc"], place, "o", color=colour)
+        text = f"{name}  {metrics['auroc']:.2f}".replace("0.", ".")
+        axes.annotate(text, (metrics["auroc_low"], place), (-6, 0), textcoords="offset points", ha="right", va="center",
                       fontsize=9, color=scheme.ink)  # fmt: skip
     axes.set(xlim=(0.15, 1.0), ylim=(len(models) - 0.4, -0.6), yticks=[], xticks=[0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     axes.spines["left"].set_visible(False)

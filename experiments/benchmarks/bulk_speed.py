@@ -84,10 +84,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     scores = options.out / "bulk_scores"
     shutil.rmtree(scores, ignore_errors=True)
     common = [str(model), str(log), str(scores), str(partitions), str(options.workers)]
-    alone = _leg("lightgbm", str(model), str(log), str(options.workers))
+    predict = _leg("lightgbm", str(model), str(log), str(options.workers))
     done = _leg("score", *common)
     again = _leg("lightgbm", str(model), str(log), str(options.workers))
-    alone_rate = max(alone["rows_a_second"], again["rows_a_second"])
+    predict_rate = max(predict["rows_a_second"], again["rows_a_second"])
     killed = kill(options, common, scores, done["rows"], partitions)
     return {
         "customers": done["rows"],
@@ -97,10 +97,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "workers": options.workers,
         "bars": BARS,
         "customers_a_second": done["rows"] / done["wall_s"],
-        "lightgbm_alone_rows_a_second": alone_rate,
-        "of_lightgbm": done["rows"] / done["wall_s"] / alone_rate,
+        "lightgbm_alone_rows_a_second": predict_rate,
+        "of_lightgbm": done["rows"] / done["wall_s"] / predict_rate,
         "score": done,
-        "lightgbm": [alone, again],
+        "lightgbm": [predict, again],
         "kills": killed,
     }
 
@@ -156,12 +156,17 @@ def kill(options: argparse.Namespace, common: list[str], reference: Path, n: int
         moments.append({pattern: len(list(scores.glob(pattern)))})
     before = {path.name: path.stat().st_mtime_ns for path in scores.glob("part-*.parquet")}
     _leg("score", *common[:2], str(scores), *common[3:])
-    kept = all((scores / name).stat().st_mtime_ns == when for name, when in before.items())
+    untouched = all((scores / name).stat().st_mtime_ns == when for name, when in before.items())
     mine, theirs = _sorted(scores), _sorted(reference)
     ids = mine["customer_id"]
-    found = {"rows": mine.num_rows, "distinct": len(ids.unique()), "same_numbers": mine.equals(theirs), "kept": kept}
-    ok = found["rows"] == found["distinct"] == n and mine.equals(theirs) and kept
-    return {"ok": ok, "killed_at": moments} | found
+    result = {
+        "rows": mine.num_rows,
+        "distinct": len(ids.unique()),
+        "same_numbers": mine.equals(theirs),
+        "kept": untouched,
+    }
+    ok = result["rows"] == result["distinct"] == n and mine.equals(theirs) and untouched
+    return {"ok": ok, "killed_at": moments} | result
 
 
 def _sorted(folder: Path) -> pa.Table:
@@ -200,7 +205,7 @@ def lightgbm(model: str, log: str, threads: str) -> dict[str, Any]:
     scorer = Scorer.load(Path(model))
     gbdt = scorer.model
     assert isinstance(gbdt, GBDT)
-    journeys = pack(_some_customers(Path(log)))
+    journeys = pack(_sample_customers(Path(log)))
     x = gbdt.features_.transform(journeys.at(int(journeys.t.max()) + 1))[:MATRIX_ROWS]
     times, cpus = [], []
     for _ in range(5):
@@ -211,7 +216,7 @@ def lightgbm(model: str, log: str, threads: str) -> dict[str, Any]:
     return {"rows": len(x), "rows_a_second": len(x) / min(times), "cpu_us_a_row": min(cpus) / len(x) * 1e6}
 
 
-def _some_customers(log: Path) -> pa.Table:
+def _sample_customers(log: Path) -> pa.Table:
     """All events of about `MATRIX_ROWS` customers of a log."""
     with pq.ParquetFile(log) as file:
         shares = max(1, file.metadata.num_rows // (MATRIX_ROWS * EVENTS_EACH))
@@ -239,8 +244,8 @@ def _leg(*leg: str) -> dict[str, Any]:
     output, _ = process.communicate(timeout=GIVE_UP_S)
     if process.returncode:
         raise RuntimeError(f"{leg} failed")
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return result
 
 
 LEGS: dict[str, Callable[..., dict[str, Any]]] = {"score": score, "lightgbm": lightgbm}

@@ -45,20 +45,23 @@ def main() -> None:
     if options.one:
         print(json.dumps(learnt(options.customers, options.one, options.batch, options.epochs)))
         return
-    found = run(options.customers, options.rounds, options.batch, options.epochs)
-    print(json.dumps(found, indent=1))
-    sys.exit(0 if found["ok"] else 1)
+    outcome = run(options.customers, options.rounds, options.batch, options.epochs)
+    print(json.dumps(outcome, indent=1))
+    sys.exit(0 if outcome["ok"] else 1)
 
 
 def run(customers: int, rounds: int, batch: int = BATCH, epochs: int = LEARNER["epochs"]) -> dict[str, Any]:
     """Learn in turns and compare."""
     figures: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     for _ in range(rounds):
-        for devices, taken in figures.items():
-            taken.append(_elsewhere(customers, devices, batch, epochs))
-    speed = {devices: float(np.median([one["rows_a_second"] for one in taken])) for devices, taken in figures.items()}
-    one, two = figures[1][0], figures[2][0]
-    same = one["auroc_low"] <= two["auroc"] <= one["auroc_high"]
+        for devices, per_device in figures.items():
+            per_device.append(_elsewhere(customers, devices, batch, epochs))
+    speed = {
+        devices: float(np.median([single["rows_a_second"] for single in per_device]))
+        for devices, per_device in figures.items()
+    }
+    single, two = figures[1][0], figures[2][0]
+    same = single["auroc_low"] <= two["auroc"] <= single["auroc_high"]
     ratio = speed[2] / speed[1]
     return {
         "rows_a_second": speed, "faster": ratio, "faster_bar": FASTER, "auroc_within_interval": same,
@@ -73,8 +76,8 @@ def _elsewhere(customers: int, devices: int, batch: int, epochs: int) -> dict[st
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     watch = Watch()
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found | {"cores_used_by_others": watch.others()}
+    outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return outcome | {"cores_used_by_others": watch.other_cores()}
 
 
 def learnt(customers: int, devices: int, batch: int, epochs: int) -> dict[str, Any]:

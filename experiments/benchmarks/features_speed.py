@@ -46,11 +46,11 @@ def comparable(features: TabularFeatures) -> TabularFeatures:
     return features.select(names)
 
 
-def columns_for_others(journeys: Journeys, cutoff: int) -> pa.Table:
+def peer_columns(journeys: Journeys, cutoff: int) -> pa.Table:
     """What packing gives us, as a table: customer and codes as small integers, age in µs."""
-    who = np.repeat(np.arange(journeys.n_customers, dtype=np.int32), np.diff(journeys.offsets))
+    customer_of = np.repeat(np.arange(journeys.n_customers, dtype=np.int32), np.diff(journeys.offsets))
     table = {
-        "customer": who,
+        "customer": customer_of,
         "touchpoint": journeys.categories["touchpoint"].codes.astype(np.uint8),
         "channel": journeys.categories["channel"].codes.astype(np.uint8),
         "value": pa.array(journeys.numbers["value"], from_pandas=True),
@@ -76,9 +76,11 @@ def polars_expressions(table: pl.DataFrame, codes: Codes) -> Matrix:
     """One expression a feature."""
     inside = [pl.col("age") <= days * DAY_US for days in WINDOWS_DAYS]
     has = [pl.col(column) == code for column, code in codes.pairs]
-    counts = [(one & window).sum().alias(f"{i}-{w}") for w, window in enumerate(inside) for i, one in enumerate(has)]
+    counts = [
+        (member & window).sum().alias(f"{i}-{w}") for w, window in enumerate(inside) for i, member in enumerate(has)
+    ]
     values = [pl.col("value").filter(window).sum().alias(f"value-{w}") for w, window in enumerate(inside)]
-    recent = [pl.col("age").min(), *(pl.col("age").filter(one).min().alias(f"r{i}") for i, one in enumerate(has))]
+    recent = [pl.col("age").min(), *(pl.col("age").filter(member).min().alias(f"r{i}") for i, member in enumerate(has))]
     wide = table.group_by("customer").agg(*counts, *values, *recent).sort("customer").drop("customer")
     return in_days(wide.to_numpy().astype(np.float64), len(counts) + len(values))
 
@@ -90,16 +92,16 @@ def polars_pivots(table: pl.DataFrame, codes: Codes) -> Matrix:
     out = np.zeros((customers, n_windows * (n_pairs + 1) + n_pairs + 1))
     out[:, n_windows * (n_pairs + 1) :] = np.nan
     inside = [(pl.col("age") <= days * DAY_US) for days in WINDOWS_DAYS]
-    for column, known in codes.of.items():
+    for column, names_of in codes.of.items():
         counts = [window.sum().alias(f"n{w}") for w, window in enumerate(inside)]
         grouped = table.group_by("customer", column).agg(*counts, pl.col("age").min())
         place = np.full(256, -1)
-        place[known] = codes.pairs.index((column, known[0])) + np.arange(len(known))
+        place[names_of] = codes.pairs.index((column, names_of[0])) + np.arange(len(names_of))
         where = place[grouped[column].to_numpy()]
-        rows, kept = grouped["customer"].to_numpy()[where >= 0], where >= 0
+        rows, is_present = grouped["customer"].to_numpy()[where >= 0], where >= 0
         for w in range(n_windows):
-            out[rows, w * n_pairs + where[kept]] = grouped[f"n{w}"].to_numpy()[kept]
-        out[rows, n_windows * (n_pairs + 1) + 1 + where[kept]] = grouped["age"].to_numpy()[kept]
+            out[rows, w * n_pairs + where[is_present]] = grouped[f"n{w}"].to_numpy()[is_present]
+        out[rows, n_windows * (n_pairs + 1) + 1 + where[is_present]] = grouped["age"].to_numpy()[is_present]
     values = [pl.col("value").filter(window).sum().alias(f"v{w}") for w, window in enumerate(inside)]
     total = table.group_by("customer").agg(*values, pl.col("age").min())
     rows = total["customer"].to_numpy()
@@ -113,12 +115,12 @@ def duckdb_sql(connection: duckdb.DuckDBPyConnection, codes: Codes) -> Matrix:
     """One aggregate with a filter a feature."""
     inside = [f"age <= {days * DAY_US}" for days in WINDOWS_DAYS]
     has = [f"{column} = {code}" for column, code in codes.pairs]
-    counts = [f"count(*) FILTER ({window} AND {one})" for window in inside for one in has]
+    counts = [f"count(*) FILTER ({window} AND {member})" for window in inside for member in has]
     values = [f"coalesce(sum(value) FILTER ({window}), 0)" for window in inside]
-    recent = ["min(age)", *(f"min(age) FILTER ({one})" for one in has)]
+    recent = ["min(age)", *(f"min(age) FILTER ({member})" for member in has)]
     chosen = ", ".join(f"{text} AS f{i}" for i, text in enumerate((*counts, *values, *recent)))
-    found = connection.sql(f"SELECT customer, {chosen} FROM events GROUP BY customer ORDER BY customer").fetchnumpy()
-    columns = [np.ma.filled(np.ma.asarray(found[f"f{i}"], np.float64), np.nan) for i in range(len(found) - 1)]
+    fetched = connection.sql(f"SELECT customer, {chosen} FROM events GROUP BY customer ORDER BY customer").fetchnumpy()
+    columns = [np.ma.filled(np.ma.asarray(fetched[f"f{i}"], np.float64), np.nan) for i in range(len(fetched) - 1)]
     return in_days(np.column_stack(columns), len(counts) + len(values))
 
 
@@ -151,7 +153,7 @@ def compare(journeys: Journeys, rounds: int) -> dict[str, Any]:
     options: dict[str, Any] = {"windows_days": WINDOWS_DAYS, "top_touchpoints": N_TOUCHPOINTS}
     features = comparable(TabularFeatures(groups=("volume", "recency"), drop_redundant=False, **options).fit(snapshots))
     codes = Codes(journeys, features)
-    packed = columns_for_others(journeys, cutoff)
+    packed = peer_columns(journeys, cutoff)
     frame = pl.DataFrame(pl.from_arrow(packed))
     connection = duckdb.connect()
     connection.execute(f"SET threads TO {numba.config.NUMBA_NUM_THREADS}")  # type: ignore[attr-defined]
@@ -206,13 +208,13 @@ def full_set(journeys: Journeys, rounds: int) -> dict[str, float]:
     in_threads, matrix = best(lambda: features.transform(snapshots), rounds)
     threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     vars(numba.config)["NUMBA_NUM_THREADS"] = 1
-    alone, serial = best(lambda: features.transform(snapshots), rounds)
+    seconds_threads, serial = best(lambda: features.transform(snapshots), rounds)
     vars(numba.config)["NUMBA_NUM_THREADS"] = threads
     assert matrix.tobytes() == serial.tobytes()
-    return {"features": matrix.shape[1], "seconds": in_threads, "seconds_one_thread": alone}
+    return {"features": matrix.shape[1], "seconds": in_threads, "seconds_one_thread": seconds_threads}
 
 
-def one_journey(journeys: Journeys, n_events: int = 50, times: int = 2_000) -> dict[str, float]:
+def single_journey(journeys: Journeys, n_events: int = 50, times: int = 2_000) -> dict[str, float]:
     """Every feature of one journey, in ms: of a log that was met before, and of one just packed, as a request is."""
     features = TabularFeatures().fit(journeys.at(int(journeys.t.max()) + 1))
     long = np.flatnonzero(np.diff(journeys.offsets) >= n_events)[:20]
@@ -221,7 +223,7 @@ def one_journey(journeys: Journeys, n_events: int = 50, times: int = 2_000) -> d
     warm = [elapsed(features, snapshots[i % len(snapshots)]) for i in range(times)]
     new = [first_events(journeys, int(long[i % len(long)]), n_events) for i in range(times // 10)]
     fresh = [log.at(int(log.t[-1]) + 1) for log in new]
-    first = [elapsed(features, one) for one in fresh]
+    first = [elapsed(features, member) for member in fresh]
     return {"features": len(features.features_), "median_ms": np.median(warm), "p99_ms": np.quantile(warm, 0.99),
             "median_with_mapping_ms": np.median(first)}  # fmt: skip
 
@@ -261,8 +263,8 @@ def main() -> None:
         "comparison": compare(journeys, options.rounds),
         "full_set": full_set(journeys, options.rounds),
         "full_set_of_rich_log": full_set(everything, options.rounds),
-        "one_journey": one_journey(journeys),
-        "one_journey_of_rich_log": one_journey(everything),
+        "one_journey": single_journey(journeys),
+        "one_journey_of_rich_log": single_journey(everything),
         "bars": BARS,
     }
     options.out.mkdir(parents=True, exist_ok=True)
@@ -272,23 +274,29 @@ def main() -> None:
 
 def show(report: dict[str, Any]) -> None:
     """Print the report."""
-    found = report["comparison"]
-    print(f"{report['events']:,} events of {report['customers']:,} customers; {found['features']} comparable features")
-    for name, seconds in found["seconds"].items():
-        differ = found["cells_that_differ"].get(name)
+    fetched = report["comparison"]
+    print(
+        f"{report['events']:,} events of {report['customers']:,} customers; {fetched['features']} comparable features"
+    )
+    for name, seconds in fetched["seconds"].items():
+        differ = fetched["cells_that_differ"].get(name)
         same = "" if differ is None else ("same values" if differ == 0 else f"{differ} CELLS DIFFER")
-        print(f"  {name:<20}{seconds:9.3f} s{seconds / found['seconds']['ours']:9.1f} ×  {same}")
-    for name, times in found["times_faster"].items():
+        print(f"  {name:<20}{seconds:9.3f} s{seconds / fetched['seconds']['ours']:9.1f} ×  {same}")
+    for name, times in fetched["times_faster"].items():
         print(f"  {times:.1f} × {name}: bar {BARS[name]:.0f}, {'met' if times >= BARS[name] else 'MISSED'}")
     for title in ("full_set", "full_set_of_rich_log"):
-        one = report[title]
-        alone = f"one thread {one['seconds_one_thread']:.3f} s"
-        print(f"{title}: {one['features']} features in {one['seconds']:.3f} s, {alone}")
+        member = report[title]
+        seconds_threads = f"one thread {member['seconds_one_thread']:.3f} s"
+        print(f"{title}: {member['features']} features in {member['seconds']:.3f} s, {seconds_threads}")
     for title in ("one_journey", "one_journey_of_rich_log"):
-        one = report[title]
-        times = f"median {one['median_ms']:.4f} ms, 99 % {one['p99_ms']:.4f} ms"
-        print(f"{title}: {one['features']} features, {times}, with mapping {one['median_with_mapping_ms']:.4f} ms")
-        print(f"  bar {BARS['one_journey_ms']} ms: {'met' if one['median_ms'] <= BARS['one_journey_ms'] else 'MISSED'}")
+        member = report[title]
+        times = f"median {member['median_ms']:.4f} ms, 99 % {member['p99_ms']:.4f} ms"
+        print(
+            f"{title}: {member['features']} features, {times}, with mapping {member['median_with_mapping_ms']:.4f} ms"
+        )
+        print(
+            f"  bar {BARS['one_journey_ms']} ms: {'met' if member['median_ms'] <= BARS['one_journey_ms'] else 'MISSED'}"
+        )
 
 
 if __name__ == "__main__":

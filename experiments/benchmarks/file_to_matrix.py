@@ -110,9 +110,9 @@ def polars_expressions(path: Path) -> npt.NDArray[np.float64]:
 
     inside = [pl.col("age") <= days * DAY_US for days in WINDOWS_DAYS]
     has = [pl.col(column) == code for column, codes in COUNTED.items() for code in codes]
-    counts = [(one & window).sum().alias(f"{i}-{w}") for w, window in enumerate(inside) for i, one in enumerate(has)]
+    counts = [(mask & window).sum().alias(f"{i}-{w}") for w, window in enumerate(inside) for i, mask in enumerate(has)]
     values = [pl.col("value").filter(window).sum().alias(f"value-{w}") for w, window in enumerate(inside)]
-    recent = [pl.col("age").min(), *(pl.col("age").filter(one).min().alias(f"r{i}") for i, one in enumerate(has))]
+    recent = [pl.col("age").min(), *(pl.col("age").filter(mask).min().alias(f"r{i}") for i, mask in enumerate(has))]
     wide = polars_events(path, integers=False).group_by("customer_id").agg(*counts, *values, *recent).collect()
     return wide.drop("customer_id").to_numpy()  # type: ignore[no-any-return]
 
@@ -226,9 +226,9 @@ def set_threads() -> None:
     pa.set_io_thread_count(THREADS)
 
 
-def in_a_process(what: str, path: Path, rounds: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--measure", what, "--file", str(path), "--rounds", str(rounds)]
-    environment = os.environ | (KEEP_FREED if what == "growth" else {})
+def in_a_process(measure: str, path: Path, rounds: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", measure, "--file", str(path), "--rounds", str(rounds)]
+    environment = os.environ | (KEEP_FREED if measure == "growth" else {})
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -251,7 +251,11 @@ def run(out: Path, data: Path, scale: int, rounds: int) -> dict[str, Any]:
     files = [log_file(data, n // scale, customers // scale) for n, customers in SIZES.items()]
     speed = in_a_process("speed", files[0], rounds)
     growth = [
-        {name: value for what in ("growth", "memory", "raw") for name, value in in_a_process(what, path, 2).items()}
+        {
+            name: value
+            for measure in ("growth", "memory", "raw")
+            for name, value in in_a_process(measure, path, 2).items()
+        }
         for path in files
     ]
     report = {"speed": speed, "growth": growth, "ratios": ratios(speed, growth)}
@@ -276,13 +280,13 @@ def ratios(speed: dict[str, Any], growth: list[dict[str, Any]]) -> dict[str, flo
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
+    figure, (first, middle, right) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     took = {name: each["median"] for name, each in report["speed"]["seconds"].items()}
-    left.barh(list(took), list(took.values()))
-    left.axvline(BARS["reading"] * took["pyarrow reads"], color="black", linestyle=":", label="4 × reading")
-    left.set(xlabel="seconds", title=f"file to matrix, {report['growth'][0]['events'] / 1e6:g} M events")
-    left.invert_yaxis()
-    left.legend()
+    first.barh(list(took), list(took.values()))
+    first.axvline(BARS["reading"] * took["pyarrow reads"], color="black", linestyle=":", label="4 × reading")
+    first.set(xlabel="seconds", title=f"file to matrix, {report['growth'][0]['events'] / 1e6:g} M events")
+    first.invert_yaxis()
+    first.legend()
     events = [each["events"] / 1e6 for each in report["growth"]]
     an_event = [each["total_s"] / each["events"] * 1e9 for each in report["growth"]]
     middle.plot(events, an_event, marker="o")
@@ -320,18 +324,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--measure", choices=("speed", "growth", "memory", "raw"), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure == "speed":
-        print(json.dumps(measure_speed(given.file, given.rounds)))
-    elif given.measure:
+    options = parser.parse_args()
+    if options.measure == "speed":
+        print(json.dumps(measure_speed(options.file, options.rounds)))
+    elif options.measure:
         measures = {
-            "growth": lambda path: measure_growth(path, given.rounds),
+            "growth": lambda path: measure_growth(path, options.rounds),
             "memory": measure_memory,
             "raw": measure_raw,
         }
-        print(json.dumps(measures[given.measure](given.file)))
+        print(json.dumps(measures[options.measure](options.file)))
     else:
-        show(run(given.out, given.data, 10 if given.quick else 1, given.rounds))
+        show(run(options.out, options.data, 10 if options.quick else 1, options.rounds))
 
 
 if __name__ == "__main__":

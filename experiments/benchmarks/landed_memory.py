@@ -75,7 +75,7 @@ def main() -> None:
     if options.leg:
         print(json.dumps(LEGS[options.leg[0]](Path(options.leg[1]))))
         return
-    found: dict[str, Any] = {"gru": [], "lightgbm": []}
+    outcome: dict[str, Any] = {"gru": [], "lightgbm": []}
     for name, sizes, legs in (
         ("gru", options.events, ("gru_memory", "gru_landed")),
         ("lightgbm", options.boosted, ("trees_table", "trees_landed")),
@@ -86,12 +86,12 @@ def main() -> None:
             same = memory.pop("scores") == landed.pop("scores")
             if not same and (name == "gru" or memory["rows"] <= SAMPLED_ROWS):
                 raise RuntimeError(f"{name} on {events:,} events: not the same scores")
-            ratios = {what: landed[what] / memory[what] for what in ("bytes", "seconds")}
-            one = {"events": events, "same_scores": same, "memory": memory, "landed": landed, "ratios": ratios}
-            print(name, json.dumps(one), flush=True)
-            found[name].append(one)
+            ratios = {quantity: landed[quantity] / memory[quantity] for quantity in ("bytes", "seconds")}
+            row_ = {"events": events, "same_scores": same, "memory": memory, "landed": landed, "ratios": ratios}
+            print(name, json.dumps(row_), flush=True)
+            outcome[name].append(row_)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "landed_memory.json").write_text(json.dumps(found, indent=1))
+    (options.out / "landed_memory.json").write_text(json.dumps(outcome, indent=1))
 
 
 def _home(data: Path, events: int) -> Path:
@@ -114,8 +114,8 @@ def _process(leg: str, home: Path) -> dict[str, Any]:
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise RuntimeError(f"{leg} failed")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return outcome
 
 
 def _land(home: Path) -> dict[str, Any]:
@@ -150,8 +150,8 @@ def _gru_memory(home: Path) -> dict[str, Any]:
 
 
 def _gru_landed(home: Path) -> dict[str, Any]:
-    given = load_experiment(home / "experiment.toml", [f"events.path={home.resolve() / 'landed'}"])
-    return _gru(given, _labels(home))
+    landed_experiment = load_experiment(home / "experiment.toml", [f"events.path={home.resolve() / 'landed'}"])
+    return _gru(landed_experiment, _labels(home))
 
 
 def _trees(data: Any, peak: Peak, home: Path, names: list[str]) -> dict[str, Any]:
@@ -163,13 +163,13 @@ def _trees(data: Any, peak: Peak, home: Path, names: list[str]) -> dict[str, Any
     seconds = time.perf_counter() - begun
     bytes_ = peak.bytes
     file = sorted((home / "landed").glob("part-*.parquet"))[0]
-    some = pq.ParquetFile(file).read_row_group(0, columns=names).to_pandas().to_numpy()
-    return {"bytes": bytes_, "seconds": seconds, "rows": data_.num_data(), "scores": _digest(booster.predict(some))}
+    sample = pq.ParquetFile(file).read_row_group(0, columns=names).to_pandas().to_numpy()
+    return {"bytes": bytes_, "seconds": seconds, "rows": data_.num_data(), "scores": _digest(booster.predict(sample))}
 
 
 def _names(home: Path) -> list[str]:
-    found: list[str] = json.loads((home / "landed" / "_features.json").read_text())["features"]["names"]
-    return found
+    outcome: list[str] = json.loads((home / "landed" / "_features.json").read_text())["features"]["names"]
+    return outcome
 
 
 def _trees_table(home: Path) -> dict[str, Any]:

@@ -26,11 +26,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=64)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     rng = np.random.default_rng(7)
-    x = rng.standard_normal((asked.vectors, asked.width), dtype=np.float32)
-    seeds = rng.choice(asked.vectors, SEEDS, replace=False)
-    print(f"{asked.vectors:,} vectors of {asked.width}, {SEEDS} seeds, the nearest {TOP}, median of {QUERIES}")
+    x = rng.standard_normal((options.vectors, options.width), dtype=np.float32)
+    seeds = rng.choice(options.vectors, SEEDS, replace=False)
+    print(f"{options.vectors:,} vectors of {options.width}, {SEEDS} seeds, the nearest {TOP}, median of {QUERIES}")
     for metric in get_args(LookalikeSettings.model_fields["metric"].annotation):
         index = Lookalikes(LookalikeSettings(metric=metric))
         print(f"  {metric}: built in {seconds(lambda i=index: i.fit(x, 'v1')):.2f} s")  # type: ignore[misc]

@@ -50,13 +50,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--only", choices=("bpi2012", "small", "large"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.only:
-        print(json.dumps(measure(asked.only, asked.events, asked.rounds)))
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(json.dumps(measure(arguments.only, arguments.events, arguments.rounds)))
         return
-    report = {name: in_a_process(name, asked.events, asked.rounds) for name in ("bpi2012", "small", "large")}
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "map_speed.json").write_text(json.dumps({**report, "bars": BARS}, indent=2))
+    report = {name: in_a_process(name, arguments.events, arguments.rounds) for name in ("bpi2012", "small", "large")}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "map_speed.json").write_text(json.dumps({**report, "bars": BARS}, indent=2))
     show(report)
 
 
@@ -66,8 +66,8 @@ def in_a_process(name: str, events: int, rounds: int) -> dict[str, float]:
     done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    outcome: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return outcome
 
 
 def measure(name: str, events: int, rounds: int) -> dict[str, float]:
@@ -83,13 +83,13 @@ def measure(name: str, events: int, rounds: int) -> dict[str, float]:
             journey_map(journeys, settings)
         seconds.append(time.perf_counter() - begun)
         peak = max(peak, watch.more)
-    own = column_bytes(journeys)
+    raw_bytes = column_bytes(journeys)
     return {
         "events": journeys.n_events,
         "customers": journeys.n_customers,
         "seconds": min(seconds),
-        "columns_mib": own / MIB,
-        "peak_mib": (own + peak) / MIB,
+        "columns_mib": raw_bytes / MIB,
+        "peak_mib": (raw_bytes + peak) / MIB,
         "process_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -128,18 +128,18 @@ def large(events: int) -> Journeys:
 
 def column_bytes(journeys: Journeys) -> int:
     """Of the packed columns, identifiers included."""
-    codes = sum(one.codes.nbytes for one in journeys.categories.values())
-    numbers = sum(one.nbytes for one in journeys.numbers.values())
+    codes = sum(item.codes.nbytes for item in journeys.categories.values())
+    numbers = sum(item.nbytes for item in journeys.numbers.values())
     return int(journeys.customer_ids.nbytes) + journeys.offsets.nbytes + journeys.t.nbytes + codes + numbers
 
 
 def show(report: dict[str, Any]) -> None:
     """Print the report."""
-    for name, one in report.items():
-        per_event = 1e9 * one["seconds"] / one["events"]
+    for name, item in report.items():
+        per_event = 1e9 * item["seconds"] / item["events"]
         print(
-            f"{name}: {one['events']:,} events of {one['customers']:,} customers in {one['seconds']:.3f} s "
-            f"({per_event:.0f} ns an event); columns {one['columns_mib']:.0f} MiB, peak {one['peak_mib']:.0f} MiB"
+            f"{name}: {item['events']:,} events of {item['customers']:,} customers in {item['seconds']:.3f} s "
+            f"({per_event:.0f} ns an event); columns {item['columns_mib']:.0f} MiB, peak {item['peak_mib']:.0f} MiB"
         )
     small, large_ = report["small"], report["large"]
     figures = {

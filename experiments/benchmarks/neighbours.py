@@ -2,7 +2,7 @@
 
 watch = Watch()
 ...                          # subprocesses, waited for
-watch.others()               # cores that neither this process nor its children kept busy, on average
+watch.other_cores()               # cores that neither this process nor its children kept busy, on average
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Watch:
     """A clock of the machine and of this process with its children, from now on."""
 
     def __init__(self) -> None:
-        self.began, self.machine, self.own = time.monotonic(), _machine_s(), _own_s()
+        self.began, self.machine, self.process_s = time.monotonic(), _machine_s(), _process_s()
 
-    def others(self) -> float:
+    def other_cores(self) -> float:
         """Cores that others kept busy since then, on average; children count once they were waited for."""
         seconds = time.monotonic() - self.began
-        used = (_machine_s() - self.machine) - (_own_s() - self.own)
+        used = (_machine_s() - self.machine) - (_process_s() - self.process_s)
         return round(max(0.0, used / seconds), 2)
 
 
@@ -35,6 +35,6 @@ def _machine_s() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def _own_s() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+def _process_s() -> float:
+    used = [resource.getrusage(scope) for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)

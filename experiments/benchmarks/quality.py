@@ -35,11 +35,13 @@ def main(
         result = train(load_experiment(EXPERIMENTS / f"{name}.toml", overrides), progress=console)
         print(f"\n{name}: bars AUROC >= {auroc}, Brier <= {brier}")
         for kind, model in result.models.items():
-            figures = [f"{metric} {_told(model['metrics']['test'], metric)}" for metric in ("auroc", "brier")]
-            print(f"  {kind:10s} {'   '.join(figures)}   validation {_told(model['metrics']['validation'], 'auroc')}")
+            figures = [f"{metric} {_formatted(model['metrics']['test'], metric)}" for metric in ("auroc", "brier")]
+            print(
+                f"  {kind:10s} {'   '.join(figures)}   validation {_formatted(model['metrics']['validation'], 'auroc')}"
+            )
 
 
-def _told(metrics: dict[str, float], metric: str) -> str:
+def _formatted(metrics: dict[str, float], metric: str) -> str:
     return f"{metrics[metric]:.4f} ({metrics[f'{metric}_low']:.4f} to {metrics[f'{metric}_high']:.4f})"
 
 

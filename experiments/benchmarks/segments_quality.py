@@ -48,12 +48,12 @@ def main() -> None:
     parser.add_argument("--only", choices=("simulated", *TASKS))
     parser.add_argument("--validate", action="store_true", help="validation folds inside train instead of test rows")
     parser.add_argument("--seed", type=int, default=7)
-    asked = parser.parse_args()
-    if asked.only in (None, "simulated"):
-        simulated(asked.seed)
+    arguments = parser.parse_args()
+    if arguments.only in (None, "simulated"):
+        simulated(arguments.seed)
     for name in TASKS:
-        if asked.only in (None, name):
-            real(name, asked.seed, asked.validate)
+        if arguments.only in (None, name):
+            real(name, arguments.seed, arguments.validate)
 
 
 def simulated(seed: int) -> None:
@@ -62,24 +62,27 @@ def simulated(seed: int) -> None:
     journeys = simulation.journeys
     snapshots = journeys.at(simulation.end)
     begun = time.perf_counter()
-    found = ClusterSegments(KINDS.model_copy(update={"seed": seed})).fit(snapshots)
+    clusters = ClusterSegments(KINDS.model_copy(update={"seed": seed})).fit(snapshots)
     took = time.perf_counter() - begun
     kind = hidden_kinds(simulation)
-    ours = found.assign(snapshots)
-    reference = {name: clustered_truth(raw, found) for name, raw in true_rates(simulation, found).items()}
+    ours = clusters.assign(snapshots)
+    reference = {name: clustered_truth(raw, clusters) for name, raw in true_rates(simulation, clusters).items()}
     best = most_probable_kinds(simulation)
     long = np.diff(journeys.offsets) >= LONG
     print(
         f"simulated, seed {seed}: {CUSTOMERS:,} customers, {DAYS} days, 3 segments asked for, {took:.1f} s",
-        found.chosen_,
+        clusters.chosen_,
     )
-    print(found.choice.to_string(index=False))
-    for said, some in (("all customers", np.ones(len(kind), bool)), (f"{LONG} events and more", long)):
-        figure, limit = adjusted_rand_score(ours[some], kind[some]), adjusted_rand_score(best[some], kind[some])
-        print(f"  {said} ({some.sum():,}): adjusted Rand index {figure:.3f}; best from events {limit:.3f}", end="")
+    print(clusters.choice.to_string(index=False))
+    for label, selected in (("all customers", np.ones(len(kind), bool)), (f"{LONG} events and more", long)):
+        figure, limit = (
+            adjusted_rand_score(ours[selected], kind[selected]),
+            adjusted_rand_score(best[selected], kind[selected]),
+        )
+        print(f"  {label} ({selected.sum():,}): adjusted Rand index {figure:.3f}; best from events {limit:.3f}", end="")
         print(f" ({figure / limit:.3f} of it)")
         for name, places in reference.items():
-            same = adjusted_rand_score(places[some], kind[some])
+            same = adjusted_rand_score(places[selected], kind[selected])
             print(f"    the same clustering of {name}: {same:.3f}; ours is {figure / same:.3f} of it; bar ≥ .95")
 
 
@@ -97,36 +100,38 @@ def most_probable_kinds(simulation: Simulation) -> Places:
     return np.asarray(np.stack([beliefs[:, t.kind == k].sum(axis=1) for k in range(3)], axis=1).argmax(axis=1))
 
 
-def true_rates(simulation: Simulation, found: ClusterSegments) -> dict[str, list[Matrix]]:
-    """What `found` counts, as it would be without chance: from hidden states, averaged over each customer's days."""
+def true_rates(simulation: Simulation, clusters: ClusterSegments) -> dict[str, list[Matrix]]:
+    """What `clusters` counts, as it would be without chance: from hidden states, averaged over each customer's days."""
     journeys, t = simulation.journeys, tables(simulation.world)
     states = simulation.states[customer_numbers(journeys), :DAYS].astype(np.int64)
     joined = (journeys.t[journeys.offsets[:-1]] - FIRST_DAY.astype(np.int64)) // DAY_US
-    there = (np.arange(DAYS) >= joined[:, None]) & (states != GONE)
-    visits = np.stack([((states == s) & there).sum(axis=1) for s in range(len(t.rate))], axis=1) * t.rate  # (n, states)
+    is_active = (np.arange(DAYS) >= joined[:, None]) & (states != GONE)
+    visits = (
+        np.stack([((states == s) & is_active).sum(axis=1) for s in range(len(t.rate))], axis=1) * t.rate
+    )  # (n, states)
     visits += np.eye(len(t.rate))[states[np.arange(len(states)), joined]]  # the day of joining has one for sure
     exact, exposed = [], []
-    for view in found.space_.views:
+    for view in clusters.space_.views:
         assert isinstance(view, Composition), "the bar is about composition"
         rates, names = {"item": (t.item, ITEMS), "channel": (t.channel, CHANNELS), "touchpoint": (t.choice, CHOICES)}[
             view.column
         ]
-        known = view.vocabulary_
+        vocabulary = view.vocabulary_
         shares = visits @ rates / visits.sum(axis=1, keepdims=True)
-        counts = np.zeros((len(visits), len(known) + 1))
+        counts = np.zeros((len(visits), len(vocabulary) + 1))
         for place, name in enumerate(names):
-            counts[:, known.index(name) if name in known else -1] += shares[:, place]
+            counts[:, vocabulary.index(name) if name in vocabulary else -1] += shares[:, place]
         exact.append(counts * EXACT)
         exposed.append(counts * view.read(journeys.at(simulation.end)).sum(axis=1, keepdims=True))
     return {"the true rates": exact, "the true rates, with as many events as each has": exposed}
 
 
-def clustered_truth(raw: list[Matrix], found: ClusterSegments) -> Places:
+def clustered_truth(raw: list[Matrix], clusters: ClusterSegments) -> Places:
     """(n,) clusters by the same procedure."""
-    space = found.space_.relearn(raw)
-    points = space.place(raw, found.chosen_.dimensions)
-    s = found.settings
-    clustering = fit_clustering(points, found.chosen_.method, found.chosen_.segments, s.seed, s.restarts)
+    space = clusters.space_.relearn(raw)
+    points = space.place(raw, clusters.chosen_.dimensions)
+    s = clusters.settings
+    clustering = fit_clustering(points, clusters.chosen_.method, clusters.chosen_.segments, s.seed, s.restarts)
     assert clustering is not None
     return clustering.assign(points).astype(np.int64)
 
@@ -136,25 +141,29 @@ def real(name: str, seed: int, validate: bool) -> None:
     data = read_task(name)
     rows = latest(data.train)
     begun = time.perf_counter()
-    found = ClusterSegments(ClusterSettings(seed=seed)).fit(rows)
+    clusters = ClusterSegments(ClusterSettings(seed=seed)).fit(rows)
     took = time.perf_counter() - begun
-    print(f"\n{name}: {len(rows):,} customers, fitted in {took:.1f} s: {found.chosen_}")
-    for segment, share in zip(found.segments, found.shares_, strict=True):
+    print(f"\n{name}: {len(rows):,} customers, fitted in {took:.1f} s: {clusters.chosen_}")
+    for segment, share in zip(clusters.segments, clusters.shares_, strict=True):
         print(f"    {segment.id} {share:6.1%}  {segment.words}")
-    k = len(found.segments)
-    print(f"  segments {k} (bar 4 to 12), largest {found.shares_.max():.1%} (≤ 50 %), smallest", end=" ")
-    print(f"{found.shares_.min():.1%} (≥ 2 %)")
-    chosen = found.choice[found.choice["chosen"]].iloc[0]
+    k = len(clusters.segments)
+    print(f"  segments {k} (bar 4 to 12), largest {clusters.shares_.max():.1%} (≤ 50 %), smallest", end=" ")
+    print(f"{clusters.shares_.min():.1%} (≥ 2 %)")
+    chosen = clusters.choice[clusters.choice["chosen"]].iloc[0]
     print(f"  bootstrap adjusted Rand index {chosen['stability']:.3f}, low {chosen['stability_low']:.3f} (bar ≥ .8)")
-    print(found.choice.sort_values("stability", ascending=False).head(12).to_string(index=False))
-    others = [ClusterSegments(ClusterSettings(seed=seed + 1 + extra)) for extra in range(3)]
-    kept = [other.fit(rows, previous=found).report_.kept_share for other in others]  # type: ignore[union-attr]
-    print(f"  keep their id on a refit with another seed: {', '.join(f'{share:.1%}' for share in kept)} (bar ≥ 95 %)")
-    alone = ClusterSegments(ClusterSettings(seed=seed + 1)).fit(rows)
-    print(f"  with another seed, not knowing of the first: {len(alone.segments)} segments,", end=" ")
-    print(f"{kept_apart(found.assign(rows), alone.assign(rows), k, len(alone.segments)):.1%} after matching")
-    print(f"  on nine tenths of the customers, ids matched: {', '.join(others_kept(found, rows))} of all keep theirs")
-    use(data, found, validate)
+    print(clusters.choice.sort_values("stability", ascending=False).head(12).to_string(index=False))
+    rivals = [ClusterSegments(ClusterSettings(seed=seed + 1 + extra)) for extra in range(3)]
+    fitted = (other.fit(rows, previous=clusters).report_ for other in rivals)
+    shares_of_rivals = [report.kept_share for report in fitted if report is not None]
+    formatted = ", ".join(f"{share:.1%}" for share in shares_of_rivals)
+    print(f"  keep their id on a refit with another seed: {formatted} (bar ≥ 95 %)")
+    second = ClusterSegments(ClusterSettings(seed=seed + 1)).fit(rows)
+    print(f"  with another seed, not knowing of the first: {len(second.segments)} segments,", end=" ")
+    print(f"{separation(clusters.assign(rows), second.assign(rows), k, len(second.segments)):.1%} after matching")
+    print(
+        f"  on nine tenths of the customers, ids matched: {', '.join(rival_shares(clusters, rows))} of all keep theirs"
+    )
+    use(data, clusters, validate)
 
 
 def latest(snapshots: Snapshots) -> Snapshots:
@@ -164,27 +173,27 @@ def latest(snapshots: Snapshots) -> Snapshots:
     return snapshots.take(np.sort(order[last]))
 
 
-def others_kept(found: ClusterSegments, rows: Snapshots) -> Iterator[str]:
+def rival_shares(clusters: ClusterSegments, rows: Snapshots) -> Iterator[str]:
     """The share of customers with the same id after refits that each lack a tenth of them."""
-    ids = np.array([segment.id for segment in found.segments])[found.assign(rows)]
+    ids = np.array([segment.id for segment in clusters.segments])[clusters.assign(rows)]
     for part in range(3):
         fewer = rows.take(np.flatnonzero(stable_groups(rows.customer_ids, 10, 0) != part))
-        again = ClusterSegments(found.settings).fit(fewer, previous=found)
+        again = ClusterSegments(clusters.settings).fit(fewer, previous=clusters)
         now = np.array([segment.id for segment in again.segments])[again.assign(rows)]
         yield f"{(now == ids).mean():.1%}"
 
 
-def kept_apart(old: npt.NDArray[np.int32], new: npt.NDArray[np.int32], n_old: int, n_new: int) -> float:
+def separation(old: npt.NDArray[np.int32], new: npt.NDArray[np.int32], n_old: int, n_new: int) -> float:
     """The share of customers in the successor of their segment."""
     successor = match(old, new, n_old, n_new).new_of_old
     return float((successor[old] == new).mean())
 
 
-def use(data: TaskData, found: ClusterSegments, validate: bool) -> None:
+def use(data: TaskData, clusters: ClusterSegments, validate: bool) -> None:
     """Log loss by segment and by RFM cell; the cells are split as does best on validation folds."""
     y = data.y_train.astype(float)
-    ours = found.assign(data.train).astype(np.int64)
-    cells = dict(rfm_cells(rfm(data.train), rfm(data.train), len(found.segments)))
+    ours = clusters.assign(data.train).astype(np.int64)
+    cells = dict(rfm_cells(rfm(data.train), rfm(data.train), len(clusters.segments)))
     checked = {split: validation_loss(places, y, data) for split, places in cells.items()}
     best = min(checked, key=lambda split: checked[split])
     base = validation_loss(np.zeros(len(y), np.int64), y, data)
@@ -195,9 +204,9 @@ def use(data: TaskData, found: ClusterSegments, validate: bool) -> None:
     print(f"; base rate {base:.4f}")
     if validate:
         return
-    theirs = dict(rfm_cells(rfm(data.train), rfm(data.test), len(found.segments)))
+    theirs = dict(rfm_cells(rfm(data.train), rfm(data.test), len(clusters.segments)))
     figures = {split: log_loss(cells[split], y, theirs[split], data.y_test) for split in cells}
-    mine = log_loss(ours, y, found.assign(data.test).astype(np.int64), data.y_test)
+    mine = log_loss(ours, y, clusters.assign(data.test).astype(np.int64), data.y_test)
     nothing = log_loss(np.zeros(len(y), np.int64), y, np.zeros(len(data.test), np.int64), data.y_test)
     print(f"  held out: segments {mine:.4f}; RFM cells {best} {figures[best]:.4f}; base rate {nothing:.4f}", end="; ")
     print(f"any split of RFM {min(figures.values()):.4f} to {max(figures.values()):.4f}; bar: lower than RFM")

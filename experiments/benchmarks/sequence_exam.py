@@ -47,15 +47,15 @@ def examine_order(simulation: Simulation) -> None:
         f"order: {len(train):,} training and {len(test):,} held-out rows, truth AUROC {best['auroc']:.4f}", flush=True
     )
     lift = best["auroc"] - 0.5
-    found = {}
+    results = {}
     for name, (kind, settings) in KINDS.items():
         begun = time.perf_counter()
-        found[name] = measured(test, fitted(simulation, kind, settings, train, test))
-        share, low, high = ((found[name][key] - 0.5) / lift for key in ("auroc", "auroc_low", "auroc_high"))
+        results[name] = measured(test, fitted(simulation, kind, settings, train, test))
+        share, low, high = ((results[name][key] - 0.5) / lift for key in ("auroc", "auroc_low", "auroc_high"))
         seconds = time.perf_counter() - begun
         print(f"  {name:22} {share:6.1%} of the lift ({low:.1%} to {high:.1%}), {seconds:.0f} s", flush=True)
-    share = (found["GRU"]["auroc"] - 0.5) / lift
-    apart = all(found["GRU"]["auroc_low"] > found[name]["auroc_high"] for name in KINDS if name != "GRU")
+    share = (results["GRU"]["auroc"] - 0.5) / lift
+    apart = all(results["GRU"]["auroc_low"] > results[name]["auroc_high"] for name in KINDS if name != "GRU")
     met = {True: "met", False: "MISSED"}
     print(f"  bars: lift ≥ 97 % {met[share >= LIFT_AT_LEAST]}, intervals apart {met[apart]}")
 
@@ -91,8 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--customers", type=int, default=12_000)
     parser.add_argument("--seed", type=int, default=7)
-    asked = parser.parse_args()
-    simulation = simulate(asked.customers, DAYS, asked.seed)
+    options = parser.parse_args()
+    simulation = simulate(options.customers, DAYS, options.seed)
     examine_order(simulation)
     examine_pretraining(simulation)
 

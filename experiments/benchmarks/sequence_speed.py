@@ -24,7 +24,7 @@ import numba
 import torch
 
 from experiments.benchmarks.sequences.runtimes import side_by_side
-from experiments.benchmarks.sequences.scoring import one_journey, thousands
+from experiments.benchmarks.sequences.scoring import single_journey, thousands
 from experiments.benchmarks.sequences.training import throughput, waiting
 from experiments.benchmarks.sequences.worlds import REAL, Bar, real_training_rows, simulated
 
@@ -42,10 +42,10 @@ def main() -> None:
     report: dict[str, Any] = {"surroundings": surroundings(options.threads)}
     bars: list[Bar] = []
     show("surroundings", report["surroundings"], [])
-    for title, found, more in measured(options.quick, options.compile, options.threads):
-        report[title] = found
+    for title, outcome, more in measured(options.quick, options.compile, options.threads):
+        report[title] = outcome
         bars += more
-        show(title, found, more)
+        show(title, outcome, more)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "sequence_speed.json"
     path.write_text(json.dumps(report | {"bars": [asdict(bar) | {"met": bar.met} for bar in bars]}, indent=2))
@@ -63,19 +63,19 @@ def measured(quick: bool, with_compiler: bool, threads: int) -> Iterator[Part]:
     widths = (16,) if quick else (128, 256)
     rounds, journeys = (1, 24) if quick else (3, 1_536)
     yield f"{journeys:,} journeys of 100 events, steps a second", *thousands(journeys, widths, rounds)
-    yield "one journey of 100 events to its probability, ms", *one_journey(widths[0], 5 if quick else 200)
-    beside = side_by_side(widths[0], 8 if quick else 256, rounds, threads, with_compiler)
-    yield "runtimes side by side", beside, []
+    yield "one journey of 100 events to its probability, ms", *single_journey(widths[0], 5 if quick else 200)
+    compared = side_by_side(widths[0], 8 if quick else 256, rounds, threads, with_compiler)
+    yield "runtimes side by side", compared, []
     rows = simulated(12 if quick else 2_000)
     sizes = (8,) if quick else (64,)
     learning = throughput(rows, sizes, widths, rounds, 2 if quick else 3)
     yield "forward and backward, real steps a second", learning, []
     worlds = {"simulated": rows}
     if not quick:
-        worlds |= {name: found for name in REAL if (found := real_training_rows(name)) is not None}
-    for name, found in worlds.items():
+        worlds |= {name: outcome for name in REAL if (outcome := real_training_rows(name)) is not None}
+    for name, outcome in worlds.items():
         title = f"batches of 64 and training steps, hidden 128, {name}"
-        yield title, *waiting(name, found, 1 if quick else 8, rounds)
+        yield title, *waiting(name, outcome, 1 if quick else 8, rounds)
 
 
 def surroundings(threads: int) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def show(title: str, part: dict[str, Any], bars: list[Bar]) -> None:
     _show(part, "  ")
     for bar in bars:
         sign, verdict = ("≥" if bar.at_least else "≤"), ("met" if bar.met else "MISSED")
-        print(f"  bar: {bar.name:<70}{bar.found:10.3f} {sign} {bar.wanted} {bar.unit}  {verdict}")
+        print(f"  bar: {bar.name:<70}{bar.figure:10.3f} {sign} {bar.bar} {bar.unit}  {verdict}")
     print(flush=True)
 
 

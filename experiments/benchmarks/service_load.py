@@ -60,16 +60,16 @@ class Bench:
 
     def single(self) -> Iterator[Bar]:
         """One customer a request."""
-        yield from self._beside("score", "churn + conversion + segments", self.world.bento("score"), 1.5, 0.5)
+        yield from self._side_by_side("score", "churn + conversion + segments", self.world.bento("score"), 1.5, 0.5)
         if not self.quick:
             five = self.world.bento("score_5", members=5)
-            yield from self._beside("score_5", "the same, five boosters a task", five, 1.5, 0.5)
+            yield from self._side_by_side("score_5", "the same, five boosters a task", five, 1.5, 0.5)
 
     def sequence(self) -> Iterator[Bar]:
         """The same with a GRU of 128 units among the champions."""
-        yield from self._beside("gru", "… + a GRU", self.world.bento("score_gru", sequence=True), 1.0, None)
+        yield from self._side_by_side("gru", "… + a GRU", self.world.bento("score_gru", sequence=True), 1.0, None)
 
-    def _beside(self, name: str, words: str, bento: str, faster: float, tail: float | None) -> Iterator[Bar]:
+    def _side_by_side(self, name: str, words: str, bento: str, faster: float, tail: float | None) -> Iterator[Bar]:
         bodies = self._write(self.world.journeys(64), "journey")
         wrapped = self._write([{"journey": journey} for journey in self.world.journeys(64)], "wrapped")
         ways = {
@@ -77,8 +77,8 @@ class Bench:
             "no-op ASGI": (self.world.nothing("Bare"), "/", bodies),
             name: (bento, "/score", bodies),
         }
-        found = self._in_turns({way: partial(self._loaded, way, *of) for way, of in ways.items()})
-        ours, api, asgi = (found[way] for way in (name, "no-op @api", "no-op ASGI"))
+        results = self._in_turns({way: partial(self._loaded, way, *of) for way, of in ways.items()})
+        ours, api, asgi = (results[way] for way in (name, "no-op @api", "no-op ASGI"))
         yield Bar(f"/score, {words}, by no-op @api, requests", ours[0] / api[0], faster, True, "x")
         if tail is not None:
             yield Bar(f"/score, {words}, by no-op @api, p99", ours[1] / api[1], tail, False, "x")
@@ -87,11 +87,11 @@ class Bench:
 
     def _in_turns(self, ways: Mapping[str, Callable[[], tuple[float, ...]]]) -> dict[str, tuple[float, ...]]:
         """Medians of some turns of each way: requests a second, p99 in ms, processor ms a request, failures."""
-        taken: dict[str, list[tuple[float, ...]]] = {way: [] for way in ways}
+        timings: dict[str, list[tuple[float, ...]]] = {way: [] for way in ways}
         for _ in range(1 if self.quick else TURNS):
             for way, measure in ways.items():
-                taken[way].append(measure())
-        return {way: tuple(np.median(np.array(rows), axis=0)) for way, rows in taken.items()}
+                timings[way].append(measure())
+        return {way: tuple(np.median(np.array(rows), axis=0)) for way, rows in timings.items()}
 
     def _loaded(self, way: str, bento: str, path: str, bodies: tuple[str, ...]) -> tuple[float, ...]:
         with served(bento) as service:
@@ -115,7 +115,7 @@ class Bench:
         """A thousand customers a call, as an Arrow stream, one booster; text as it is, and as codes (a dictionary)."""
         customers = 100 if self.quick else 1_000
         table = self.world.table(customers)
-        own = self._predicted(table)
+        predicted = self._predicted(table)
         with served(self.world.bento("batch", labels=("churn",), segments=False)) as service:
             for form, sent in (("text", table), ("codes", _coded(table))):
                 body = self.files / f"batch_{form}.arrow"
@@ -128,11 +128,11 @@ class Bench:
                 print(
                     f"  /score_batch, {form:5} {rate:9,.0f} customers/s   p99 {waited.percentile_ms(99):.0f} ms"
                     f"   processor {cpu:.1f} ms a call   {failed} failed"
-                    f"   LightGBM alone, one thread: {own:,.0f} rows/s",
+                    f"   LightGBM alone, one thread: {predicted:,.0f} rows/s",
                     flush=True,
                 )
                 yield Bar(f"/score_batch, Arrow, {form}, one booster", rate, 15_000, True, "customers/s")
-                yield Bar(f"/score_batch, {form}, by LightGBM's own predict", rate / own, 0.6, True, "x")
+                yield Bar(f"/score_batch, {form}, by LightGBM's own predict", rate / predicted, 0.6, True, "x")
 
     def _predicted(self, table: pa.Table) -> float:
         """Rows a second of LightGBM's `predict` on the ready matrix, on one thread as the service has."""
@@ -140,22 +140,22 @@ class Bench:
         journeys, _ = scorer.read(table)
         model: Any = scorer.model
         x = model.features_.transform(journeys.at(AS_OF))
-        taken = []
+        timings = []
         for _ in range(3 if self.quick else 15):
             begun = time.perf_counter()
             model.members_[0].booster.predict(x, raw_score=True, num_threads=1)
-            taken.append(time.perf_counter() - begun)
+            timings.append(time.perf_counter() - begun)
         assert model.members_[0].booster.num_trees() == TREES
-        return len(x) / float(np.median(taken))
+        return len(x) / float(np.median(timings))
 
     def cold(self) -> Iterator[Bar]:
         """From `bentoml serve` to ready."""
-        taken = []
+        timings = []
         for _ in range(1 if self.quick else TURNS):
             with served(self.world.bento("score")) as service:
-                taken.append(service.ready_s)
-        print(f"  ready after {', '.join(f'{one:.1f}' for one in taken)} s", flush=True)
-        yield Bar("cold start", float(np.median(taken)), 6.0, False, "s")
+                timings.append(service.ready_s)
+        print(f"  ready after {', '.join(f'{value:.1f}' for value in timings)} s", flush=True)
+        yield Bar("cold start", float(np.median(timings)), 6.0, False, "s")
 
     def overload(self) -> Iterator[Bar]:
         """Ten times what it can do."""
@@ -183,7 +183,7 @@ class Bench:
             flush=True,
         )
         yield Bar("overload: workers that ended", float(not alive), 0, False, "")
-        yield Bar("overload: answers that are neither good nor 503", _others(codes, {200, 503}), 0, False, "")
+        yield Bar("overload: answers that are neither good nor 503", _other_share(codes, {200, 503}), 0, False, "")
         yield Bar("overload: memory, last third by first", late / early, 1.05, False, "x")
         yield Bar("overload: recovered after", recovery, 5.0, False, "s")
 
@@ -194,19 +194,19 @@ class Bench:
         os.environ |= {"JOURNEYLAB_HOME": str(self.world.home.resolve()), TOKENS: TOKEN}
         with served(first, swappable=True) as service:
             plan = Plan(service.port, "/score", bodies, HEADERS, seconds=30 if self.quick else SWAPPED_S)
-            taken: list[float] = []
-            swapper = threading.Thread(target=_swapped, args=(service.port, (other, first), plan.seconds, taken))
+            timings: list[float] = []
+            swapper = threading.Thread(target=_swapped, args=(service.port, (other, first), plan.seconds, timings))
             swapper.start()
             waited = load(plan)
             swapper.join()
         failed = int((waited.status != 200).sum())
-        each = ", ".join(f"{one:.1f}" for one in taken)
+        each = ", ".join(f"{value:.1f}" for value in timings)
         print(
-            f"  {len(waited.status):,} requests, {len(taken)} swaps in {each} s each; "
+            f"  {len(waited.status):,} requests, {len(timings)} swaps in {each} s each; "
             f"p99 {waited.percentile_ms(99):.0f} ms, longest {waited.percentile_ms(100):.0f} ms; {failed} failed",
             flush=True,
         )
-        yield Bar("swap: swaps that worked", float(len(taken)), 1 if self.quick else SWAPS, True, "")
+        yield Bar("swap: swaps that worked", float(len(timings)), 1 if self.quick else SWAPS, True, "")
         yield Bar("swap: requests", float(len(waited.status)), 100 if self.quick else 20_000, True, "")
         yield Bar("swap: requests that failed", float(failed), 0, False, "")
 
@@ -223,9 +223,11 @@ class Bench:
                 del os.environ[MONITOR]
 
         ways = {"unwatched": "", "watched": str(rows)}
-        found = self._in_turns({way: partial(loaded, way, folder) for way, folder in ways.items()})
+        results = self._in_turns({way: partial(loaded, way, folder) for way, folder in ways.items()})
         print(f"  {len(list(rows.rglob('*')))} files of rows", flush=True)
-        yield Bar("monitored, by unmonitored, requests", found["watched"][0] / found["unwatched"][0], 0.9, True, "x")
+        yield Bar(
+            "monitored, by unmonitored, requests", results["watched"][0] / results["unwatched"][0], 0.9, True, "x"
+        )
 
     def parity(self) -> Iterator[Bar]:
         """Recorded journeys, answered over HTTP."""
@@ -242,12 +244,12 @@ class Bench:
                 bodies = self._write([sent[customer] for customer in scores["customer_id"]], f"recorded_{label}_")
                 plan = Plan(service.port, f"/{label}", bodies, HEADERS, seconds=0, keep=True)
                 waited = load(plan)
-                given: list[Any] = [None] * len(bodies)
+                answers: list[Any] = [None] * len(bodies)
                 for which, answer in zip(waited.body, waited.answers, strict=True):
-                    given[which] = json.loads(answer).get("probability")
-                away = difference(list(scores["probability"]), given)
-                print(f"  {len(bodies):,} journeys by /{label}: largest difference {away:.1e}", flush=True)
-                worst = max(worst, away)
+                    answers[which] = json.loads(answer).get("probability")
+                distance = difference(list(scores["probability"]), answers)
+                print(f"  {len(bodies):,} journeys by /{label}: largest difference {distance:.1e}", flush=True)
+                worst = max(worst, distance)
         yield Bar(f"parity over HTTP, {n:,} journeys", worst, SAME, False, "")
 
     def _write(self, bodies: list[dict[str, Any]], name: str) -> tuple[str, ...]:
@@ -267,14 +269,14 @@ def _coded(table: pa.Table) -> pa.Table:
     return table
 
 
-def _swapped(port: int, bentos: tuple[str, str], seconds: float, taken: list[float]) -> None:
+def _swapped(port: int, bentos: tuple[str, str], seconds: float, timings: list[float]) -> None:
     """Swap to and fro, evenly over the time of the load; how long each swap took until it was in service."""
     begun = time.monotonic()
     for number in range(SWAPS):
         time.sleep(max(0.0, begun + seconds * (number + 0.5) / (SWAPS + 1) - time.monotonic()))
-        asked = time.monotonic()
+        options = time.monotonic()
         swap(bentos[number % 2], port=port)
-        taken.append(time.monotonic() - asked)
+        timings.append(time.monotonic() - options)
 
 
 def _watch(service: Served, memory: list[float], done: threading.Event) -> None:
@@ -282,7 +284,7 @@ def _watch(service: Served, memory: list[float], done: threading.Event) -> None:
         memory.append(service.memory_mb())
 
 
-def _others(codes: Counter[int], fine: set[int]) -> float:
+def _other_share(codes: Counter[int], fine: set[int]) -> float:
     return float(sum(count for status, count in codes.items() if status not in fine))
 
 
@@ -302,12 +304,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run? The figures mean nothing")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--home", type=Path, default=Path("runs/service_load"))
-    asked = parser.parse_args()
-    parts = asked.only.split(",")
+    options = parser.parse_args()
+    parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
-    world = World(asked.home / ("quick" if asked.quick else "full"), 200 if asked.quick else 2_000)
-    bench = Bench(world, 0.5 if asked.quick else asked.seconds, asked.quick)
+    world = World(options.home / ("quick" if options.quick else "full"), 200 if options.quick else 2_000)
+    bench = Bench(world, 0.5 if options.quick else options.seconds, options.quick)
     bars: list[Bar] = []
     for part in parts:
         print(part, flush=True)
@@ -316,7 +318,7 @@ def main() -> None:
     for bar in bars:
         sign = "≥" if bar.at_least else "≤"
         met = "met   " if bar.met else "MISSED"
-        print(f"{met} {bar.name}: {bar.found:,.3g} {bar.unit} (bar {sign} {bar.wanted:,.6g})")
+        print(f"{met} {bar.name}: {bar.figure:,.3g} {bar.unit} (bar {sign} {bar.bar:,.6g})")
 
 
 if __name__ == "__main__":

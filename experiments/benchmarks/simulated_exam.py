@@ -53,15 +53,15 @@ class Report:
     def faults(self) -> list[str]:
         """What makes the exam a dishonest one."""
         low, high = AUROC_RANGE
-        found = []
+        results = []
         if not low <= self.auroc_observed <= high:
-            found.append(f"{self.label}: AUROC {self.auroc_observed:.3f} given the events is outside {low} to {high}")
+            results.append(f"{self.label}: AUROC {self.auroc_observed:.3f} given the events is outside {low} to {high}")
         if self.label == "order":
             if self.gbdt_share >= ORDER_SHARE_BELOW:
-                found.append(f"order: LightGBM reaches {self.gbdt_share:.0%} of the lift without knowing the order")
+                results.append(f"order: LightGBM reaches {self.gbdt_share:.0%} of the lift without knowing the order")
         elif self.rfm_share > RFM_SHARE_AT_MOST:
-            found.append(f"{self.label}: RFM reaches {self.rfm_share:.0%} of the lift")
-        return found
+            results.append(f"{self.label}: RFM reaches {self.rfm_share:.0%} of the lift")
+        return results
 
 
 def label_table(simulation: Simulation, label: str, days: range) -> pd.DataFrame:
@@ -126,12 +126,14 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=6_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--labels", default=",".join(LABELS))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     begun = time.perf_counter()
-    simulation = simulate(asked.customers, DAYS, asked.seed)
-    print(f"{len(simulation.events):,} events of {asked.customers:,} customers in {time.perf_counter() - begun:.1f} s")
+    simulation = simulate(options.customers, DAYS, options.seed)
+    print(
+        f"{len(simulation.events):,} events of {options.customers:,} customers in {time.perf_counter() - begun:.1f} s"
+    )
     faults = []
-    for label in asked.labels.split(","):
+    for label in options.labels.split(","):
         report = examine(simulation, label)
         show(report)
         faults += report.faults()

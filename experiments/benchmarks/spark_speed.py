@@ -74,16 +74,16 @@ def main() -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All sizes, then the skewed log beside an even one."""
     sizes = [_process(_log(options.data, events), options) for events in options.events]
-    found: dict[str, Any] = {"bars": BARS, "sizes": sizes}
+    result: dict[str, Any] = {"bars": BARS, "sizes": sizes}
     if len(sizes) > 1:
-        each = [one["features_s"] / one["events"] for one in sizes]
-        found["growth"] = max(each) / min(each)
+        each = [part["features_s"] / part["events"] for part in sizes]
+        result["growth"] = max(each) / min(each)
     if options.skew:
         total = options.skew + options.ordinary * EVENTS_EACH
         even = _process(_log(options.data, total), options)
         uneven = _process(_skewed(options.data, options.skew, options.ordinary), options)
-        found |= {"even": even, "skewed": uneven, "skew": uneven["features_s"] / even["features_s"]}
-    return found
+        result |= {"even": even, "skewed": uneven, "skew": uneven["features_s"] / even["features_s"]}
+    return result
 
 
 def _log(data: Path, events: int) -> Path:
@@ -94,33 +94,33 @@ def _log(data: Path, events: int) -> Path:
     return path
 
 
-def _skewed(data: Path, of_one: int, ordinary: int) -> Path:
+def _skewed(data: Path, of_largest: int, ordinary: int) -> Path:
     """One customer with many events, the others as ever."""
-    path = data / f"skewed_{of_one}_{ordinary}.parquet"
+    path = data / f"skewed_{of_largest}_{ordinary}.parquet"
     if path.exists():
         return path
     rest = pq.read_table(_log(data, ordinary * EVENTS_EACH))
-    big = synthetic_log(of_one, 1, seed=9)
+    big = synthetic_log(of_largest, 1, seed=9)
     columns = [field.name for field in rest.schema]
-    one = pa.Table.from_pandas(big, preserve_index=False) if not isinstance(big, pa.Table) else big
-    one = one.select(columns).cast(rest.schema)
-    one = one.set_column(0, rest.schema.field(0), pa.array(["the one"] * of_one).cast(rest.schema.field(0).type))
-    pq.write_table(pa.concat_tables([rest, one]), path, row_group_size=1 << 20)
+    part = pa.Table.from_pandas(big, preserve_index=False) if not isinstance(big, pa.Table) else big
+    part = part.select(columns).cast(rest.schema)
+    part = part.set_column(0, rest.schema.field(0), pa.array(["the one"] * of_largest).cast(rest.schema.field(0).type))
+    pq.write_table(pa.concat_tables([rest, part]), path, row_group_size=1 << 20)
     return path
 
 
 def _process(log: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A size in a process of its own; its figures are its last line."""
     with tempfile.TemporaryDirectory() as scratch:
-        own = ["--rounds", str(options.rounds), "--memory", options.memory]
-        own += [] if options.partitions is None else ["--partitions", str(options.partitions)]
-        command = [sys.executable, __file__, *own, "--leg", str(log), scratch]
+        arguments = ["--rounds", str(options.rounds), "--memory", options.memory]
+        arguments += [] if options.partitions is None else ["--partitions", str(options.partitions)]
+        command = [sys.executable, __file__, *arguments, "--leg", str(log), scratch]
         path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise RuntimeError(f"{log.name} failed")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def leg(path: Path, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -140,32 +140,32 @@ def leg(path: Path, scratch: Path, options: argparse.Namespace) -> dict[str, Any
     peaks.start()
     counts: list[float] = []
     jobs: list[float] = []
-    others: list[float] = []
-    told: dict[str, Any] = {}
+    other_rounds: list[float] = []
+    details: dict[str, Any] = {}
     for _ in range(options.rounds):
         begun = time.perf_counter()
         events = _counting(spark, source, options.partitions)
         counts.append(time.perf_counter() - begun)
-        told["shuffle_bytes"] = _shuffled(scratch / "spark")
-        for way, seconds in ((_at_once, jobs), (_by_blocks, others)):
+        details["shuffle_bytes"] = _shuffled(scratch / "spark")
+        for way, seconds in ((_at_once, jobs), (_by_blocks, other_rounds)):
             begun = time.perf_counter()
-            told["partitions"] = way(spark, source, features, cutoff, scratch / way.__name__, options.partitions)
+            details["partitions"] = way(spark, source, features, cutoff, scratch / way.__name__, options.partitions)
             seconds.append(time.perf_counter() - begun)
     memory = peaks.stop()
     spark.stop()
     begun = time.perf_counter()
-    rows = _on_one_machine(source, features, scratch / "one.parquet")
-    one_s = time.perf_counter() - begun
+    rows = _on_single_machine(source, features, scratch / "one.parquet")
+    single_s = time.perf_counter() - begun
     for way in (_at_once, _by_blocks):
         written = pq.read_table(scratch / way.__name__, columns=["customer_id"]).num_rows
         if written != rows:
             raise RuntimeError(f"{written} rows on Spark, {rows} on one machine")
     return {
         "log": path.name, "events": events, "customers": rows, "count_s": min(counts), "features_s": min(jobs),
-        "features_of_count": min(jobs) / min(counts), "counts_s": counts, "jobs_s": jobs, "one_machine_s": one_s,
-        "features_of_one_machine": min(jobs) / one_s, "by_blocks_s": min(others),
-        "by_blocks_of_count": min(others) / min(counts), "others_s": others,
-        "shuffle_bytes_an_event": told["shuffle_bytes"] / events, **told, **memory,
+        "features_of_count": min(jobs) / min(counts), "counts_s": counts, "jobs_s": jobs, "one_machine_s": single_s,
+        "features_of_one_machine": min(jobs) / single_s, "by_blocks_s": min(other_rounds),
+        "by_blocks_of_count": min(other_rounds) / min(counts), "others_s": other_rounds,
+        "shuffle_bytes_an_event": details["shuffle_bytes"] / events, **details, **memory,
     }  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def _work(features: TabularFeatures, cutoff: int) -> Any:
     return partial(features_at, state=json.dumps(features.to_dict()), cutoffs=np.array([cutoff]))
 
 
-def _on_one_machine(source: EventSource, features: TabularFeatures, out: Path) -> int:
+def _on_single_machine(source: EventSource, features: TabularFeatures, out: Path) -> int:
     journeys = load_log(source).journeys
     rows = journeys.at(int(journeys.t.max()) + 1)
     x = features.transform(rows)
@@ -237,16 +237,16 @@ class Peaks(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self._over = threading.Event()
-        self.found = {"jvm_peak_bytes": 0, "python_worker_peak_bytes": 0, "python_workers_peak_bytes": 0}
+        self.result = {"jvm_peak_bytes": 0, "python_worker_peak_bytes": 0, "python_workers_peak_bytes": 0}
 
     def run(self) -> None:
         """Look."""
         me = psutil.Process()
         while not self._over.wait(0.1):
             workers, jvm = [], 0
-            for one in me.children(recursive=True):
+            for part in me.children(recursive=True):
                 try:
-                    size, name = one.memory_info().rss, one.name()
+                    size, name = part.memory_info().rss, part.name()
                 except psutil.Error:
                     continue
                 if name.startswith("java"):
@@ -261,10 +261,10 @@ class Peaks(threading.Thread):
         """The peaks."""
         self._over.set()
         self.join()
-        return self.found
+        return self.result
 
     def _most(self, name: str, value: int) -> None:
-        self.found[name] = max(self.found[name], value)
+        self.result[name] = max(self.result[name], value)
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, metavar=("WORLD", "FOLDER", "CORE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(Path(options.one[0]), Path(options.one[1]), int(options.one[2]))
+        process_main(Path(options.one[0]), Path(options.one[1]), int(options.one[2]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = run(Path(folder), options.trials, options.customers, options.rounds)
-    print(json.dumps(found, indent=1))
-    sys.exit(0 if found["ok"] else 1)
+        searched = run(Path(folder), options.trials, options.customers, options.rounds)
+    print(json.dumps(searched, indent=1))
+    sys.exit(0 if searched["ok"] else 1)
 
 
 def run(folder: Path, trials: int, customers: int, rounds: int) -> dict[str, Any]:
@@ -70,17 +70,20 @@ def run(folder: Path, trials: int, customers: int, rounds: int) -> dict[str, Any
 
     simulate(n_customers=customers, days=320, seed=1).save(folder)
     (folder / "experiment.toml").write_text(EXPERIMENT.format(trials=trials))
-    taken: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    by_processes: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     with postgres(folder / "postgres") as url:
         for number in range(rounds):
-            for processes, found in taken.items():
-                found.append(_searched(folder, url, f"search_{number}_{processes}", processes))
-    seconds = {processes: float(np.median([each["seconds"] for each in found])) for processes, found in taken.items()}
-    whole = all(each["finished"] == trials for found in taken.values() for each in found)
+            for processes, searched in by_processes.items():
+                searched.append(_searched(folder, url, f"search_{number}_{processes}", processes))
+    seconds = {
+        processes: float(np.median([each["seconds"] for each in searched]))
+        for processes, searched in by_processes.items()
+    }
+    whole = all(each["finished"] == trials for searched in by_processes.values() for each in searched)
     ratio = seconds[2] / seconds[1]
     return {
         "trials": trials, "seconds": seconds, "ratio": ratio, "ratio_bar": AT_MOST, "all_finished": whole,
-        "ok": bool(ratio <= AT_MOST and whole), "rounds": taken,
+        "ok": bool(ratio <= AT_MOST and whole), "rounds": by_processes,
     }  # fmt: skip
 
 
@@ -125,7 +128,7 @@ def _searched(folder: Path, server: str, name: str, processes: int) -> dict[str,
     return {
         "seconds": round(seconds, 2), "finished": len(finished), "ended": [each["ended"] for each in results],
         "pruned": results[0]["pruned"], "fit_seconds": results[0]["fit_seconds"],
-        "cores_used_by_others": watch.others(),
+        "cores_used_by_others": watch.other_cores(),
     }  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def _until(reached: Any, processes: list[subprocess.Popen[str]]) -> None:
         time.sleep(0.02)
 
 
-def one(folder: Path, home: Path, core: int) -> None:
+def process_main(folder: Path, home: Path, core: int) -> None:
     """One of the processes: read, wait for the others, search."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[core % len(cores)]})
@@ -170,16 +173,18 @@ def one(folder: Path, home: Path, core: int) -> None:
     Search._end = counted  # type: ignore[method-assign]
     experiment = load_experiment(folder / "experiment.toml")
     data = read_task_data(experiment, home)
-    [wanted] = searches(experiment, data)
+    [entry] = searches(experiment, data)
     (home.parent / f"{home.name}.ready").touch()
     while not (home.parent / "go").exists():
         time.sleep(0.005)
-    found = search(
-        wanted.job.kind, data.train, data.y_train, data.folds, trials=wanted.trials, folder=home / "search",
-        seed=wanted.job.seed, fixed=wanted.job.fixed, storage=os.environ["JOURNEYLAB_STORAGE"],
+    searched = search(
+        entry.job.kind, data.train, data.y_train, data.folds, trials=entry.trials, folder=home / "search",
+        seed=entry.job.seed, fixed=entry.job.fixed, storage=os.environ["JOURNEYLAB_STORAGE"],
     )  # fmt: skip
-    pruned = int((found.trials["state"] == "pruned").sum())
-    print(json.dumps({"ended": len(ended), "pruned": pruned, "fit_seconds": round(found.trials["seconds"].sum(), 1)}))
+    pruned = int((searched.trials["state"] == "pruned").sum())
+    print(
+        json.dumps({"ended": len(ended), "pruned": pruned, "fit_seconds": round(searched.trials["seconds"].sum(), 1)})
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.docs import ROOMS, first_line, modules
+from experiments.docs import PACKAGES, first_line, modules
 from training.config.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def test_the_shipped_experiments_load(file: str) -> None:
 
 def test_no_other_distribution_owns_our_names() -> None:
     owners = packages_distributions()
-    assert {room: set(owners[room]) for room in ROOMS} == {room: {"journeylab"} for room in ROOMS}
+    assert {package: set(owners[package]) for package in PACKAGES} == {package: {"journeylab"} for package in PACKAGES}
 
 
 def test_nothing_unpickles() -> None:
@@ -79,12 +79,12 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert {name.split("/")[0] for name in names} == set(ROOMS)
+    assert {name.split("/")[0] for name in names} == set(PACKAGES)
     assert {Path(name).suffix for name in names} == {".py", ".toml", ".css", ".js", ".html", ".jinja"}
     assert "features/tabular/features.py" in names
     assert "experiments/configs/demo.toml" in names

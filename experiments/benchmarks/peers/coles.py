@@ -65,14 +65,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="fewer, to try the script; the figures are then worth nothing")
     parser.add_argument("--python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "peers")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     begun = time.perf_counter()
-    tasks = {name: read_task(name) for name in SETTINGS if asked.only in (None, name)}
+    tasks = {name: read_task(name) for name in SETTINGS if options.only in (None, name)}
     show_machine()
-    if SPEED_TASK in tasks and not asked.skip_speed:
-        speed(tasks[SPEED_TASK], asked.python, asked.folder)
-    for name, data in () if asked.skip_quality else tasks.items():
-        quality(name, data, asked)
+    if SPEED_TASK in tasks and not options.skip_speed:
+        speed(tasks[SPEED_TASK], options.python, options.folder)
+    for name, data in () if options.skip_quality else tasks.items():
+        quality(name, data, options)
     print(f"\n{time.perf_counter() - begun:.0f} s in all")
 
 
@@ -101,24 +101,24 @@ def speed(data: TaskData, python: Path, folder: Path) -> None:
         inputs, outputs = folder / f"speed_{hidden}" / "inputs", folder / f"speed_{hidden}" / "outputs"
         write_inputs(inputs, data.journeys, trained_until(data), settings)
         theirs, _ = run_peer(python, inputs, outputs)
-        told = f"  hidden {hidden}: ptls {theirs.events_per_s_in_steps:,.0f} ({theirs.events_per_s:,.0f})"
+        line = f"  hidden {hidden}: ptls {theirs.events_per_s_in_steps:,.0f} ({theirs.events_per_s:,.0f})"
         mine = attempt(lambda s=settings: ours.ours_throughput(data.journeys, trained_until(data), s))  # type: ignore[misc]
         if mine is not None:
             ratios = (
                 mine.events_per_s_in_steps / theirs.events_per_s_in_steps,
                 mine.events_per_s / theirs.events_per_s,
             )
-            told += f"; ours {mine.events_per_s_in_steps:,.0f} ({mine.events_per_s:,.0f})"
-            told += f"; {ratios[0]:.2f} × ({ratios[1]:.2f} ×); bar ≥ 2 ×"
-        print(told, flush=True)
-    print("  ptls:", ", ".join(f"{name} {found}" for name, found in theirs.versions.items()))
+            line += f"; ours {mine.events_per_s_in_steps:,.0f} ({mine.events_per_s:,.0f})"
+            line += f"; {ratios[0]:.2f} × ({ratios[1]:.2f} ×); bar ≥ 2 ×"
+        print(line, flush=True)
+    print("  ptls:", ", ".join(f"{name} {scores}" for name, scores in theirs.versions.items()))
 
 
-def quality(name: str, data: TaskData, asked: argparse.Namespace) -> None:
+def quality(name: str, data: TaskData, options: argparse.Namespace) -> None:
     """The finished training, the probe on validation folds, our time to the same; the test rows where asked for."""
-    settings = replace(SETTINGS[name], epochs=asked.epochs or SETTINGS[name].epochs)
-    snapshots = both(data) if asked.test else data.train
-    report, embeddings = finished(name, data, snapshots, settings, asked)
+    settings = replace(SETTINGS[name], epochs=options.epochs or SETTINGS[name].epochs)
+    snapshots = both(data) if options.test else data.train
+    report, embeddings = finished(name, data, snapshots, settings, options)
     train, test = embeddings[: len(data.train)], embeddings[len(data.train) :]
     print(f"\n{name}: ptls trained {report.steps} steps ({settings.epochs} epochs) in {report.fit_s:.0f} s,", end=" ")
     print(f"{report.events_per_s:,.0f} events/s; {len(snapshots):,} snapshots embedded in {report.embed_s:.1f} s")
@@ -126,13 +126,13 @@ def quality(name: str, data: TaskData, asked: argparse.Namespace) -> None:
     reached = attempt(lambda: ours.ours_time_to_quality(data, trained_until(data), target, settings))
     if reached is not None:
         ratio = reached.seconds / report.fit_s
-        told = f"reaches {target:.4f}" if reached.reached else f"does not reach {target:.4f}"
-        print(f"  ours {told} ({reached.auroc:.4f}) after {reached.seconds:.1f} s: {ratio:.2f} of ptls; bar ≤ .25")
-        print(f"  ({reached.said})")
+        line = f"reaches {target:.4f}" if reached.reached else f"does not reach {target:.4f}"
+        print(f"  ours {line} ({reached.auroc:.4f}) after {reached.seconds:.1f} s: {ratio:.2f} of ptls; bar ≤ .25")
+        print(f"  ({reached.words})")
     mine = attempt(lambda: ours.ours_embeddings(data, trained_until(data), settings))
     if mine is not None:
         show_validation("ours", mine[0], data)
-    if asked.test:
+    if options.test:
         show_test("ptls", train, test, data)
         if mine is not None:
             show_test("ours", *mine, data)
@@ -146,18 +146,18 @@ def both(data: TaskData) -> Snapshots:
 
 
 def finished(
-    name: str, data: TaskData, snapshots: Snapshots, settings: ColesSettings, asked: argparse.Namespace
+    name: str, data: TaskData, snapshots: Snapshots, settings: ColesSettings, options: argparse.Namespace
 ) -> tuple[PeerReport, Matrix]:
     """The peer's finished training and its embeddings, from the folder where it is the same already."""
-    folder = asked.folder / name
+    folder = options.folder / name
     key = fingerprint(data, snapshots, settings)
     mark = folder / "finished.json"
-    if asked.reuse and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == key:
+    if options.reuse and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == key:
         report, embeddings = read_outputs(folder / "outputs")
     else:
         mark.unlink(missing_ok=True)
         write_inputs(folder / "inputs", data.journeys, trained_until(data), settings, snapshots)
-        report, embeddings = run_peer(asked.python, folder / "inputs", folder / "outputs")
+        report, embeddings = run_peer(options.python, folder / "inputs", folder / "outputs")
         mark.write_text(json.dumps(key), encoding="utf-8")
     assert embeddings is not None, "snapshots were given"
     return report, embeddings
@@ -173,19 +173,19 @@ def fingerprint(data: TaskData, snapshots: Snapshots, settings: ColesSettings) -
     return digest.hexdigest()
 
 
-def show_validation(whose: str, train: Matrix, data: TaskData) -> float:
+def show_validation(owner: str, train: Matrix, data: TaskData) -> float:
     """Print each head's validation AUROC; the linear probe's mean over the folds."""
-    found = {name: validate(head, train, data) for name, head in HEADS.items()}
-    for name, auroc in found.items():
-        folds = ", ".join(f"{one:.3f}" for one in auroc.by_fold)
-        print(f"  {whose}, {name}: validation AUROC {auroc.mean:.4f} (folds {folds})", flush=True)
-    return next(auroc.mean for name, auroc in found.items() if HEADS[name] is linear)
+    scores = {name: validate(head, train, data) for name, head in HEADS.items()}
+    for name, auroc in scores.items():
+        folds = ", ".join(f"{fold:.3f}" for fold in auroc.by_fold)
+        print(f"  {owner}, {name}: validation AUROC {auroc.mean:.4f} (folds {folds})", flush=True)
+    return next(auroc.mean for name, auroc in scores.items() if HEADS[name] is linear)
 
 
-def show_test(whose: str, train: Matrix, test: Matrix, data: TaskData) -> None:
+def show_test(owner: str, train: Matrix, test: Matrix, data: TaskData) -> None:
     for name, head in HEADS.items():
         auroc = roc_auc_score(data.y_test, held_out(head, train, test, data))
-        print(f"  {whose}, {name}: test AUROC {auroc:.4f}", flush=True)
+        print(f"  {owner}, {name}: test AUROC {auroc:.4f}", flush=True)
 
 
 def attempt(measure: Callable[[], Measured]) -> Measured | None:

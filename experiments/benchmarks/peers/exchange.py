@@ -57,9 +57,9 @@ class ColesSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """As the peer's process reads them."""
-        found = asdict(self)
-        slices = {"split_count": found.pop("split_count"), "cnt_min": found.pop("shortest")}
-        return found | {"slices": slices | {"cnt_max": found.pop("longest")}}
+        columns = asdict(self)
+        slices = {"split_count": columns.pop("split_count"), "cnt_min": columns.pop("shortest")}
+        return columns | {"slices": slices | {"cnt_max": columns.pop("longest")}}
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ def write_inputs(
         snapshots: (n,) rows to embed; none where only speed is measured.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.iterdir():  # of an earlier run
-        left.unlink()
+    for path in folder.iterdir():  # of an earlier run
+        path.unlink()
     stop = journeys.at(trained_until).stop  # (n_customers,)
-    seen = journeys.t < trained_until
+    visible = journeys.t < trained_until
     if snapshots is not None:
         np.save(folder / "snapshot_start.npy", snapshots.start)
         np.save(folder / "snapshot_stop.npy", snapshots.stop)
@@ -111,32 +111,35 @@ def write_inputs(
     np.save(folder / "event_time.npy", journeys.t / DAY_US)
     categories = {}
     for name, codes in _categories(journeys).items():
-        known = _by_frequency(codes, seen)
-        categories[name] = {"in": int(known[seen].max()) + 2, "out": EMBEDDED}  # padding, codes, rare and unseen
-        known[known == 0] = categories[name]["in"] - 1
-        np.save(folder / f"{name}.npy", known)
+        codes_by_name = _by_frequency(codes, visible)
+        categories[name] = {
+            "in": int(codes_by_name[visible].max()) + 2,
+            "out": EMBEDDED,
+        }  # padding, codes, rare and unseen
+        codes_by_name[codes_by_name == 0] = categories[name]["in"] - 1
+        np.save(folder / f"{name}.npy", codes_by_name)
     numbers = _numbers(journeys)
     for name, values in numbers.items():
         np.save(folder / f"{name}.npy", values)
-    told = settings.to_dict() | {"categories": categories, "numbers": dict.fromkeys(numbers, "log")}
-    (folder / "settings.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    content = settings.to_dict() | {"categories": categories, "numbers": dict.fromkeys(numbers, "log")}
+    (folder / "settings.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _categories(journeys: Journeys) -> dict[str, Ints]:
     """(n_events,) codes from 0, −1 missing: what the log has of an event, and hour and weekday."""
     names = [name for name in ("touchpoint", "channel", "item", "resource") if name in journeys.categories]
-    found = {name: journeys.categories[name].codes.astype(np.int64) for name in names}
+    columns = {name: journeys.categories[name].codes.astype(np.int64) for name in names}
     hour = journeys.t // HOUR_US
-    return found | {"hour": hour % 24, "weekday": hour // 24 % 7}
+    return columns | {"hour": hour % 24, "weekday": hour // 24 % 7}
 
 
-def _by_frequency(codes: Ints, seen: npt.NDArray[np.bool_]) -> Ints:
-    """(n_events,) 1 for the most frequent code among the `seen` events, 2, …; 0 for rare, missing and unseen ones."""
-    counts = np.bincount(codes[seen & (codes >= 0)], minlength=int(codes.max()) + 1)
+def _by_frequency(codes: Ints, visible: npt.NDArray[np.bool_]) -> Ints:
+    """(n_events,) 1 for the most frequent code among `visible` events, 2, …; 0 for rare, missing and unseen ones."""
+    counts = np.bincount(codes[visible & (codes >= 0)], minlength=int(codes.max()) + 1)
     order = np.argsort(-counts, kind="stable")
     ranks = np.zeros(len(counts) + 1, np.int64)  # the last one is for −1
-    kept = order[counts[order] >= FEWEST_EVENTS]
-    ranks[kept] = np.arange(1, len(kept) + 1)
+    frequent = order[counts[order] >= FEWEST_EVENTS]
+    ranks[frequent] = np.arange(1, len(frequent) + 1)
     return ranks[codes]
 
 
@@ -144,10 +147,10 @@ def _numbers(journeys: Journeys) -> dict[str, Matrix]:
     """(n_events,) float32: days since the event before (0 for the first), and the value where there is one."""
     gap = np.diff(journeys.t, prepend=journeys.t[:1])
     gap[journeys.offsets[:-1][np.diff(journeys.offsets) > 0]] = 0
-    found = {"gap_days": (gap / DAY_US).astype(np.float32)}
+    columns = {"gap_days": (gap / DAY_US).astype(np.float32)}
     if "value" in journeys.numbers:
-        found["value"] = np.nan_to_num(journeys.numbers["value"]).astype(np.float32)
-    return found
+        columns["value"] = np.nan_to_num(journeys.numbers["value"]).astype(np.float32)
+    return columns
 
 
 def run_peer(python: Path, inputs: Path, outputs: Path) -> tuple[PeerReport, Matrix | None]:
@@ -159,8 +162,8 @@ def run_peer(python: Path, inputs: Path, outputs: Path) -> tuple[PeerReport, Mat
     if not python.exists():
         raise SystemExit(f"No environment for the peers ({python}): `make bench-peers` makes it")
     outputs.mkdir(parents=True, exist_ok=True)
-    for left in outputs.iterdir():  # of an earlier run
-        left.unlink()
+    for path in outputs.iterdir():  # of an earlier run
+        path.unlink()
     done = subprocess.run([python, SCRIPT, inputs, outputs], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit("pytorch-lifestream failed:\n" + "\n".join(done.stderr.splitlines()[-20:]))

@@ -48,13 +48,13 @@ class TimeToQuality:
         seconds: training until then, making batches included, probing not; what the peer's `fit_s` counts.
         auroc: of the probe then, mean over the folds; or the best one, where `reached` is false.
         reached: whether it got there.
-        said: which encoder and objective.
+        words: the encoder and its objective.
     """
 
     seconds: float
     auroc: float
     reached: bool
-    said: str
+    words: str
 
 
 def ours_throughput(journeys: Journeys, trained_until: int, settings: ColesSettings) -> Throughput:
@@ -67,8 +67,8 @@ def ours_throughput(journeys: Journeys, trained_until: int, settings: ColesSetti
     """
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    known = journeys.at(np.int64(trained_until))
-    known = known.take(np.flatnonzero(known.stop - known.start >= settings.shortest))
+    snapshots = journeys.at(np.int64(trained_until))
+    snapshots = snapshots.take(np.flatnonzero(snapshots.stop - snapshots.start >= settings.shortest))
     options = EncoderSettings(
         sequences=SequenceSettings(gather=False, max_steps=settings.longest),  # an event a step, as theirs
         hidden=settings.hidden,
@@ -78,10 +78,10 @@ def ours_throughput(journeys: Journeys, trained_until: int, settings: ColesSetti
         splits=settings.split_count,
         seed=settings.seed,
     )
-    sequences = SequenceFeatures(options.sequences).fit(known)
-    network = Pretraining(Encoder(options, sequences), options, time_edges(sequences, known)).train()
+    sequences = SequenceFeatures(options.sequences).fit(snapshots)
+    network = Pretraining(Encoder(options, sequences), options, time_edges(sequences, snapshots)).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
-    return _measured(network, optimizer, JourneyBatches(known, sequences, options), settings)
+    return _measured(network, optimizer, JourneyBatches(snapshots, sequences, options), settings)
 
 
 def _measured(
@@ -92,14 +92,14 @@ def _measured(
     for step in range(settings.max_steps):
         begun = time.perf_counter()
         batch = batches.batch(*divmod(step, len(batches)))
-        made = time.perf_counter()
+        ready = time.perf_counter()
         optimizer.zero_grad()
         network.loss(batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         done = time.perf_counter()
         if step >= settings.warm_up_steps:
             events += len(batch.steps.gap_days)
-            making, stepping = making + made - begun, stepping + done - made
+            making, stepping = making + ready - begun, stepping + done - ready
     measured = settings.max_steps - settings.warm_up_steps
     return Throughput(events / stepping, events / (making + stepping), events / measured)
 
@@ -116,17 +116,17 @@ def ours_time_to_quality(data: TaskData, trained_until: int, target: float, sett
         settings: threads and seed; the rest is free.
     """
     torch.set_num_threads(settings.threads)
-    seconds, best, said = 0.0, 0.0, ""
+    seconds, best, words = 0.0, 0.0, ""
     for epochs in EPOCHS:
         begun = time.perf_counter()
         embedder = Embedder(EncoderSettings(pretraining_epochs=epochs, seed=settings.seed)).fit(data.train)
         seconds += time.perf_counter() - begun
         auroc = validate(linear, embedder.embed(data.train), data).mean
         if auroc > best:
-            best, said = auroc, f"GRU of {embedder.settings.hidden} units, next-step pretraining, {epochs} epochs"
+            best, words = auroc, f"GRU of {embedder.settings.hidden} units, next-step pretraining, {epochs} epochs"
         if auroc >= target:
-            return TimeToQuality(seconds, auroc, True, said)
-    return TimeToQuality(seconds, best, False, said)
+            return TimeToQuality(seconds, auroc, True, words)
+    return TimeToQuality(seconds, best, False, words)
 
 
 def ours_embeddings(data: TaskData, trained_until: int, settings: ColesSettings) -> tuple[Matrix, Matrix]:

@@ -53,8 +53,8 @@ class Validation:
 def linear(x: Matrix, y: npt.NDArray[Any], customers: npt.NDArray[Any]) -> Score:
     """Standardised columns and a logistic regression; (n, d), (n,), (n,) → the log-odds of other rows."""
     inner = list(GroupKFold(INNER_FOLDS).split(x, y, customers))
-    found = [cross_val_score(_probe(c), x, y, cv=inner, scoring="roc_auc").mean() for c in PENALTIES]
-    fitted = _probe(PENALTIES[int(np.argmax(found))]).fit(x, y)
+    scores = [cross_val_score(_probe(c), x, y, cv=inner, scoring="roc_auc").mean() for c in PENALTIES]
+    fitted = _probe(PENALTIES[int(np.argmax(scores))]).fit(x, y)
     return lambda rows: np.asarray(fitted.decision_function(rows), np.float64)
 
 
@@ -87,11 +87,11 @@ def validate(head: Head, embeddings: Matrix, data: TaskData, folds: Sequence[Fol
         folds: those of `data` where not given.
     """
     customers = data.train.customer_ids
-    found = []
+    scores = []
     for fold in data.folds if folds is None else folds:
         score = head(embeddings[fold.train], data.y_train[fold.train], customers[fold.train])
-        found.append(float(roc_auc_score(data.y_train[fold.check], score(embeddings[fold.check]))))
-    return Validation(tuple(found))
+        scores.append(float(roc_auc_score(data.y_train[fold.check], score(embeddings[fold.check]))))
+    return Validation(tuple(scores))
 
 
 def held_out(head: Head, train: Matrix, test: Matrix, data: TaskData) -> Vector:

@@ -86,7 +86,7 @@ def records(folder: Path, settings: dict[str, Any], start: Any, stop: Any) -> li
 def coles(settings: dict[str, Any]) -> CoLESModule:
     """The notebook's module: categories embedded, numbers scaled, a GRU, contrastive loss with hard negatives."""
     trx_encoder = TrxEncoder(
-        embeddings={name: dict(given) for name, given in settings["categories"].items()},
+        embeddings={name: dict(slices) for name, slices in settings["categories"].items()},
         numeric_values=dict(settings["numbers"]),
         embeddings_noise=settings["embeddings_noise"],
     )
@@ -99,12 +99,12 @@ def coles(settings: dict[str, Any]) -> CoLESModule:
 
 def train(module: CoLESModule, journeys: list[Record], settings: dict[str, Any]) -> tuple[Stopwatch, float]:
     """Fit with the library's dataset and data module; the stopwatch, and the seconds of the whole fit."""
-    given = settings["slices"]
+    slices = settings["slices"]
     begun = time.perf_counter()
     data = PtlsDataModule(
         train_data=ColesDataset(
-            MemoryMapDataset(data=journeys, i_filters=[SeqLenFilter(min_seq_len=given["cnt_min"])]),
-            splitter=SampleSlices(**given),
+            MemoryMapDataset(data=journeys, i_filters=[SeqLenFilter(min_seq_len=slices["cnt_min"])]),
+            splitter=SampleSlices(**slices),
         ),
         train_batch_size=settings["batch"],
     )
@@ -127,8 +127,8 @@ def embed(module: CoLESModule, snapshots: list[Record]) -> Any:
     """(n, hidden) float32, in the order of the snapshots."""
     module.eval()
     with torch.no_grad():
-        found = [module(batch) for batch in inference_data_loader(snapshots, num_workers=0, batch_size=64)]
-    return torch.vstack(found).numpy().astype(np.float32)
+        vectors = [module(batch) for batch in inference_data_loader(snapshots, num_workers=0, batch_size=64)]
+    return torch.vstack(vectors).numpy().astype(np.float32)
 
 
 def main() -> None:

@@ -46,10 +46,10 @@ def main() -> None:
     parser.add_argument("--python", type=Path, default=ROOT / ".venv-peers-map" / "bin" / "python")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "peers" / "map")
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     frame = loaded()
-    theirs, report = run_peer(asked.python, asked.folder, frame, asked.rounds)
-    seconds, mine = ours(frame, asked.rounds)
+    theirs, report = run_peer(options.python, options.folder, frame, options.rounds)
+    seconds, mine = ours(frame, options.rounds)
     show(len(frame), seconds, report)
     wrong = [*differences(mine, theirs)]
     print("\n".join(wrong) if wrong else "values: the same (counts, customers, medians of gaps, steps, funnel)")
@@ -69,8 +69,8 @@ def run_peer(python: Path, folder: Path, frame: pd.DataFrame, rounds: int) -> tu
         raise SystemExit(f"No environment for the peer ({python}): `make bench-peers-map` makes it")
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(folder / "events.parquet", index=False)
-    told = {"steps": STEPS, "funnel": STAGES, "rounds": rounds}
-    (folder / "settings.json").write_text(json.dumps(told), encoding="utf-8")
+    content = {"steps": STEPS, "funnel": STAGES, "rounds": rounds}
+    (folder / "settings.json").write_text(json.dumps(content), encoding="utf-8")
     command = [python, SCRIPT, folder / "events.parquet", folder / "settings.json", folder / "out"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RETENTIONEERING_NO_TRACK": "1"})
     if done.returncode:
@@ -90,13 +90,13 @@ def ours(frame: pd.DataFrame, rounds: int) -> tuple[dict[str, float], dict[str, 
         "funnel": lambda: by_touchpoint(packed[-1], settings),
         "Sankey data": lambda: sankey(select(packed[-1]), settings),
     }
-    seconds, found = dict.fromkeys(ways, float("inf")), {}
+    seconds, tables = dict.fromkeys(ways, float("inf")), {}
     for _ in range(rounds + 1):  # the first one may compile
         for name, way in ways.items():
             begun = time.perf_counter()
-            found[name] = way()
+            tables[name] = way()
             seconds[name] = min(seconds[name], time.perf_counter() - begun)
-    return seconds, found
+    return seconds, tables
 
 
 def by_touchpoint(journeys: Journeys, settings: MapSettings) -> pd.DataFrame:
@@ -109,8 +109,8 @@ def differences(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) 
     wrong = [f"{name} of transitions differ" for name in ("counts", "customers") if not same_edges(name, mine, theirs)]
     wrong += [] if same_medians(mine, theirs) else ["medians of gaps differ"]
     steps = theirs["step_matrix"].rename(index=ENDS).drop(index="start").drop(columns="0")
-    own = mine["step matrix"].reindex(steps.index).fillna(0.0)
-    wrong += [] if np.allclose(own.to_numpy(), steps.to_numpy(), atol=1e-12) else ["step matrices differ"]
+    product = mine["step matrix"].reindex(steps.index).fillna(0.0)
+    wrong += [] if np.allclose(product.to_numpy(), steps.to_numpy(), atol=1e-12) else ["step matrices differ"]
     funnels = mine["funnel"]["customers"].tolist(), theirs["funnel"]["unique_paths"].tolist()
     wrong += [] if funnels[0] == funnels[1] else ["funnels differ"]
     return wrong + ([] if same_links(mine, theirs) else ["Sankey data differ"])
@@ -119,15 +119,15 @@ def differences(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) 
 def same_edges(name: str, mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) -> bool:
     """Whether a matrix of the peer's holds what our column does, and nothing else."""
     column = "count" if name == "counts" else name
-    own = {(one.source, one.target): getattr(one, column) for one in mine["transition graph"].itertuples()}
-    return own == edges_of(theirs[name])
+    product = {(edge.source, edge.target): getattr(edge, column) for edge in mine["transition graph"].itertuples()}
+    return product == edges_of(theirs[name])
 
 
 def same_medians(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) -> bool:
     """Whether medians differ by a second at most: the peer counts the seconds that begin between two events."""
     peers = edges_of(theirs["median_s"])
     inner: list[Any] = mine["transition graph"].dropna(subset="gap_s_median").to_dict("records")
-    return all(abs(one["gap_s_median"] - peers.get((one["source"], one["target"]), 0.0)) <= 1 for one in inner)
+    return all(abs(edge["gap_s_median"] - peers.get((edge["source"], edge["target"]), 0.0)) <= 1 for edge in inner)
 
 
 def edges_of(matrix: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -135,32 +135,34 @@ def edges_of(matrix: pd.DataFrame) -> dict[tuple[str, str], float]:
     named = matrix.rename(index=ENDS, columns=ENDS)
     source, target = np.nonzero(named.fillna(0).to_numpy())
     cells = zip(named.index[source], named.columns[target], named.to_numpy()[source, target], strict=True)
-    return {(str(one), str(other)): value for one, other, value in cells}
+    return {(str(edge), str(other)): value for edge, other, value in cells}
 
 
 def same_links(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) -> bool:
     """Whether as many customers come to each touchpoint at each step by our links as in the peer's data."""
     n_customers = int(mine["funnel"]["customers"].iloc[0])
     nodes = (theirs["sankey"].rename(index=ENDS).drop(index=["start", "end"]) * n_customers).round()
-    come = mine["Sankey data"].query("target != 'end'").groupby(["step", "target"])["customers"].sum().to_dict()
+    arrivals = mine["Sankey data"].query("target != 'end'").groupby(["step", "target"])["customers"].sum().to_dict()
     peers = {
         (step - 1, str(name)): number
         for step in range(2, STEPS + 1)
         for name, number in nodes[str(step)].items()
         if number
     }
-    return come == peers
+    return arrivals == peers
 
 
 def show(events: int, seconds: dict[str, float], report: Any) -> None:
-    told = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-    print(f"{events:,} events; theirs: {told}")
-    for name, own in seconds.items():
+    content = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    print(f"{events:,} events; theirs: {content}")
+    for name, product in seconds.items():
         peers = report["seconds"][name]
-        print(f"  {name:<18}{own * 1e3:8.1f} ms ours {peers * 1e3:8.1f} ms theirs {peers / own:7.1f} ×")
-    own, peers = sum(seconds.values()), sum(report["seconds"].values())
-    bar = f"bar {BAR:.0f} ×, {'met' if peers >= BAR * own else 'MISSED'}"
-    print(f"  {'all five':<18}{own * 1e3:8.1f} ms ours {peers * 1e3:8.1f} ms theirs {peers / own:7.1f} ×: {bar}")
+        print(f"  {name:<18}{product * 1e3:8.1f} ms ours {peers * 1e3:8.1f} ms theirs {peers / product:7.1f} ×")
+    product, peers = sum(seconds.values()), sum(report["seconds"].values())
+    bar = f"bar {BAR:.0f} ×, {'met' if peers >= BAR * product else 'MISSED'}"
+    print(
+        f"  {'all five':<18}{product * 1e3:8.1f} ms ours {peers * 1e3:8.1f} ms theirs {peers / product:7.1f} ×: {bar}"
+    )
 
 
 if __name__ == "__main__":

@@ -24,27 +24,27 @@ PACKAGES = ("retentioneering", "pandas", "numpy", "duckdb", "pyarrow")
 
 def main() -> None:
     events, settings, out = (Path(argument) for argument in sys.argv[1:4])
-    asked = json.loads(settings.read_text(encoding="utf-8"))
+    settings_in = json.loads(settings.read_text(encoding="utf-8"))
     frame = pd.read_parquet(events)
     schema = {"path_cols": ["customer_id"], "event_col": "touchpoint", "timestamp_col": "timestamp"}
     seconds: dict[str, float] = {}
 
     def best(name: str, call: Callable[[], Any]) -> Any:
-        found = None
-        for _ in range(asked["rounds"]):
+        output = None
+        for _ in range(settings_in["rounds"]):
             begun = time.perf_counter()
-            found = call()
+            output = call()
             seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - begun)
-        return found
+        return output
 
     stream = best("event stream", lambda: Eventstream(frame, schema))
     tables = {
-        "step_matrix": first(best("step matrix", lambda: stream.step_matrix_data(max_steps=asked["steps"]))),
+        "step_matrix": first(best("step matrix", lambda: stream.step_matrix_data(max_steps=settings_in["steps"]))),
         "counts": best("transition graph", lambda: stream.transition_graph_data("count")),
-        "funnel": pd.DataFrame(best("funnel", lambda: stream.funnel_data(steps=asked["funnel"]))["steps"]),
-        "sankey": first(best("Sankey data", lambda: stream.step_sankey_data(max_steps=asked["steps"]))),
+        "funnel": pd.DataFrame(best("funnel", lambda: stream.funnel_data(steps=settings_in["funnel"]))["steps"]),
+        "sankey": first(best("Sankey data", lambda: stream.step_sankey_data(max_steps=settings_in["steps"]))),
         "customers": stream.transition_graph_data("unique_paths"),
-        "median_s": stream.transition_graph_data("time_median").apply(lambda one: one.dt.total_seconds()),
+        "median_s": stream.transition_graph_data("time_median").apply(lambda gaps: gaps.dt.total_seconds()),
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():

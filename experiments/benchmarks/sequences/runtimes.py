@@ -38,15 +38,15 @@ def side_by_side(hidden: int, n_rows: int, rounds: int, threads: int, with_compi
     """Milliseconds for one journey, and steps a second for a block of them, by every way there is."""
     rows = long_journeys(n_rows)
     sequences = as_steps(rows)
-    found: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
     engines, compile_s = engines_of(hidden, sequences, with_compiler)
     for name, size, times in (("one journey, ms", 1, 10 * rounds), ("block, steps a second", n_rows, rounds)):
         batch = sequences.batch(rows.take(np.arange(size)))
         _agree(engines, batch)
         ways: dict[str, Way] = {each: partial(engine, batch) for each, engine in engines.items()}
         seconds = medians(ways | bare(hidden, size, threads), times)
-        found[name] = {each: 1e3 * s if size == 1 else size * LENGTH / s for each, s in seconds.items()}
-    return found | {"seconds to compile": compile_s}
+        outcome[name] = {each: 1e3 * s if size == 1 else size * LENGTH / s for each, s in seconds.items()}
+    return outcome | {"seconds to compile": compile_s}
 
 
 def engines_of(
@@ -61,9 +61,9 @@ def engines_of(
     }
     took: dict[str, float] = {}
     if with_compiler and shutil.which("g++"):
-        for name, made in (("torch.compile of a step", compiled_step), ("the same ahead of time", step_ahead_of_time)):
+        for name, build in (("torch.compile of a step", compiled_step), ("the same ahead of time", step_ahead_of_time)):
             begun = time.perf_counter()
-            engines[name] = partial(step_by_step, encoder, made(hidden))
+            engines[name] = partial(step_by_step, encoder, build(hidden))
             engines[name](sequences.batch(long_journeys(3)))
             took[name] = time.perf_counter() - begun
     return engines, took
@@ -93,11 +93,11 @@ class OneStep(nn.Module):
 
     def forward(self, state: Tensor, gates: Tensor, decay: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """(rows, H) before → (rows, H) after."""
-        kept = state * decay
-        recalled = torch.addmm(bias, kept, weight)
+        decayed = state * decay
+        recalled = torch.addmm(bias, decayed, weight)
         (x_r, x_z, x_n), (u_r, u_z, u_n) = gates.chunk(3, 1), recalled.chunk(3, 1)
         new = torch.tanh(x_n + torch.sigmoid(x_r + u_r) * u_n)
-        return torch.lerp(new, kept, torch.sigmoid(x_z + u_z))
+        return torch.lerp(new, decayed, torch.sigmoid(x_z + u_z))
 
 
 def compiled_step(hidden: int) -> Step:
@@ -110,9 +110,9 @@ def compiled_step(hidden: int) -> Step:
 def step_ahead_of_time(hidden: int) -> Step:
     """AOTInductor: a shared library that a service would load without a compiler."""
     state, gates = torch.randn(4, hidden), torch.randn(4, 3 * hidden)
-    given = (state, gates, torch.rand(4, hidden), torch.randn(hidden, 3 * hidden), torch.randn(3 * hidden))
+    inputs_ = (state, gates, torch.rand(4, hidden), torch.randn(hidden, 3 * hidden), torch.randn(3 * hidden))
     rows = torch.export.Dim("rows", min=1, max=100_000)
-    program = torch.export.export(OneStep(), given, dynamic_shapes=({0: rows}, {0: rows}, {0: rows}, None, None))
+    program = torch.export.export(OneStep(), inputs_, dynamic_shapes=({0: rows}, {0: rows}, {0: rows}, None, None))
     path = Path(tempfile.mkdtemp()) / "step.pt2"
     torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     step: Step = torch._inductor.aoti_load_package(str(path))
@@ -125,8 +125,8 @@ def bare(hidden: int, size: int, threads: int) -> dict[str, Way]:
     ways: dict[str, Way] = {"bare nn.GRU": partial(_inferred, gru, x)}
     if all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
         session = onnx_session(gru, threads)
-        (found,) = session.run(None, {"x": x.numpy()})  # (T, 1, B, H)
-        np.testing.assert_allclose(found[:, 0], _inferred(gru, x).numpy(), atol=AGREE)
+        (outcome,) = session.run(None, {"x": x.numpy()})  # (T, 1, B, H)
+        np.testing.assert_allclose(outcome[:, 0], _inferred(gru, x).numpy(), atol=AGREE)
         ways["bare GRU of ONNX Runtime"] = partial(session.run, None, {"x": x.numpy()})
     return ways
 
@@ -147,13 +147,13 @@ def onnx_session(gru: nn.GRU, threads: int) -> Any:
         for name, parts in ((name, values.chunk(3)) for name, values in gru.named_parameters())
     }
     biases = np.concatenate([weights["bias_ih_l0"], weights["bias_hh_l0"]], axis=1)  # (1, 6H)
-    given = {"w": weights["weight_ih_l0"], "r": weights["weight_hh_l0"], "b": biases}
+    inputs_ = {"w": weights["weight_ih_l0"], "r": weights["weight_hh_l0"], "b": biases}
     node = onnx.helper.make_node("GRU", ["x", "w", "r", "b"], ["y"], hidden_size=gru.hidden_size, linear_before_reset=1)
     graph = onnx.helper.make_graph(
         [node], "gru",
         [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [LENGTH, None, gru.input_size])],
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [LENGTH, 1, None, gru.hidden_size])],
-        [onnx.numpy_helper.from_array(values, name) for name, values in given.items()],
+        [onnx.numpy_helper.from_array(values, name) for name, values in inputs_.items()],
     )  # fmt: skip
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     options = onnxruntime.SessionOptions()
@@ -163,6 +163,6 @@ def onnx_session(gru: nn.GRU, threads: int) -> Any:
 
 def _agree(engines: dict[str, Engine], batch: SequenceBatch) -> None:
     """All engines give one embedding."""
-    expected, *others = (engine(batch) for engine in engines.values())
-    for other in others:
+    expected, *rest = (engine(batch) for engine in engines.values())
+    for other in rest:
         np.testing.assert_allclose(other, expected, atol=AGREE * float(np.abs(expected).max()))

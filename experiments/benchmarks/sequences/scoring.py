@@ -30,14 +30,14 @@ from models.sequence.settings import Network
 
 PARTS = (12, 3)  # of the journeys; the bare GRU reads one at a time, and the better division counts
 NETWORKS: tuple[Network, ...] = ("gru", "transformer")
-SHARE, ONE_MS = 0.9, 4.0
+SHARE, SINGLE_MS = 0.9, 4.0
 
 
 def thousands(n_rows: int, widths: tuple[int, ...], rounds: int) -> tuple[dict[str, Any], list[Bar]]:
     """Steps a second: ours from packed journeys to embeddings, the bare GRU from tensors that lie ready."""
     rows = long_journeys(n_rows)
     sequences = as_steps(rows)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     bars = []
     for hidden in widths:
         ways = bare_ways(n_rows, hidden)
@@ -47,11 +47,11 @@ def thousands(n_rows: int, widths: tuple[int, ...], rounds: int) -> tuple[dict[s
             ways[f"{network}, end to end"] = partial(over_blocks, sequences, rows, engine.pooled)
             ways[f"{network}, one block at a time"] = partial(over_blocks, sequences, rows, engine.pooled, workers=1)
         seconds = medians(ways, rounds)
-        speed = {name: n_rows * LENGTH / taken for name, taken in seconds.items()}
-        found[f"hidden {hidden}"] = speed
+        speed = {name: n_rows * LENGTH / seconds_ for name, seconds_ in seconds.items()}
+        results[f"hidden {hidden}"] = speed
         share = speed["gru, end to end"] / max(value for name, value in speed.items() if name.startswith("bare"))
         bars.append(Bar(f"GRU end to end by bare nn.GRU, hidden {hidden}", share, SHARE, True, "×"))
-    return found, bars
+    return results, bars
 
 
 def bare_ways(n_rows: int, hidden: int) -> dict[str, Way]:
@@ -77,11 +77,11 @@ def _of_the_next(model: SequenceModel, requests: Iterator[Snapshots]) -> Any:
     return model.predict(next(requests))
 
 
-def one_journey(hidden: int, times: int) -> tuple[dict[str, Any], list[Bar]]:
+def single_journey(hidden: int, times: int) -> tuple[dict[str, Any], list[Bar]]:
     """Milliseconds from one journey to its probability: of a log that was met before, and of one just packed."""
     rows = long_journeys(100)
     sequences = as_steps(rows)
-    met, found = rows.take(np.arange(1)), {}
+    met, results = rows.take(np.arange(1)), {}
     for network, members in itertools.product(NETWORKS, (1, 4)):
         model = model_of(network, hidden, members, sequences)
         requests = iter([as_request(rows, number % len(rows)) for number in range(times + 1)])
@@ -90,6 +90,6 @@ def one_journey(hidden: int, times: int) -> tuple[dict[str, Any], list[Bar]]:
             "log just packed": partial(_of_the_next, model, requests),
         }
         seconds = medians(ways, times)
-        found[f"{network}, members: {members}"] = {name: 1e3 * taken for name, taken in seconds.items()}
-    slowest = max(found["gru, members: 1"].values())
-    return found, [Bar(f"one journey, GRU, hidden {hidden}, one member", slowest, ONE_MS, False, "ms")]
+        results[f"{network}, members: {members}"] = {name: 1e3 * seconds_ for name, seconds_ in seconds.items()}
+    slowest = max(results["gru, members: 1"].values())
+    return results, [Bar(f"one journey, GRU, hidden {hidden}, one member", slowest, SINGLE_MS, False, "ms")]

@@ -37,31 +37,34 @@ def throughput(
 ) -> dict[str, Any]:
     """Real steps a second, forward and backward, inputs' gradient included, over a few batches of like lengths."""
     sequences = SequenceFeatures().fit(rows)
-    found = {}
+    report = {}
     for size, hidden in itertools.product(batches, widths):
         cut = bucketed(sequences.lengths(rows), size, np.random.default_rng(0))[:most]
         steps = [steps_of(sequences.batch(rows.take(chosen))) for chosen in cut]
-        real = sum(len(one.gap_days) for one in steps)
+        real = sum(len(step_batch.gap_days) for step_batch in steps)
         seconds = medians(learning_ways(steps, encoder_of("gru", hidden, sequences), hidden), rounds)
-        speed = {name: real / taken for name, taken in seconds.items()}
-        found[f"batch {size}, hidden {hidden}"] = speed | {
+        speed = {name: real / elapsed for name, elapsed in seconds.items()}
+        report[f"batch {size}, hidden {hidden}"] = speed | {
             "encoder by packed": speed["encoder"] / speed["nn.GRU packed"],
             "encoder by padded": speed["encoder"] / speed["nn.GRU padded"],
             "layer by packed": speed["DecayGRU alone"] / speed["nn.GRU packed"],
             "layer by padded": speed["DecayGRU alone"] / speed["nn.GRU padded"],
         }
-    return found
+    return report
 
 
 def learning_ways(steps: list[Steps], encoder: Encoder, hidden: int) -> dict[str, Way]:
     """Forward and backward of the whole encoder, of its layer, and of PyTorch's on the same lengths."""
     layer, bare = DecayGRU(hidden, hidden), nn.GRU(hidden, hidden)
-    flat = [torch.randn(len(one.gap_days), hidden, requires_grad=True) for one in steps]
-    dense = [torch.randn(*one.padded.t().shape, hidden, requires_grad=True) for one in steps]  # (T, B, H)
-    packed = [nn.utils.rnn.PackedSequence(x, torch.tensor(one.sizes)) for x, one in zip(flat, steps, strict=True)]
+    flat = [torch.randn(len(step_batch.gap_days), hidden, requires_grad=True) for step_batch in steps]
+    dense = [torch.randn(*step_batch.padded.t().shape, hidden, requires_grad=True) for step_batch in steps]  # (T, B, H)
+    packed = [
+        nn.utils.rnn.PackedSequence(x, torch.tensor(step_batch.sizes))
+        for x, step_batch in zip(flat, steps, strict=True)
+    ]
 
-    def whole(one: Steps) -> Tensor:
-        embedding, states = encoder(one)
+    def whole(step_batch: Steps) -> Tensor:
+        embedding, states = encoder(step_batch)
         total: Tensor = embedding.sum() + states.sum()
         return total
 
@@ -70,10 +73,13 @@ def learning_ways(steps: list[Steps], encoder: Encoder, hidden: int) -> dict[str
             loss().backward()
 
     return {
-        "encoder": partial(over, *(partial(whole, one) for one in steps)),
+        "encoder": partial(over, *(partial(whole, step_batch) for step_batch in steps)),
         "DecayGRU alone": partial(
             over,
-            *(lambda x=x, one=one: layer(x, one.gap_days, one.sizes).sum() for x, one in zip(flat, steps, strict=True)),
+            *(
+                lambda x=x, step_batch=step_batch: layer(x, step_batch.gap_days, step_batch.sizes).sum()
+                for x, step_batch in zip(flat, steps, strict=True)
+            ),
         ),
         "nn.GRU packed": partial(over, *(lambda x=x: bare(x)[0].data.sum() for x in packed)),
         "nn.GRU padded": partial(over, *(lambda x=x: bare(x)[0].sum() for x in dense)),
@@ -86,21 +92,21 @@ def waiting(name: str, rows: Snapshots, most: int, rounds: int) -> tuple[dict[st
     settings = SequenceModelSettings(
         hidden=HIDDEN, pretraining_batch=BATCH, batch_size=BATCH, objective="next", next_weight=0.0
     )
-    found, bars = {}, []
-    for what, source, network in sources(rows, sequences, settings):
+    report, bars = {}, []
+    for title, source, network in sources(rows, sequences, settings):
         numbers = range(min(most, len(source)))
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        made = _make(source, numbers)
+        prepared = _make(source, numbers)
         ways: dict[str, Way] = {
             "batches": partial(_make, source, numbers),
-            "steps": partial(_take, network, optimizer, made),
+            "steps": partial(_take, network, optimizer, prepared),
         }
         seconds = medians(ways, rounds)
         share = seconds["batches"] / sum(seconds.values())
-        per = {f"{part}, ms each": 1e3 * taken / len(made) for part, taken in seconds.items()}
-        found[what] = per | {"events a batch": float(np.mean([len(batch.steps.gap_days) for batch in made]))}
-        bars.append(Bar(f"batches' share of a training step, {name}, {what}", share, WAITING, False, "of 1"))
-    return found, bars
+        per = {f"{part}, ms each": 1e3 * elapsed / len(prepared) for part, elapsed in seconds.items()}
+        report[title] = per | {"events a batch": float(np.mean([len(batch.steps.gap_days) for batch in prepared]))}
+        bars.append(Bar(f"batches' share of a training step, {name}, {title}", share, WAITING, False, "of 1"))
+    return report, bars
 
 
 def sources(
@@ -109,14 +115,14 @@ def sources(
     """What is learnt from: a name, its batches, the network that takes them."""
     encoder = encoder_of("gru", settings.hidden, sequences).train()
     edges = time_edges(sequences, rows)
-    found: list[tuple[str, Source, nn.Module]] = []
+    report: list[tuple[str, Source, nn.Module]] = []
     for objective in ("next", "coles"):
         chosen = SequenceModelSettings(**vars(settings) | {"objective": objective})
         network = Pretraining(copy.deepcopy(encoder), chosen, edges)
-        found.append((f"pretraining {objective!r}", JourneyBatches(unlabelled(rows), sequences, chosen), network))
+        report.append((f"pretraining {objective!r}", JourneyBatches(unlabelled(rows), sequences, chosen), network))
     labels = (np.arange(len(rows))[:, None] % 3 == 0).astype(np.float32)
     batches = LabelledBatches(rows, labels, sequences, settings.batch_size, settings.seed)
-    return [*found, ("fine-tuning", batches, Classifier(copy.deepcopy(encoder), settings, 1, None))]
+    return [*report, ("fine-tuning", batches, Classifier(copy.deepcopy(encoder), settings, 1, None))]
 
 
 def _make(source: Source, numbers: range) -> list[Any]:

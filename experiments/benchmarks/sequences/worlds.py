@@ -41,35 +41,35 @@ class Bar:
 
     Attributes:
         name: what was measured.
-        found: the figure.
-        wanted: the bar.
+        figure: as measured.
+        bar: to be reached.
         at_least: whether the figure must not be below; otherwise not above.
         unit: for people.
     """
 
     name: str
-    found: float
-    wanted: float
+    figure: float
+    bar: float
     at_least: bool
     unit: str
 
     @property
     def met(self) -> bool:
         """Whether it is reached."""
-        return self.found >= self.wanted if self.at_least else self.found <= self.wanted
+        return self.figure >= self.bar if self.at_least else self.figure <= self.bar
 
 
 def medians(ways: Mapping[str, Way], rounds: int) -> dict[str, float]:
     """Seconds of each way: the median of some rounds in turns, after one that does not count."""
     for way in ways.values():
         way()
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    timings: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             begun = time.perf_counter()
             way()
-            taken[name].append(time.perf_counter() - begun)
-    return {name: float(np.median(each)) for name, each in taken.items()}
+            timings[name].append(time.perf_counter() - begun)
+    return {name: float(np.median(each)) for name, each in timings.items()}
 
 
 def long_journeys(n_rows: int) -> Snapshots:
@@ -98,8 +98,8 @@ def as_request(snapshots: Snapshots, row: int) -> Snapshots:
         categories[name] = Category(codes.astype(np.int32), tuple(category.names[code] for code in used))
     numbers = {name: values[part].copy() for name, values in log.numbers.items()}
     ids = log.customer_ids.slice(int(snapshots.customer[row]), 1)
-    alone = Journeys(ids, np.array([0, part.stop - part.start]), log.t[part].copy(), categories, numbers)
-    return alone.at(int(snapshots.cutoff[row]))
+    single = Journeys(ids, np.array([0, part.stop - part.start]), log.t[part].copy(), categories, numbers)
+    return single.at(int(snapshots.cutoff[row]))
 
 
 def encoder_of(network: Network, hidden: int, sequences: SequenceFeatures) -> Encoder:

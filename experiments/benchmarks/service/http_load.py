@@ -89,13 +89,13 @@ def load(plan: Plan) -> Waited:
     done = subprocess.run([sys.executable, __file__], input=json.dumps(asdict(plan)).encode(), capture_output=True)
     if done.returncode:
         raise RuntimeError(f"The load generator failed: {done.stderr.decode().splitlines()[-1]}")
-    with np.load(io.BytesIO(done.stdout)) as found:
-        ends = found["ends"]
-        whole = found["answers"].tobytes()
+    with np.load(io.BytesIO(done.stdout)) as archive:
+        ends = archive["ends"]
+        whole = archive["answers"].tobytes()
         answers = tuple(whole[a:b] for a, b in pairwise(ends))
-        took, unsent = found["about"]
+        took, unsent = archive["about"]
         return Waited(
-            found["seconds"], found["status"], found["body"], found["ended"], float(took), int(unsent), answers
+            archive["seconds"], archive["status"], archive["body"], archive["ended"], float(took), int(unsent), answers
         )
 
 
@@ -248,8 +248,8 @@ def _request(plan: Plan, body: bytes) -> bytes:
 
 def main() -> None:
     """Read a plan, write what came of it."""
-    asked = json.load(sys.stdin)
-    run = _Run(Plan(**asked | {"bodies": tuple(asked["bodies"])}))
+    job = json.load(sys.stdin)
+    run = _Run(Plan(**job | {"bodies": tuple(job["bodies"])}))
     took = run.run()
     columns: Sequence[Sequence[float]] = list(zip(*run.rows, strict=True)) or [[]] * 4
     out = io.BytesIO()

@@ -35,7 +35,7 @@ class Served:
     def cpu_s(self) -> float:
         """Processor seconds of all its processes until now."""
         times = [process.cpu_times() for process in self._all()]
-        return float(sum(one.user + one.system for one in times))
+        return float(sum(times_of_process.user + times_of_process.system for times_of_process in times))
 
     def memory_mb(self) -> float:
         """Resident memory of all its processes."""

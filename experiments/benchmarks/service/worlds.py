@@ -105,21 +105,23 @@ class World:
 
     def journeys(self, n: int, events: int = EVENTS) -> list[dict[str, Any]]:
         """`n` requests: the first events of customers, who come again under other names where there are too few."""
-        known = self.customers(events)
-        groups = dict(iter(self.events[self.events["customer_id"].isin(known[:n])].groupby("customer_id")))
-        made = []
+        customers_ = self.customers(events)
+        groups = dict(iter(self.events[self.events["customer_id"].isin(customers_[:n])].groupby("customer_id")))
+        built = []
         for number in range(n):
-            rows = groups[known[number % min(n, len(known))]].iloc[:events].drop(columns="customer_id")
+            rows = groups[customers_[number % min(n, len(customers_))]].iloc[:events].drop(columns="customer_id")
             rows = rows.assign(timestamp=rows["timestamp"].map(lambda moment: moment.isoformat() + "Z"))
-            told = [{str(k): v for k, v in row.items() if not pd.isna(v)} for row in rows.to_dict("records")]
-            made.append({"customer_id": f"customer-{number:05d}", "events": told, "as_of": AS_OF})
-        return made
+            rows_out = [{str(k): v for k, v in row.items() if not pd.isna(v)} for row in rows.to_dict("records")]
+            built.append({"customer_id": f"customer-{number:05d}", "events": rows_out, "as_of": AS_OF})
+        return built
 
     def table(self, customers: int, events: int = EVENTS) -> pa.Table:
         """(customers × events,) canonical rows."""
-        known = self.customers(events)
-        chosen = self.events[self.events["customer_id"].isin(known[:customers])].groupby("customer_id").head(events)
-        turns = range(-(-customers // min(customers, len(known))))
+        customers_ = self.customers(events)
+        chosen = (
+            self.events[self.events["customer_id"].isin(customers_[:customers])].groupby("customer_id").head(events)
+        )
+        turns = range(-(-customers // min(customers, len(customers_))))
         parts = [chosen.assign(customer_id=chosen["customer_id"] + f"-{turn}") for turn in turns]
         rows = pd.concat(parts, ignore_index=True).iloc[: customers * events]
         return pa.Table.from_pandas(rows.astype({"customer_id": object}), preserve_index=False)
@@ -186,7 +188,7 @@ class World:
         (folder / "bentofile.yaml").write_text(json.dumps(about))
         command: Sequence[str] = [sys.executable, "-m", "bentoml", "build", str(folder), "--output", "tag"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        found = re.search(rf"{service.lower()}:[a-z0-9_.-]+", done.stdout)
-        if done.returncode or not found:
+        match = re.search(rf"{service.lower()}:[a-z0-9_.-]+", done.stdout)
+        if done.returncode or not match:
             raise RuntimeError(f"bentoml build failed: {done.stderr or done.stdout}")
-        return found.group()
+        return match.group()

@@ -28,4 +28,4 @@ def test_it_runs_and_prints_its_table(tmp_path: Path) -> None:
     ):
         assert said in done.stdout
     report = json.loads((tmp_path / "sequence_speed.json").read_text())
-    assert {"name", "found", "wanted", "met"} <= set(report["bars"][0])
+    assert {"name", "figure", "bar", "met"} <= set(report["bars"][0])
