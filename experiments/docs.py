@@ -31,7 +31,7 @@ from features.labels.conversion import ConversionTask
 from features.labels.cutoffs import Ages, Counted, Dates, Every, TableSplit
 from features.labels.label_table import LabelColumns, LabelTableTask
 from features.sequences.sequences import SequenceSettings
-from features.tabular.features import TabularSettings
+from features.tabular.settings import TabularSettings
 from models.boosting.gbdt import GBDTSettings
 from models.segments.clustering.clusters import ClusterSettings
 from models.segments.insight.drift import DriftSettings

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import ConfigError, unknown_name
-from features.tabular.features import ALL_GROUPS
+from features.tabular.catalogue import ALL_GROUPS
 from models.baselines import BaseRate, Recency, RFMLogistic
 from models.boosting.gbdt import GBDT, GBDTSettings
 from models.contract import Model, Settings, Vector

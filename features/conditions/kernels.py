@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 
 import features.kernel_cache  # noqa: F401  # before any kernel is declared
+from features.tabular.numerics import month_and_start
 from features.tabular.plan import DAY_US, kernel
-from features.tabular.rhythm import month_and_start
 
 COUNT, DAYS, SUM, MEAN, LOWEST, HIGHEST, LATEST, PER_DAY, GAP_DAYS, OVERDUE = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 LAST_DAYS, FIRST_DAYS, LAST_PLACE, FIRST_PLACE = 10, 11, 12, 13  # found without looking at every event

@@ -8,6 +8,7 @@ from typing import Any
 REQUIRED = ("customer_id", "timestamp", "touchpoint")
 OPTIONAL_CATEGORIES = ("channel", "stage", "item")
 OPTIONAL_NUMBERS = ("value", "duration_s", "satisfaction")
+CATEGORIES = ("touchpoint", *OPTIONAL_CATEGORIES)
 CANONICAL = (*REQUIRED, *OPTIONAL_CATEGORIES, *OPTIONAL_NUMBERS)
 
 
@@ -29,7 +30,7 @@ class EventSchema:
     @property
     def category_columns(self) -> tuple[str, ...]:
         """Every categorical column that an event may carry, `touchpoint` first."""
-        return ("touchpoint", *OPTIONAL_CATEGORIES, *self.properties, *self.profile)
+        return (*CATEGORIES, *self.properties, *self.profile)
 
     @property
     def number_columns(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from features.journeys.event_log import Joined, LogFacts, Part, Parts, total
 from features.journeys.journeys import Snapshots
 from features.journeys.quantiles import Ranks
-from features.tabular.features import TabularFeatures, TabularSettings, rows_to_check
+from features.tabular.features import TabularFeatures, rows_to_check
 from features.tabular.learning import (
     Tally,
     learned_from,
@@ -29,6 +29,7 @@ from features.tabular.learning import (
     window_counts,
     windows_from,
 )
+from features.tabular.settings import TabularSettings
 
 ROWS_A_BATCH = 1 << 14
 Rows = Callable[[Part], Snapshots]
@@ -52,8 +53,7 @@ def fit_features(
         DataError: there is no event to learn from.
     """
     features = TabularFeatures(settings)
-    find_changes = settings.properties is None or settings.profile is None
-    counted, windows = total(log, partial(_counted, rows=rows, find_changes=find_changes))
+    counted, windows = total(log, partial(_counted, rows=rows, settings=settings))
 
     def bad() -> float:
         scores = partial(_satisfaction, rows=rows)
@@ -63,13 +63,13 @@ def fit_features(
         some = pick(rows_to_check(counted.rows, settings.check_rows))
         return total(log, partial(_matrix, state=features.to_dict(), rows=some)).array
 
-    learned = learned_from(counted, facts.names, bad, **features.learning())
+    learned = learned_from(counted, facts.names, bad, settings)
     return features.fit_learned(settings.windows_days or windows_from(*windows), learned, checked)
 
 
-def _counted(part: Part, rows: Rows, find_changes: bool) -> tuple[Tally, tuple[Any, ...]]:
+def _counted(part: Part, rows: Rows, settings: TabularSettings) -> tuple[Tally, tuple[Any, ...]]:
     snapshots = rows(part)
-    return tally(snapshots, find_changes), window_counts(snapshots)
+    return tally(snapshots, settings), window_counts(snapshots)
 
 
 def _satisfaction(part: Part, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

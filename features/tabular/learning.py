@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import DataError
+from features.events.schema import CATEGORIES, OPTIONAL_NUMBERS
 from features.journeys.journeys import Category, Journeys, Snapshots
 from features.journeys.quantiles import Ranks
-from features.tabular.catalogue import CANONICAL_CATEGORIES, Learned
+from features.tabular.group import Learned
+from features.tabular.settings import FALLBACK_WINDOWS_DAYS, TabularSettings
 
-NUMBERS = ("value", "duration_s", "satisfaction")
 ROLES = (
     (0, ("schedule", "scheduled", "queued", "assign", "assigned")),
     (1, ("start", "started", "begin", "began", "opened")),
@@ -24,7 +25,6 @@ ROLES = (
 )
 SEPARATORS = " :_-./|"
 WINDOWS_DAYS = (1 / 24, 0.25, 1, 3, 7, 14, 30, 60, 90, 180, 365, 730)
-FALLBACK_WINDOWS_DAYS = (7.0, 30.0, 90.0)
 MOST_WINDOWS = 5
 LOOK_FURTHER, HAVE_EVENT = 0.1, 0.05  # shares of snapshots that make a window worth having
 DAY_US = 86_400_000_000
@@ -91,16 +91,12 @@ class Tally:
         )  # fmt: skip
 
 
-def tally(snapshots: Snapshots, find_changes: bool = True) -> Tally:
-    """Look at the training events once.
-
-    Args:
-        snapshots: the training rows.
-        find_changes: whether somebody wants to know which columns change.
-    """
+def tally(snapshots: Snapshots, settings: TabularSettings) -> Tally:
+    """Count the training events; which columns change is looked up only where the settings leave it open."""
     journeys = snapshots.journeys
     visible = visible_events(snapshots)
-    extra = [c for c in journeys.categories if c not in CANONICAL_CATEGORIES] if find_changes else []
+    undeclared = settings.properties is None or settings.profile is None
+    extra = [c for c in journeys.categories if c not in CATEGORIES] if undeclared else []
     return Tally(
         {name: _counts(category, visible) for name, category in journeys.categories.items()},
         {name: _changes(journeys, name, visible) for name in extra},
@@ -111,85 +107,52 @@ def tally(snapshots: Snapshots, find_changes: bool = True) -> Tally:
     )
 
 
-def learn(
-    snapshots: Snapshots,
-    *,
-    sizes: dict[str, int],
-    min_count: int,
-    max_units: int,
-    bad_satisfaction: float | None,
-    properties: Sequence[str] | None,
-    profile: Sequence[str] | None,
-) -> Learned:
+def learn(snapshots: Snapshots, settings: TabularSettings) -> Learned:
     """Look at the training events once.
 
-    Args:
-        snapshots: the training rows.
-        sizes: how many values get a code of their own, by column; the key "property" and "profile" for extra ones.
-        min_count: values that are rarer go to `other`.
-        max_units: how many units of work.
-        bad_satisfaction: None learns the lower quartile.
-        properties: extra categorical columns that change; None: those that do change within some customer.
-        profile: extra categorical columns of the customer; None: the other ones.
+    Raises:
+        DataError: there is no event to learn from, or a declared column is missing.
     """
     names = {name: category.names for name, category in snapshots.journeys.categories.items()}
-    counted = tally(snapshots, properties is None or profile is None)
 
-    def bad() -> float:
+    def quartile() -> float:
         return lower_quartile(Ranks(lambda f: f(snapshots), satisfaction, alone=snapshots))
 
-    return learned_from(
-        counted, names, bad, sizes=sizes, min_count=min_count, max_units=max_units, bad_satisfaction=bad_satisfaction,
-        properties=properties, profile=profile,
-    )  # fmt: skip
+    return learned_from(tally(snapshots, settings), names, quartile, settings)
 
 
 def learned_from(
-    counted: Tally,
-    names: Mapping[str, tuple[str, ...]],
-    bad: Callable[[], float],
-    *,
-    sizes: dict[str, int],
-    min_count: int,
-    max_units: int,
-    bad_satisfaction: float | None,
-    properties: Sequence[str] | None,
-    profile: Sequence[str] | None,
+    counted: Tally, names: Mapping[str, tuple[str, ...]], quartile: Callable[[], float], settings: TabularSettings
 ) -> Learned:
-    """From counts, be they of one log or of all its parts, to what is learned; see `learn`.
+    """What follows from counts, be they of one log or of all its parts.
 
     Args:
         counted: the tally.
         names: of the categorical columns.
-        bad: gives the lower quartile of satisfaction, if it is wanted.
-        sizes: see `learn`, as all that follows.
-        min_count: see there.
-        max_units: see there.
-        bad_satisfaction: see there.
-        properties: see there.
-        profile: see there.
+        quartile: gives the lower quartile of satisfaction, where the settings leave `bad_satisfaction` open.
+        settings: how many values get codes of their own.
 
     Raises:
         DataError: there is no event to learn from, or a declared column is missing.
     """
     if counted.rows == 0 or counted.events == 0:
         raise DataError("no event lies before any training cutoff: features have nothing to learn from; check cutoffs")
-    properties, profile = _extras(names, counted.changes, properties, profile)
-    columns = [c for c in CANONICAL_CATEGORIES if c in names]
-    vocabularies = {c: most_frequent(names[c], counted.counts[c], sizes[c], min_count) for c in columns}
-    vocabularies |= {c: most_frequent(names[c], counted.counts[c], sizes["property"], min_count) for c in properties}
-    vocabularies |= {c: most_frequent(names[c], counted.counts[c], sizes["profile"], min_count) for c in profile}
+    properties, profile = _extras(names, counted.changes, settings.properties, settings.profile)
+    sizes = settings.vocabulary_sizes() | dict.fromkeys(properties, settings.top_property_values)
+    sizes |= dict.fromkeys(profile, settings.top_profile_values)
+    columns = [*(c for c in CATEGORIES if c in names), *properties, *profile]
+    vocabularies = {c: most_frequent(names[c], counted.counts[c], sizes[c], settings.min_count) for c in columns}
     touched = zip(names["touchpoint"], counted.counts["touchpoint"][1:], strict=True)
-    work, units = units_of_work({name: int(n) for name, n in touched if n}, max_units)
+    work, units = units_of_work({name: int(n) for name, n in touched if n}, settings.max_units)
     return Learned(
         vocabularies=vocabularies,
         properties=tuple(properties),
         profile=tuple(profile),
-        profile_numbers=tuple(sorted(set(counted.numbers) - set(NUMBERS))),
+        profile_numbers=tuple(sorted(set(counted.numbers) - set(OPTIONAL_NUMBERS))),
         work=work,
         units=units,
-        has=tuple(c for c in NUMBERS if c in counted.numbers),
-        bad_satisfaction=bad_satisfaction if bad_satisfaction is not None else bad(),
+        has=tuple(c for c in OPTIONAL_NUMBERS if c in counted.numbers),
+        bad_satisfaction=quartile() if settings.bad_satisfaction is None else settings.bad_satisfaction,
         customers_seen=counted.customers,
         events_seen=counted.events,
     )
@@ -248,7 +211,7 @@ def _extras(
     declared = [*(properties or ()), *(profile or ())]
     if missing := [c for c in declared if c not in names]:
         raise DataError(f"column {missing[0]!r} is declared as a property or profile but the log does not have it")
-    extra = [c for c in names if c not in CANONICAL_CATEGORIES and c not in declared]
+    extra = [c for c in names if c not in CATEGORIES and c not in declared]
     moving = [*(properties or ()), *(c for c in extra if properties is None and (profile is not None or changes[c]))]
     still = [*(profile or ()), *(c for c in extra if profile is None and c not in moving)]
     return moving, still

@@ -14,6 +14,10 @@ from numba import njit
 # count references, which would cost an atomic step for each array of each call.
 kernel: Any = njit(nogil=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
 
+# For the function that a group registers: numba writes its body into the caller, so that handing over the whole
+# workspace, some thirty arrays, costs nothing.
+group_kernel: Any = njit(nogil=True, error_model="numpy", _nrt=False, inline="always")  # type: ignore[call-overload]
+
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 SECOND_US = 1_000_000
@@ -23,7 +27,7 @@ SECONDS = 1.0 / SECOND_US
 
 # rows of `codes`, (6 + n_properties, longest journey) uint32: the events of one snapshot in the model's vocabulary
 TOUCHPOINT, CHANNEL, STAGE, ITEM = 0, 1, 2, 3  # offset by the column's base: one space of codes for all four
-WORK = 4  # unit of work × 3 + role, see `kernels_work`
+WORK = 4  # unit of work × 3 + role, see `features.tabular.groups.work`
 RAW_ITEM = 5  # the log's own item code, to tell items apart that share a group
 FIRST_PROPERTY = 6
 N_COLUMNS = 4
@@ -49,53 +53,11 @@ N_PROFILE = 18
 N_PROFILE_NUMBERS = 19
 N_PROPERTY_TOUCHPOINTS = 20
 N_PROPERTY_SHARES = 21
-HAS_VALUE, HAS_DURATION, HAS_SATISFACTION = 22, 23, 24
-TALLY = 25  # 0: no group needs it, 1: the last occurrence of each code, 2: all of it
-VISITS, ACTIVE_DAYS = 26, 27  # 1: some group needs them
-GROUPS = 28  # a slot a group, in the order of `GROUP_NAMES`; 1: on
-GROUP_NAMES = (
-    "volume",
-    "value",
-    "recency",
-    "trend",
-    "rfm",
-    "rhythm",
-    "day_rhythm",
-    "sessions",
-    "tenure",
-    "variety",
-    "returns",
-    "calendar",
-    "satisfaction",
-    "touch",
-    "order",
-    "transitions",
-    "open_work",
-    "properties",
-    "profile",
-)
-(
-    VOLUME_GROUP,
-    VALUE_GROUP,
-    RECENCY_GROUP,
-    TREND_GROUP,
-    RFM_GROUP,
-    RHYTHM_GROUP,
-    DAY_RHYTHM_GROUP,
-    SESSIONS_GROUP,
-    TENURE_GROUP,
-    VARIETY_GROUP,
-    RETURNS_GROUP,
-    CALENDAR_GROUP,
-    SATISFACTION_GROUP,
-    TOUCH_GROUP,
-    ORDER_GROUP,
-    TRANSITIONS_GROUP,
-    OPEN_WORK_GROUP,
-    PROPERTIES_GROUP,
-    PROFILE_GROUP,
-) = range(GROUPS, GROUPS + len(GROUP_NAMES))
-SIZES_OF_PROPERTIES = GROUPS + len(GROUP_NAMES)  # from here on: codes of each property (the known, other, missing)
+HAS_VALUE, HAS_DURATION = 22, 23
+TALLY = 24  # 0: no group needs it, 1: the last occurrence of each code, 2: all of it
+VISITS, ACTIVE_DAYS, ITEM_TABLE = 25, 26, 27  # 1: some group needs them
+SIZES_OF_PROPERTIES = 28  # from here on: codes of each property (the known, other, missing)
+# then a slot a group, in the order of `features.tabular.catalogue.GROUPS`; 1: on
 
 # rows of `seen`, (4, N_CODES) float64: what `tally` knows of each code; times in µs, NaN: never
 COUNT, FIRST, LAST, BEFORE_LAST = 0, 1, 2, 3

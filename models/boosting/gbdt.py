@@ -21,7 +21,8 @@ from features.errors import ConfigError
 from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
 from features.settings import unknown_key
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
+from features.tabular.settings import TabularSettings
 from models.boosting.compiled_trees import BoostedTrees, threads_for
 from models.calibration import BetaCalibration, Vector
 from models.contract import Reason, check_labels
@@ -39,7 +40,7 @@ class GBDTSettings:
     """What a search may turn.
 
     Attributes:
-        features: which features are built, see `features.tabular.features.TabularSettings`.
+        features: which features are built, see `features.tabular.settings.TabularSettings`.
         members: how many boosters are averaged; each leaves out one group of customers.
         later_share: the share of the latest rows that stop the boosting and calibrate.
         categorical: split codes as sets of values; otherwise by their order, which is by frequency.

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.journeys.journeys import Snapshots
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
+from features.tabular.settings import TabularSettings
 from models.boosting.gbdt import GBDT, Features, GBDTSettings
 from models.sequence.embedder import Embedder, packages_of
 from models.sequence.settings import EncoderSettings

@@ -141,7 +141,7 @@ class Experiment(Section):
     @field_validator("features")
     @classmethod
     def _valid_settings(cls, features: dict[str, Any]) -> dict[str, Any]:
-        from features.tabular.features import (
+        from features.tabular.settings import (
             TabularSettings,  # not before a file is read: it takes the compiled kernels along
         )
 

@@ -42,8 +42,9 @@ from features.spark.destinations import Away, begin, require_here, write, write_
 from features.spark.log import SparkLog, our_errors, read_log, session
 from features.spark.session import quiet
 from features.spark.tasks import write_parquet
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
 from features.tabular.fitting import batches_of, feature_schema, fit_features
+from features.tabular.settings import TabularSettings
 from training.config.experiment import Experiment
 from training.data.task_data import LABEL_QUARANTINE
 from training.progress import say, stage

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from features.journeys.journeys import Snapshots, as_readonly
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
 from features.tabular.learning import visible_events, vocabulary
+from features.tabular.settings import TabularSettings
 from models.segments.clustering.kernels import add_product, add_scores, count_values
 
 Matrix = npt.NDArray[np.float64]

@@ -9,8 +9,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from features.tabular.catalogue import CANONICAL_CATEGORIES, Learned
+from features.events.schema import CATEGORIES
 from features.tabular.features import TabularFeatures
+from features.tabular.group import Learned
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -99,7 +100,7 @@ def values_of(feature: str, learned: Learned) -> tuple[str, ...]:
     """The values of a categorical feature's codes; empty where they cannot be derived from its name."""
     if feature.startswith("touchpoint_before_last_") or feature == "last_visit_door":
         return learned.vocabularies.get("touchpoint", ())
-    for column in CANONICAL_CATEGORIES:
+    for column in CATEGORIES:
         if feature in (f"first_{column}", f"last_{column}"):
             return learned.vocabularies.get(column, ())
     for column in (*learned.profile, *learned.properties):

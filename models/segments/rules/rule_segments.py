@@ -39,7 +39,8 @@ from features.conditions.selections import allowed, either, moment_words
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Journeys, Snapshots
 from features.settings import Section, explain
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
+from features.tabular.settings import TabularSettings
 from features.timestamps import microseconds
 from models.segments.contract import NO_SEGMENT, Segment
 from models.segments.rules.static_lists import Hashes, StaticList, hashed, load_lists, save_lists

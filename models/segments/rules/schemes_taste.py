@@ -8,7 +8,7 @@ import numpy.typing as npt
 from features.conditions.measures import LatestNumber
 from features.conditions.selections import allowed, days_words, number, percent
 from features.errors import DataError
-from features.tabular.learning import NUMBERS
+from features.events.schema import OPTIONAL_NUMBERS
 from models.segments.rules.rule_segments import Rule, distinct_ids, slug
 from models.segments.rules.scheme_settings import (
     GEOGRAPHY_COLUMNS,
@@ -124,7 +124,7 @@ def profile_column(training: TrainingView) -> str | None:
     """The first extra column that never changes within a customer and is no place; then the first extra number."""
     extra = [name for name in training.journeys.categories if name not in ("touchpoint", "channel", "stage", "item")]
     still = [name for name in extra if name not in GEOGRAPHY_COLUMNS and training.has(name) and _still(training, name)]
-    numbers = [name for name in training.journeys.numbers if name not in NUMBERS and training.has(name)]
+    numbers = [name for name in training.journeys.numbers if name not in OPTIONAL_NUMBERS and training.has(name)]
     return next(iter([*still, *numbers]), None)
 
 

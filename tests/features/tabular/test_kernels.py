@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.journeys.journeys import Category, Journeys
+from features.tabular.catalogue import ALL_GROUPS
 from features.tabular.features import TabularFeatures
-from features.tabular.plan import GROUP_NAMES
 
 DAY = 86_400_000_000
 WINDOWS = (7, 30, 90)
@@ -472,11 +472,11 @@ def gaps_of(prefix: str, gaps: np.ndarray, current: float) -> dict[str, float]:
 
 
 GROUPS: dict[str, Callable[[Reference], dict[str, float]]] = {
-    group: getattr(Reference, "value_group" if group == "value" else group) for group in GROUP_NAMES
+    group: getattr(Reference, "value_group" if group == "value" else group) for group in ALL_GROUPS
 }
 
 
-@pytest.mark.parametrize("group", GROUP_NAMES)
+@pytest.mark.parametrize("group", ALL_GROUPS)
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10**6), n_events=st.sampled_from([4, 30, 300]), coarse=st.booleans())
 @example(seed=1081, n_events=4, coarse=False)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from numba.core.dispatcher import Dispatcher
 from pydantic import ValidationError
 
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Category, Journeys
 from features.journeys.packing import pack
-from features.tabular import features as tabular
-from features.tabular.features import ALL_GROUPS, TabularFeatures, TabularSettings
-from features.tabular.rows import SUBJECTS, fill_rows
+from features.tabular.catalogue import ALL_GROUPS
+from features.tabular.features import TabularFeatures
+from features.tabular.rows import fill_rows, kernel_files
+from features.tabular.settings import TabularSettings
 
 DAY = 86_400_000_000
 T0 = 1_600_000_000_000_000
@@ -76,18 +81,19 @@ def test_names_are_unique_and_each_has_a_group_and_a_meaning() -> None:
 def test_kernels_write_as_many_columns_as_the_catalogue_names(group: str | None) -> None:
     groups = ALL_GROUPS if group is None else (group,)
     features = TabularFeatures(groups=groups, drop_redundant=False).fit(JOURNEYS.at(END))
-    args = features._bind(JOURNEYS)
+    arguments = features._layout.arguments(JOURNEYS)
     keep = np.empty(0, np.uint64)
     bounds = np.array([[0, 10, END]])
-    assert fill_rows(np.empty((1, 0), np.float32), keep, bounds, *args) == len(features.features_)
+    assert fill_rows(np.empty((1, 0), np.float32), keep, bounds, *arguments) == len(features.features_)
     assert set(features.describe()["group"]) == set(groups)
 
 
-def test_the_kernels_stamp_covers_every_kernel_that_the_rows_use() -> None:
-    source = (tabular.slot.__file__ or "").replace("plan.py", "rows.py")
-    with open(source, encoding="utf-8") as file:
-        used = {line.split("features.tabular.")[1].split()[0] for line in file if "from features.tabular." in line}
-    assert used | {"rows"} == set(SUBJECTS)
+def test_the_stamp_of_the_kernel_cache_covers_every_kernel() -> None:
+    files = {file.resolve() for file in kernel_files()}
+    for module in [module for name, module in sys.modules.items() if name.startswith("features.tabular.")]:
+        for value in vars(module).values():
+            if isinstance(value, Dispatcher):
+                assert Path(inspect.getfile(value.py_func)).resolve() in files
 
 
 def test_a_batch_of_one_equals_a_batch_of_many() -> None:
@@ -103,14 +109,14 @@ def test_a_batch_of_one_equals_a_batch_of_many() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     serial = TRAINED.transform(JOURNEYS.at(END))
-    monkeypatch.setattr(tabular, "SERIAL_EVENTS", 0)
-    monkeypatch.setattr(tabular.numba.config, "NUMBA_NUM_THREADS", threads)
+    monkeypatch.setattr("features.tabular.features.SERIAL_EVENTS", 0)
+    monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
     assert same(serial, TRAINED.transform(JOURNEYS.at(END)))
 
 
 def test_many_callers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     serial = TRAINED.transform(JOURNEYS.at(END))
-    monkeypatch.setattr(tabular, "SERIAL_EVENTS", 0)
+    monkeypatch.setattr("features.tabular.features.SERIAL_EVENTS", 0)
     with ThreadPoolExecutor(4) as pool:
         for x in pool.map(lambda _: TRAINED.transform(JOURNEYS.at(END)), range(12)):
             assert same(serial, x)
@@ -285,7 +291,7 @@ def test_the_binding_to_a_log_goes_with_the_log() -> None:
     features = TabularFeatures.from_dict(TRAINED.to_dict())
     for seed in range(3):
         features.transform(make_journeys(100, 5, seed).at(END))
-    assert len(features._bound) == 0
+    assert len(features._layout) == 0
 
 
 @pytest.mark.parametrize(

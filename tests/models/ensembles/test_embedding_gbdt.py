@@ -10,7 +10,8 @@ import pytest
 
 from features.journeys.journeys import Snapshots
 from features.simulation.simulator import simulate
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
+from features.tabular.settings import TabularSettings
 from models.catalogue import make
 from models.contract import EmbeddingModel, Explainer, ExtraPackages, FeatureModel, HistoryModel, Model, Resumable
 from models.ensembles.embedding_gbdt import EmbeddingGBDT, EmbeddingGBDTSettings

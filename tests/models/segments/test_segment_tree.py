@@ -15,7 +15,8 @@ from features.errors import DataError
 from features.events.schema import EventSchema
 from features.journeys.journeys import Snapshots
 from features.journeys.packing import pack
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
+from features.tabular.settings import TabularSettings
 from models.segments.contract import Segment
 from models.segments.insight.columns import ReadableColumn
 from models.segments.insight.tree import SegmentTree, TreeSettings

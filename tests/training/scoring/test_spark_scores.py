@@ -20,8 +20,9 @@ from features.journeys.landed import open_landed
 from features.journeys.loading import load_journeys
 from features.simulation.simulator import simulate
 from features.spark.log import read_log
-from features.tabular.features import TabularFeatures, TabularSettings
+from features.tabular.features import TabularFeatures
 from features.tabular.fitting import feature_schema, features_at
+from features.tabular.settings import TabularSettings
 from training.config.experiment import load_experiment
 from training.data.landing import Sample, land
 from training.scoring.scoring import score_file

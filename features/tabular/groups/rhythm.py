@@ -6,32 +6,29 @@ of the next, the current gap from the last event to the cutoff. The rhythm of ac
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from features.tabular.plan import DAY_US, DAYS, DURATION, HAS_DURATION, N_WINDOWS, SECONDS, SESSION_GAP_US, kernel
+from features.tabular.decoding import decode_numbers
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
+from features.tabular.numerics import month_and_start, quantile, sort_in_place, spread_and_slope
+from features.tabular.plan import (
+    DAY_US,
+    DAYS,
+    DURATION,
+    HAS_DURATION,
+    N_WINDOWS,
+    SECONDS,
+    SESSION_GAP_US,
+    group_kernel,
+    kernel,
+)
 
 Array = Any
-STEPS = np.array([int(-(-(9 * (9 / 4) ** k - 4) // 5)) for k in range(20, -1, -1)])  # 19 903 198 … 20, 9, 4, 1
 FAR = 1 << 60
 FAST, SLOW = 0.5, 0.2  # weights of the newest gap in the two exponentially weighted means
-
-
-@kernel
-def split_visits(visits: Array, plan: Array, ticks: Array, n: int) -> int:
-    """Write where each visit starts, and `n` after the last; the number of visits."""
-    if n == 0:
-        visits[0] = 0
-        return 0
-    m, gap = 1, plan[SESSION_GAP_US]
-    visits[0] = 0
-    for i in range(1, n):
-        if ticks[i] - ticks[i - 1] > gap:
-            visits[m] = i
-            m += 1
-    visits[m] = n
-    return m
 
 
 @kernel
@@ -43,21 +40,6 @@ def visit_rhythm(
         gaps[j - 1] = (ticks[visits[j]] - ticks[visits[j] - 1]) * DAYS
     current = (cutoff - ticks[n - 1]) * DAYS if n > 0 else np.nan
     return rhythm(row, at, gaps, max(m - 1, 0), current, ranked)
-
-
-@kernel
-def active_days(days: Array, day_starts: Array, ticks: Array, n: int) -> int:
-    """Write each day that has events, and its first event; `n` after the last; the number of days."""
-    d = 0
-    midnight = ticks[0] if n > 0 else 0
-    for i in range(n):
-        if ticks[i] >= midnight:
-            days[d] = ticks[i] // DAY_US
-            day_starts[d] = i
-            midnight = (days[d] + 1) * DAY_US
-            d += 1
-    day_starts[d] = n
-    return d
 
 
 @kernel
@@ -120,38 +102,6 @@ def rhythm(row: Array, at: int, gaps: Array, m: int, current: float, ranked: Arr
         row[at + 22] = slope
         row[at + 23] = (current - mean) / spread if spread > 0.0 else np.nan
     return at + 24
-
-
-@kernel
-def spread_and_slope(values: Array, m: int, mean: float) -> tuple[float, float]:
-    """Sample standard deviation, and change from one value to the next by least squares; `m` ≥ 2."""
-    squares, product, middle = 0.0, 0.0, (m - 1) / 2.0
-    for j in range(m):
-        squares += (values[j] - mean) * (values[j] - mean)
-        product += (j - middle) * (values[j] - mean)
-    return np.sqrt(squares / (m - 1)), product / (m * (m * m - 1.0) / 12.0)
-
-
-@kernel
-def sort_in_place(values: Array, m: int) -> None:
-    """Sort `values[:m]`: Shell's sort with Tokuda's steps, fast on the few values of most customers, sound on many."""
-    for step in STEPS:
-        for j in range(step, m):
-            value, k = values[j], j
-            while k >= step and values[k - step] > value:
-                values[k] = values[k - step]
-                k -= step
-            values[k] = value
-
-
-@kernel
-def quantile(ranked: Array, m: int, share: float) -> Any:
-    """Linear interpolation between the sorted values, as numpy does; `m` ≥ 1."""
-    place = share * (m - 1)
-    low = int(place)
-    if low + 1 >= m:
-        return ranked[m - 1]
-    return ranked[low] + (place - low) * (ranked[low + 1] - ranked[low])
 
 
 @kernel
@@ -259,16 +209,107 @@ def longest_streak(days: Array, n_days: int) -> int:
     return longest
 
 
-@kernel
-def month_and_start(day: int) -> tuple[int, int]:
-    """Months since year 0 of a day counted from 1970-01-01, by the Gregorian calendar, and that month's first day.
+GAP_COLUMNS = (
+    ("current", "days from the last {one} to the cutoff"),
+    ("mean", "mean days between {many}"),
+    ("min", "shortest gap between {many}, days"),
+    ("lower_quartile", "lower quartile of the gaps between {many}, days"),
+    ("median", "median gap between {many}, days"),
+    ("upper_quartile", "upper quartile of the gaps between {many}, days"),
+    ("max", "longest gap between {many}, days"),
+    ("last", "last gap between {many}, days"),
+    ("before_last", "last gap but one between {many}, days"),
+    ("ewm_fast", "exponentially weighted mean gap between {many}, newest weighs 1/2, days"),
+    ("ewm_slow", "exponentially weighted mean gap between {many}, newest weighs 1/5, days"),
+    ("last3", "mean of the last three gaps between {many}, days"),
+    ("last3_to_mean", "mean of the last three gaps between {many} in units of the mean"),
+    ("last_to_mean", "last gap between {many} in units of the mean"),
+    ("current_to_mean", "current gap in units of the mean gap between {many}"),
+    ("current_to_median", "current gap in units of the median gap between {many}"),
+    ("current_to_upper", "current gap in units of the upper quartile of gaps between {many}"),
+    ("current_to_max", "current gap in units of the longest gap between {many}"),
+    ("current_to_ewm", "current gap in units of the weighted mean gap between {many}"),
+    ("share_longer", "share of the own gaps between {many} that exceed the current one"),
+    ("std", "standard deviation of the gaps between {many}, days"),
+    ("variation", "standard deviation of the gaps between {many} over their mean"),
+    ("slope", "change from one gap between {many} to the next, days"),
+    ("current_z", "current gap less the mean gap between {many}, in standard deviations"),
+)
 
-    Years are counted from March, so that the leap day is the last of its year.
-    """
-    shifted = day + 719_468  # days since 0000-03-01
-    era = shifted // 146_097  # 400 years
-    of_era = shifted - era * 146_097
-    year = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
-    of_year = of_era - (365 * year + year // 4 - year // 100)
-    month = (5 * of_year + 2) // 153
-    return (era * 400 + year) * 12 + month + 2, day - of_year + (153 * month + 2) // 5
+
+def _rhythm_columns(names: Names) -> Iterator[Column]:
+    for name, meaning in GAP_COLUMNS:
+        yield f"gap_{name}", meaning.format(one="event", many="visits")
+
+
+@group_kernel
+def _write_rhythm(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return visit_rhythm(row, at, w.visits, s.n_visits, w.ticks, s.n, s.cutoff, w.gaps, w.ranked)
+
+
+RHYTHM_GROUP = FeatureGroup("rhythm", _rhythm_columns, _write_rhythm, needs=("visits",))
+
+
+def _day_rhythm_columns(names: Names) -> Iterator[Column]:
+    for name, meaning in GAP_COLUMNS:
+        yield f"day_gap_{name}", meaning.format(one="active day", many="active days")
+
+
+@group_kernel
+def _write_day_rhythm(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return day_rhythm(row, at, w.days, s.n_days, s.cutoff, w.gaps, w.ranked)
+
+
+DAY_RHYTHM_GROUP = FeatureGroup("day_rhythm", _day_rhythm_columns, _write_day_rhythm, needs=("days",))
+
+
+def _sessions_columns(names: Names) -> Iterator[Column]:
+    for label, text in names.windows:
+        yield f"visits_{label}", f"visits with an event {text}"
+    yield "visit_seconds_total", "time from first to last event of a visit, all visits, seconds"
+    yield "visit_seconds_mean", "mean length of a visit, seconds"
+    yield "visit_seconds_max", "length of the longest visit, seconds"
+    yield "visit_seconds_last", "length of the last visit, seconds"
+    yield "visit_events_mean", "events in a visit, mean"
+    yield "visit_events_max", "events in the busiest visit"
+    yield "visit_events_last", "events in the last visit"
+    yield "visit_events_last_to_mean", "events in the last visit in units of the mean"
+    yield "bounce_share", "share of visits with one event only"
+    yield "visit_ongoing", "1 where the last event is so recent that its visit may go on"
+    if names.has("duration_s"):
+        for label, text in names.windows:
+            yield f"duration_s_{label}", f"sum of duration {text}, seconds"
+        yield "duration_s_mean", "mean duration of an event, seconds"
+        yield "duration_s_max", "longest duration of an event, seconds"
+        yield "duration_s_last", "duration of the last event that has one, seconds"
+
+
+@group_kernel
+def _write_sessions(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    if w.plan[HAS_DURATION]:
+        decode_numbers(w.numbers, DURATION, w.duration, s.start, s.n)
+    return sessions(row, at, w.plan, w.edges, w.visits, s.n_visits, w.ticks, w.numbers, s.n, s.cutoff)
+
+
+SESSIONS_GROUP = FeatureGroup("sessions", _sessions_columns, _write_sessions, needs=("visits",))
+
+
+def _tenure_columns(names: Names) -> Iterator[Column]:
+    for label, text in names.windows:
+        for unit in ("days", "weeks", "months"):
+            yield f"active_{unit}_{label}", f"calendar {unit} with an event {text}"
+    yield "tenure_days", "days since the first event"
+    yield "span_days", "days from the first event to the last"
+    yield "active_days_share", "share of the days since the first event that have one"
+    yield "active_months_share", "share of the calendar months since the first event that have one"
+    yield "events_per_active_day", "events on a day with any"
+    yield "longest_streak_days", "longest run of days with an event each"
+    yield "events_per_day", "events for each day since the first"
+
+
+@group_kernel
+def _write_tenure(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return tenure(row, at, w.plan, w.edges, w.days, w.day_starts, s.n_days, w.ticks, s.n, s.cutoff)
+
+
+TENURE_GROUP = FeatureGroup("tenure", _tenure_columns, _write_tenure, needs=("days",))

@@ -6,11 +6,14 @@ until as many completions as starts have come; it waits from its scheduling unti
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from features.tabular.plan import DAYS, HOURS, N_UNITS, WORK, kernel
+from features.tabular.decoding import decode_column
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
+from features.tabular.plan import DAYS, HOURS, N_UNITS, WORK, group_kernel, kernel
 
 Array = Any
 SCHEDULE, START, COMPLETE = 0, 1, 2
@@ -86,3 +89,33 @@ def follow(plan: Array, codes: Array, ticks: Array, n: int, units: Array) -> Non
                 units[WORKED, unit] += ticks[i] - units[OPEN_SINCE, unit]
                 units[OPEN_SINCE, unit] = np.nan
             units[OPEN, unit] = max(units[OPEN, unit] - 1.0, 0.0)
+
+
+def _open_work_columns(names: Names) -> Iterator[Column]:
+    for unit in names.learned.units:
+        code = f"work.{unit}"
+        yield f"{code}.open", f"starts of '{unit}' not yet completed"
+        yield f"{code}.open_days", f"days that '{unit}' has been open"
+        yield f"{code}.waiting_days", f"days that '{unit}' has been scheduled and not begun"
+        yield f"{code}.worked_hours", f"hours in which '{unit}' was open"
+        yield f"{code}.waited_hours", f"hours from scheduling '{unit}' to the next start or completion"
+        yield f"{code}.done", f"completions of '{unit}'"
+    if names.learned.units:
+        yield "work_open", "units of work that are open"
+        yield "work_waiting", "units of work that are scheduled and not begun"
+        yield "work_oldest_open_days", "age of the longest open unit of work, days"
+        yield "work_oldest_waiting_days", "age of the longest waiting unit of work, days"
+        yield "work_hours", "hours of work, all units"
+        yield "work_waited_hours", "hours of waiting, all units"
+        yield "work_done_share", "completions over starts, all units"
+
+
+@group_kernel
+def _write_open_work(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    decode_column(w.codes, WORK, w.touchpoint, s.start, s.n, w.lut, w.lut_start[4])
+    return open_work(row, at, w.plan, w.codes, w.ticks, s.n, s.cutoff, w.units)
+
+
+OPEN_WORK_GROUP = FeatureGroup(
+    "open_work", _open_work_columns, _write_open_work, available=lambda learned: bool(learned.units)
+)

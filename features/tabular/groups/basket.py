@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from features.tabular.plan import DAYS, N_WINDOWS, VALUE, kernel
-from features.tabular.rhythm import FAST, quantile, sort_in_place, spread_and_slope
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
+from features.tabular.numerics import quantile, sort_in_place, spread_and_slope
+from features.tabular.plan import DAYS, N_WINDOWS, VALUE, group_kernel, kernel
 
 Array = Any
+FAST = 0.5  # weight of the newest visit in the exponentially weighted mean
 
 
 @kernel
@@ -104,3 +107,58 @@ def returns(
     row[at + 3] = in_last
     row[at + 4] = zeros
     return at + 5
+
+
+def _rfm_columns(names: Names) -> Iterator[Column]:
+    yield "visits", "visits ever (runs of events without a long pause)"
+    yield "value_total", "sum of value ever"
+    yield "valued_events", "events that have a value"
+    yield "value_mean", "mean value of an event that has one"
+    yield "value_max", "highest value of an event"
+    yield "value_per_day", "value for each day since the first event"
+    for name, what in (
+        ("mean", "mean"),
+        ("median", "median"),
+        ("min", "lowest"),
+        ("max", "highest"),
+        ("last", "last visit's"),
+        ("before_last", "the visit before the last one's"),
+        ("last_to_mean", "last visit's in units of the mean"),
+        ("ewm", "exponentially weighted mean (1/2)"),
+        ("std", "standard deviation of the"),
+        ("slope", "change from visit to visit of the"),
+    ):
+        yield f"basket_{name}", f"{what} value of a visit"
+    for label, text in names.windows:
+        yield f"basket_mean_{label}", f"mean value of the visits {text}"
+
+
+@group_kernel
+def _write_rfm(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return rfm(row, at, w.plan, w.edges, w.visits, s.n_visits, w.ticks, w.numbers, s.n, s.cutoff, w.gaps, w.ranked)
+
+
+RFM_GROUP = FeatureGroup(
+    "rfm", _rfm_columns, _write_rfm, needs=("visits",), available=lambda learned: "value" in learned.has
+)
+
+
+def _returns_columns(names: Names) -> Iterator[Column]:
+    for label, text in names.windows:
+        yield f"returns_{label}", f"events of negative value {text}"
+        yield f"returned_value_{label}", f"value given back {text}"
+    yield "returns_share", "share of events of negative value"
+    yield "returned_value_share", "value given back over value bought"
+    yield "return_recency_days", "days since the last event of negative value"
+    yield "returns_last_visit", "events of negative value in the last visit"
+    yield "zero_value_events", "events of value zero"
+
+
+@group_kernel
+def _write_returns(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return returns(row, at, w.plan, w.edges, w.visits, s.n_visits, w.ticks, w.numbers, s.n, s.cutoff)
+
+
+RETURNS_GROUP = FeatureGroup(
+    "returns", _returns_columns, _write_returns, needs=("visits",), available=lambda learned: "value" in learned.has
+)

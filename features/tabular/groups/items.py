@@ -6,11 +6,13 @@ as large as the snapshot needs, so that the cost does not grow with the number o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from features.tabular.plan import BASE, COUNT, ITEM, N_COLUMNS, N_WINDOWS, NO_ITEM, RAW_ITEM, SIZE, kernel
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
+from features.tabular.plan import BASE, COUNT, ITEM, N_COLUMNS, N_WINDOWS, NO_ITEM, RAW_ITEM, SIZE, group_kernel, kernel
 
 Array = Any
 EMPTY = -1
@@ -150,3 +152,41 @@ def distinct_by_window(
         row[at + 2 * w + 1] = fresh
     at += 2 * n_edges
     return at
+
+
+@kernel
+def decode_items(codes: Array, item: Array, start: int, n: int) -> None:
+    """The log's own item codes."""
+    for i in range(n):
+        codes[RAW_ITEM, i] = NO_ITEM if len(item) == 0 or item[start + i] < 0 else item[start + i]
+
+
+def _variety_columns(names: Names) -> Iterator[Column]:
+    for column in names.columns:
+        if column != "item":
+            yield f"{column}s_distinct", f"different {column}s (all others count as one)"
+            yield f"{column}_entropy", f"entropy of the shares of {column}s, nats"
+            yield f"{column}_changes", f"events whose {column} differs from the event's before"
+    if "item" in names.columns:
+        yield "item_repeat_share", "share of lines whose item came in an earlier visit"
+        yield "item_repeat_share_before_last", "the same, without the last visit"
+        yield "item_repeat_share_last", "share of the last visit's lines whose item came in an earlier visit"
+        yield "item_new_lines_last", "lines of the last visit whose item is new to the customer"
+        yield "items_distinct_per_line", "different items over lines with an item"
+        yield "items_repeated", "items that came in more than one visit"
+        yield "items_repeated_share", "share of the items that came in more than one visit"
+        yield "item_top_share", "share of lines with the customer's most frequent item"
+        yield "item_entropy", "entropy of the shares of items, nats"
+        yield "items_distinct_per_visit", "different items over visits"
+        for label, text in names.windows:
+            yield f"items_distinct_{label}", f"different items {text}"
+            yield f"items_new_{label}", f"items that came for the first time {text}"
+
+
+@group_kernel
+def _write_variety(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    decode_items(w.codes, w.item, s.start, s.n)
+    return variety(row, at, w.plan, w.edges, w.seen, w.codes, w.visits, s.n_visits, s.n, w.table)
+
+
+VARIETY_GROUP = FeatureGroup("variety", _variety_columns, _write_variety, needs=("tally", "visits", "item_table"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from features.tabular.plan import DAY_US, HOUR_US, HOURS, kernel
-from features.tabular.rhythm import month_and_start
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
+from features.tabular.numerics import month_and_start
+from features.tabular.plan import DAY_US, HOUR_US, HOURS, group_kernel, kernel
 
 Array = Any
 YEAR_DAYS = 365.2425
@@ -43,3 +45,26 @@ def calendar(
     row[at + 5] = (cutoff - day * DAY_US) * HOURS
     row[at + 6] = month_and_start(day)[0] % 12 + 1
     return at + 7
+
+
+def _calendar_columns(names: Names) -> Iterator[Column]:
+    for part in ("night", "morning", "afternoon", "evening"):
+        yield f"{part}_share", f"share of events in the {part} (six hours each from midnight, UTC)"
+    for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"):
+        yield f"{day}_share", f"share of events on a {day} (UTC)"
+    yield "weekend_share", "share of events on Saturday or Sunday (UTC)"
+    yield "last_hour", "hour of the day of the last event (UTC)"
+    yield "last_weekday", "weekday of the last event, 0 Monday"
+    yield "season_sin", "sine of the cutoff's place in the year"
+    yield "season_cos", "cosine of the cutoff's place in the year"
+    yield "cutoff_weekday", "weekday of the cutoff, 0 Monday"
+    yield "cutoff_hour", "hour of the day of the cutoff (UTC)"
+    yield "cutoff_month", "month of the cutoff"
+
+
+@group_kernel
+def _write_calendar(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return calendar(row, at, w.days, w.day_starts, s.n_days, w.ticks, s.n, s.cutoff, w.cells)
+
+
+CALENDAR_GROUP = FeatureGroup("calendar", _calendar_columns, _write_calendar, needs=("days",))

@@ -6,10 +6,12 @@ NaN where there is none.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
 from features.tabular.plan import (
     BASE,
     BEFORE_LAST,
@@ -25,6 +27,7 @@ from features.tabular.plan import (
     SIZE,
     STAGE,
     TOUCHPOINT,
+    group_kernel,
     kernel,
 )
 
@@ -126,3 +129,67 @@ def transitions(row: Array, at: int, plan: Array, codes: Array, n: int, cells: A
         row[at + c] = cells[c]
     at += pairs * pairs
     return at
+
+
+def _touch_columns(names: Names) -> Iterator[Column]:
+    for column in names.columns:
+        yield f"first_{column}", f"{column} of the first event", True
+        yield f"last_{column}", f"{column} of the last event", True
+    for k in range(1, names.widths.last_touchpoints):
+        yield f"touchpoint_before_last_{k}", f"touchpoint {k} before the last", True
+        yield f"last_step_{k}_days", f"days between the touchpoints {k} and {k - 1} before the last"
+    yield "last_visit_door", "touchpoint that opened the last visit", True
+    for code, what in names.codes:
+        yield f"{code}.first_days", f"days since the first event with {what}"
+
+
+@group_kernel
+def _write_touch(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return touch(row, at, w.plan, w.seen, w.codes, w.visits, s.n_visits, w.ticks, s.n, s.cutoff)
+
+
+TOUCH_GROUP = FeatureGroup("touch", _touch_columns, _write_touch, needs=("tally", "visits"))
+
+
+def _order_columns(names: Names) -> Iterator[Column]:
+    for column in ("touchpoint", "stage"):
+        codes = names.values(column)[: -1 if column == "touchpoint" else -2]
+        for code, what in codes:
+            yield f"{code}.delay_first_days", f"days from the start to the first event with {what}"
+            yield f"{code}.delay_last_days", f"days from the start to the last event with {what}"
+            yield f"{code}.first_rank", f"how many {column}s came for the first time before {what}"
+            yield f"{code}.last_gap_days", f"days between the last two events with {what}"
+            yield f"{code}.mean_gap_days", f"mean days between events with {what}"
+            yield f"{code}.current_to_mean_gap", f"days since the last event with {what} in units of their mean gap"
+        most = names.widths.order_pairs if column == "touchpoint" else names.widths.stage_pairs
+        for i, (a, what_a) in enumerate(codes[:most]):
+            for b, what_b in codes[i + 1 : most]:
+                short = b.removeprefix(f"{column}.")
+                yield f"{a}.to_{short}.first_days", f"days from the first {what_a} to the first {what_b}"
+                yield f"{a}.to_{short}.last_days", f"days from the last {what_a} to the last {what_b}"
+    if "stage" in names.columns:
+        yield "stage_days", "days since the current stage was entered"
+        yield "stage_events", "events since the current stage was entered"
+
+
+@group_kernel
+def _write_order(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return order(row, at, w.plan, w.seen, w.codes, w.ticks, s.n, s.cutoff)
+
+
+ORDER_GROUP = FeatureGroup("order", _order_columns, _write_order, needs=("tally",))
+
+
+def _transitions_columns(names: Names) -> Iterator[Column]:
+    codes = names.values("touchpoint")[:-1][: names.widths.order_pairs]
+    for a, what_a in codes:
+        for b, what_b in codes:
+            yield f"{a}.then_{b.removeprefix('touchpoint.')}", f"times that {what_b} came right after {what_a}"
+
+
+@group_kernel
+def _write_transitions(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return transitions(row, at, w.plan, w.codes, s.n, w.cells)
+
+
+TRANSITIONS_GROUP = FeatureGroup("transitions", _transitions_columns, _write_transitions)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from features.tabular.plan import DAYS, N_WINDOWS, SATISFACTION, kernel
-from features.tabular.rhythm import spread_and_slope
+from features.tabular.decoding import decode_numbers
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
+from features.tabular.numerics import spread_and_slope
+from features.tabular.plan import DAYS, N_WINDOWS, SATISFACTION, group_kernel, kernel
 
 Array = Any
 
@@ -70,3 +73,33 @@ def summary(
             row[at + 8] = spread
             row[at + 9] = -slope  # newest first, so time runs the other way
     return at + 12
+
+
+def _satisfaction_columns(names: Names) -> Iterator[Column]:
+    for label, text in names.windows:
+        yield f"answers_{label}", f"events with a satisfaction {text}"
+        yield f"satisfaction_mean_{label}", f"mean satisfaction {text}"
+        yield f"bad_answers_{label}", f"satisfactions of at most {names.learned.bad_satisfaction:g} {text}"
+    yield "satisfaction_last", "last satisfaction"
+    yield "satisfaction_before_last", "last satisfaction but one"
+    yield "satisfaction_step", "last satisfaction less the one before"
+    yield "satisfaction_min", "lowest satisfaction"
+    yield "satisfaction_max", "highest satisfaction"
+    yield "satisfaction_last3", "mean of the last three satisfactions"
+    yield "satisfaction_last3_less_mean", "mean of the last three satisfactions less that of all"
+    yield "bad_share", f"share of satisfactions of at most {names.learned.bad_satisfaction:g}"
+    yield "satisfaction_std", "standard deviation of satisfaction"
+    yield "satisfaction_slope", "change from one satisfaction to the next"
+    yield "answer_recency_days", "days since the last satisfaction"
+    yield "bad_recency_days", f"days since the last satisfaction of at most {names.learned.bad_satisfaction:g}"
+
+
+@group_kernel
+def _write_satisfaction(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    decode_numbers(w.numbers, SATISFACTION, w.satisfaction, s.start, s.n)
+    return satisfaction(row, at, w.plan, w.edges, w.bad, w.ticks, w.numbers, s.n, s.cutoff, w.gaps)
+
+
+SATISFACTION_GROUP = FeatureGroup(
+    "satisfaction", _satisfaction_columns, _write_satisfaction, available=lambda learned: "satisfaction" in learned.has
+)

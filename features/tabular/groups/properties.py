@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
 from features.tabular.plan import (
     BASE,
     DAYS,
@@ -18,6 +20,7 @@ from features.tabular.plan import (
     SIZE,
     SIZES_OF_PROPERTIES,
     TOUCHPOINT,
+    group_kernel,
     kernel,
 )
 
@@ -109,3 +112,62 @@ def profile(
         row[at] = values[p, i] if i >= start else np.nan
         at += 1
     return at
+
+
+@kernel
+def decode_properties(
+    codes: Array, plan: Array, columns: Array, start: int, n: int, lut: Array, lut_start: Array
+) -> None:  # fmt: skip
+    """The rows of the properties."""
+    for p in range(plan[N_PROPERTIES]):
+        for i in range(n):
+            codes[FIRST_PROPERTY + p, i] = lut[lut_start[5 + p] + 1 + columns[p, start + i]]
+
+
+def _properties_columns(names: Names) -> Iterator[Column]:
+    touchpoints = names.values("touchpoint")[:-1][: names.widths.property_touchpoints]
+    for column in names.learned.properties:
+        yield f"{column}.last", f"last known {column}", True
+        yield f"{column}.first", f"first known {column}", True
+        yield f"{column}.distinct", f"different values of {column} (all others count as one)"
+        yield f"{column}.changes", f"changes of {column}"
+        yield f"{column}.streak", f"events since {column} last changed"
+        yield f"{column}.changed_days", f"days since {column} last changed"
+        yield f"{column}.top_share", f"share of the most frequent {column} of this customer"
+        yield f"{column}.missing_share", f"share of events without {column}"
+        yield f"{column}.other_share", f"share of events with a rare or unseen {column}"
+        for value in names.learned.vocabularies[column][: names.widths.property_shares]:
+            yield f"{column}.{value}.share", f"share of events with {column} '{value}'"
+        for code, what in touchpoints:
+            yield f"{column}.at.{code.removeprefix('touchpoint.')}", f"{column} at the last {what}", True
+
+
+@group_kernel
+def _write_properties(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    decode_properties(w.codes, w.plan, w.extras, s.start, s.n, w.lut, w.lut_start)
+    return properties(row, at, w.plan, w.codes, w.ticks, s.n, s.cutoff, w.cells)
+
+
+PROPERTIES_GROUP = FeatureGroup(
+    "properties", _properties_columns, _write_properties, available=lambda learned: bool(learned.properties)
+)
+
+
+def _profile_columns(names: Names) -> Iterator[Column]:
+    for column in names.learned.profile:
+        yield f"profile.{column}", f"last known {column}", True
+    for column in names.learned.profile_numbers:
+        yield f"profile.{column}", f"last known {column}"
+
+
+@group_kernel
+def _write_profile(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return profile(row, at, w.plan, w.lut, w.lut_start, w.extras, w.profile_numbers, s.start, s.stop)
+
+
+PROFILE_GROUP = FeatureGroup(
+    "profile",
+    _profile_columns,
+    _write_profile,
+    available=lambda learned: bool(learned.profile or learned.profile_numbers),
+)

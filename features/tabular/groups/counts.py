@@ -3,22 +3,24 @@
 Windows are nested and end at the cutoff. Events are walked from the newest window to the oldest, so the running
 count at a window's edge is the window's count: no event is looked at twice, whatever the number of windows.
 
-A kernel writes its features to `row[at:]` and returns where the next one starts; `features.tabular.catalogue` names
+A kernel writes its features to `row[at:]` and returns where the next one starts; its group names
 them in the same order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from features.tabular.decoding import window_edges
+from features.tabular.group import Column, FeatureGroup, Names, OneSnapshot, Workspace
 from features.tabular.plan import (
     BASE,
-    BEFORE_LAST,
     COUNT,
     DAYS,
-    FIRST,
     HAS_VALUE,
     LAST,
     N_CODES,
@@ -28,25 +30,11 @@ from features.tabular.plan import (
     TOUCHPOINT,
     TREND_WINDOW,
     VALUE,
+    group_kernel,
     kernel,
 )
 
 Array = Any  # numba knows the types; see the shapes beside the arguments
-
-
-@kernel
-def window_edges(edges: Array, ticks: Array, n: int, windows: Array, times: int, cutoff: int) -> None:
-    """The first event inside each window, made `times` as long; the last edge is 0: all time.
-
-    A walk back, not a search: its branches are foreseen but for one a window.
-    """
-    low = n
-    for w in range(len(windows)):
-        since = cutoff - times * windows[w]
-        while low > 0 and ticks[low - 1] >= since:
-            low -= 1
-        edges[w] = low
-    edges[len(windows)] = 0
 
 
 @kernel
@@ -60,45 +48,6 @@ def first_at_or_after(ticks: Array, stop: int, moment: int) -> int:
         else:
             high = middle
     return low
-
-
-@kernel
-def tally(seen: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
-    """How often, first, last and before last, for each code: (4, N_CODES)."""
-    for c in range(plan[N_CODES]):
-        seen[COUNT, c] = 0.0
-        seen[FIRST, c] = seen[LAST, c] = seen[BEFORE_LAST, c] = np.nan
-    for column in range(N_COLUMNS):
-        if plan[SIZE + column] > 0:
-            for i in range(n):
-                code = codes[column, i]
-                seen[BEFORE_LAST, code] = seen[LAST, code]
-                seen[LAST, code] = ticks[i]
-                seen[COUNT, code] += 1.0
-            for i in range(n - 1, -1, -1):
-                seen[FIRST, codes[column, i]] = ticks[i]
-
-
-@kernel
-def last_of_each(seen: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
-    """The part of `tally` that recency needs."""
-    for c in range(plan[N_CODES]):
-        seen[LAST, c] = np.nan
-    for column in range(N_COLUMNS):
-        if plan[SIZE + column] > 0:
-            for i in range(n):
-                seen[LAST, codes[column, i]] = ticks[i]
-
-
-@kernel
-def sum_from(value_from: Array, numbers: Array, n: int) -> None:
-    """`value_from[i]`: the value of event `i` and all later ones; newest first, so each window is one of them."""
-    total = 0.0
-    value_from[n] = 0.0
-    for i in range(n - 1, -1, -1):
-        value = numbers[VALUE, i]
-        total += value if value == value else 0.0
-        value_from[i] = total
 
 
 @kernel
@@ -197,3 +146,74 @@ def trend(
         row[at + c] = cells[c] / count if count > 0.0 else np.nan
     at += size
     return at
+
+
+def _volume_columns(names: Names) -> Iterator[Column]:
+    for label, text in names.windows:
+        for code, what in names.codes:
+            yield f"{code}.count_{label}", f"events with {what} {text}"
+    for label, text in names.windows:
+        yield f"events_{label}", f"events {text}"
+    if names.has("value"):
+        for label, text in names.windows:
+            yield f"value_{label}", f"sum of value {text}"
+
+
+@group_kernel
+def _write_volume(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return volume(row, at, w.plan, w.edges, w.codes, w.value_from, s.n, w.cells)
+
+
+VOLUME_GROUP = FeatureGroup("volume", _volume_columns, _write_volume)
+
+
+def _value_columns(names: Names) -> Iterator[Column]:
+    for label, text in names.value_windows:
+        for code, what in names.codes:
+            yield f"{code}.value_{label}", f"sum of value of events with {what} {text}"
+
+
+@group_kernel
+def _write_value(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return value_of_codes(row, at, w.plan, w.edges, w.value_windows, w.codes, w.numbers, s.n, w.cells)
+
+
+VALUE_GROUP = FeatureGroup("value", _value_columns, _write_value, available=lambda learned: "value" in learned.has)
+
+
+def _recency_columns(names: Names) -> Iterator[Column]:
+    yield "recency_days", "days since the last event"
+    for code, what in names.codes:
+        yield f"{code}.recency_days", f"days since the last event with {what}"
+
+
+@group_kernel
+def _write_recency(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    return recency(row, at, w.plan, w.seen, w.ticks, s.n, s.cutoff)
+
+
+RECENCY_GROUP = FeatureGroup("recency", _recency_columns, _write_recency, needs=("last_times",))
+
+
+def _trend_columns(names: Names) -> Iterator[Column]:
+    windows = names.windows
+    for (label, text), (wider, wider_text) in pairwise(windows):
+        yield f"events_share_{label}_of_{wider}", f"share of the events {wider_text} that came {text}"
+        yield f"events_growth_{label}", f"log of events {text} against as long a time before"
+    if names.has("value"):
+        for (label, text), (wider, wider_text) in pairwise(windows):
+            yield f"value_share_{label}_of_{wider}", f"share of the value {wider_text} that came {text}"
+            yield f"value_change_{label}", f"value {text} less that of as long a time before"
+    yield "events_share_second_half", "share of events in the later half of the time since the first"
+    trend = f"{names.widths.trend_window_days:g}d"
+    for code, what in names.values("touchpoint"):
+        yield f"{code}.recent_share_{trend}", f"share of events with {what} that came in the last {trend[:-1]} days"
+
+
+@group_kernel
+def _write_trend(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
+    window_edges(w.earlier, w.ticks, s.n, w.windows, 2, s.cutoff)
+    return trend(row, at, w.plan, w.edges, w.earlier, w.seen, w.codes, w.value_from, w.ticks, s.n, s.cutoff, w.cells)
+
+
+TREND_GROUP = FeatureGroup("trend", _trend_columns, _write_trend, needs=("tally",))
