@@ -160,31 +160,21 @@ def process_main(folder: Path, home: Path, core: int) -> None:
     os.sched_setaffinity(0, {cores[core % len(cores)]})
     from training.config.experiment import load_experiment
     from training.data.task_data import read_task_data
-    from training.search.search import Search, search
+    from training.search.search import search
     from training.search.team_search import searches
 
-    ended: list[int] = []
-    end = Search._end
-
-    def counted(self: Search, done: Any, advance: Any) -> None:
-        ended.append(done.number)
-        end(self, done, advance)
-
-    Search._end = counted  # type: ignore[method-assign]
     experiment = load_experiment(folder / "experiment.toml")
     data = read_task_data(experiment, home)
-    [entry] = searches(experiment, data)
+    [planned] = searches(experiment, data)
     (home.parent / f"{home.name}.ready").touch()
     while not (home.parent / "go").exists():
         time.sleep(0.005)
-    searched = search(
-        entry.job.kind, data.train, data.y_train, data.folds, trials=entry.trials, folder=home / "search",
-        seed=entry.job.seed, fixed=entry.job.fixed, storage=os.environ["JOURNEYLAB_STORAGE"],
-    )  # fmt: skip
-    pruned = int((searched.trials["state"] == "pruned").sum())
-    print(
-        json.dumps({"ended": len(ended), "pruned": pruned, "fit_seconds": round(searched.trials["seconds"].sum(), 1)})
-    )
+    storage = os.environ["JOURNEYLAB_STORAGE"]
+    result = search(planned.job, trials=planned.trials, folder=home / "search", storage=storage)
+    owner, trials = (home / "search" / "owner").read_text(), result.trials
+    ended = sum(trial.user_attrs["worker"].startswith(owner) for trial in result.study.trials)
+    pruned, seconds = int((trials["state"] == "pruned").sum()), round(trials["seconds"].sum(), 1)
+    print(json.dumps({"ended": ended, "pruned": pruned, "fit_seconds": seconds}))
 
 
 if __name__ == "__main__":

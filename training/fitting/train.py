@@ -54,7 +54,7 @@ from training.reports.model_card import CardContents, model_card
 from training.search.folder import held, read_scores, scores_path
 from training.search.report import draw_search, parameter_importance
 from training.search.search import SearchResult, search
-from training.search.team_search import fixed_settings, leading, searches
+from training.search.team_search import PlannedSearch, leading, searches
 from training.search.trials import Trial
 from training.tracking.tracking import FinalRun, PyfuncModel, Tracker
 
@@ -119,8 +119,9 @@ def train(
     data = read_task_data(experiment, home, progress)
     tracker = Tracker(experiment.name)
     folder = _folder(home, configuration_fingerprint(experiment, data))
-    with held(folder), leading(storage, searches(experiment, data, catalogue), folder, progress):
-        training = _Training(experiment, data, tracker, folder.resolve(), progress, catalogue, storage)
+    planned = searches(experiment, data, catalogue)
+    with held(folder), leading(storage, planned, folder, progress):
+        training = _Training(experiment, data, planned, tracker, folder.resolve(), progress, catalogue, storage)
         result = training.run()
         (folder / "done.json").write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return result
@@ -138,6 +139,7 @@ def _folder(home: Path, fingerprint: str) -> Path:
 class _Training:
     experiment: Experiment
     data: TaskData
+    planned: Sequence[PlannedSearch]
     tracker: Tracker
     folder: Path
     progress: Console | None
@@ -179,7 +181,7 @@ class _Training:
     def _models(self) -> list[Final]:
         """The searched models, their companions, and combinations of those that are models in their own right."""
         catalogue = importlib.import_module(self.catalogue)
-        finals = [self._searched(kind) for kind in self.experiment.models.which]
+        finals = [self._best(planned) for planned in self.planned]
         beside = catalogue.companions({final.kind: final.settings for final in finals})
         finals += [self.finals.fitted(companion) for companion in beside]
         of = {final.name: final for final in finals if final.role == "model"}
@@ -191,16 +193,15 @@ class _Training:
         )
         return finals + [self.finals.combined(each) for each in combined]
 
-    def _searched(self, kind: str) -> Final:
+    def _best(self, planned: PlannedSearch) -> Final:
         """Search the settings of a kind, then fit it on all training rows."""
-        found = self._found(kind)
-        return self.finals.fitted(
-            Companion(kind, kind, found.settings, "model", SEARCHED), np.concatenate(found.scores)
-        )
+        kind, result = planned.job.kind, self._search(planned)
+        best = Companion(kind, kind, result.settings, "model", SEARCHED)
+        return self.finals.fitted(best, np.concatenate(result.scores))
 
-    def _found(self, kind: str) -> SearchResult:
-        fixed = fixed_settings(self.experiment, kind)
-        run_id = self._search_run(kind, fixed)
+    def _search(self, planned: PlannedSearch) -> SearchResult:
+        kind = planned.job.kind
+        run_id = self._search_run(kind, planned.job.fixed)
         logged = self.tracker.logged_trials(run_id)
         folder = self.folder / f"search_{kind}{self._shared}"
 
@@ -210,27 +211,21 @@ class _Training:
 
         options = self.experiment.search
         try:
-            found = search(
-                kind,
-                self.data.train,
-                self.data.y_train,
-                self.data.folds,
-                trials=options.of(kind),
+            result = search(
+                planned.job,
+                trials=planned.trials,
                 folder=folder,
-                seed=self.experiment.search_seed,
                 jobs=options.jobs,
                 timeout_s=options.timeout_s,
-                fixed=fixed,
                 progress=self.progress,
                 on_trial=log_trial,
-                catalogue=self.catalogue,
                 storage=self.storage,
             )
         except BaseException as error:
             self.tracker.stop_search(run_id, failed=isinstance(error, Exception))
             raise
-        self._finish_search(run_id, kind, found)
-        return found
+        self._finish_search(run_id, kind, result)
+        return result
 
     def _search_run(self, kind: str, fixed: Settings) -> str:
         said = f"Search for the settings of {kind}; one run a trial below."
@@ -266,7 +261,7 @@ class _Training:
         found.trials.to_csv(files / "trials.csv", index=False)
         if len(found.curves):
             found.curves.to_csv(files / "curves.csv", index=False)
-        importance = parameter_importance(found.folder)
+        importance = parameter_importance(found.study)
         importance.to_csv(files / "parameter_importance.csv", index=False)
         draw_search(kind, found.trials, importance, files / "pictures" / "search.png")
         (files / "settings.json").write_text(json.dumps(found.settings, indent=1), encoding="utf-8")

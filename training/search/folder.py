@@ -1,13 +1,14 @@
-"""What a search keeps on disk: the data its workers read, the scores they write, and who holds the folder.
+"""The folder of a search: the data that its workers read, the scores that they write, and its lock.
 
-job.json                        kind, settings that no trial turns, seed, fingerprint; written last
+job.json                        kind, settings that no trial samples, seed, fingerprint; written last
 journeys/ snapshot_*.npy        the rows, without pickle
 labels.npy fold_0_fit.npy …     their labels, and which rows each fold fits on and checks on
-optuna.db                       the trials, written by the parent process alone; a copy where they lie on a storage
-study.txt owner                 which study on a storage this is a share of, and who this is there
+optuna.db                       the trials, where they do not lie on a PostgreSQL
+study.txt                       the study on a PostgreSQL that the scores are of
+owner                           the name of this folder in the trials of its workers
 scores/trial_0007_fold_1.npy    predictions for the check rows of that fold; a fold scored once is never scored again
 state/trial_0007_fold_1/        where a long fit keeps what it has learnt so far, until the fold is scored
-worker_0.log                    what the libraries in that worker had to say
+worker_0.log                    the output of libraries in that worker
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy.typing as npt
 
 from features.errors import ConfigError
 from features.journeys.journeys import Journeys, Snapshots
+from training.data.splits import Fold
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -55,6 +57,22 @@ class Job:
     seed: int = 0
     fixed: Settings = field(default_factory=dict)
     catalogue: str = "models.catalogue"
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        snapshots: Snapshots,
+        labels: npt.ArrayLike,
+        folds: Iterable[Fold],
+        *,
+        seed: int = 0,
+        fixed: Settings | None = None,
+        catalogue: str = "models.catalogue",
+    ) -> Job:
+        """The job of a search over folds as `training.data.splits.make_folds` gives them."""
+        rows = tuple((fold.train, fold.check) for fold in folds)
+        return cls(kind, snapshots, np.asarray(labels), rows, seed, fixed or {}, catalogue)
 
     def fingerprint(self) -> str:
         """SHA-256 over the data, the labels, the folds and the settings."""
@@ -100,7 +118,7 @@ class Job:
         )
 
     def about(self) -> dict[str, Any]:
-        """What a search is, beside its rows."""
+        """The search without its rows."""
         return {
             "format": FORMAT,
             "kind": self.kind,

@@ -19,8 +19,8 @@ from pathlib import Path
 import optuna
 
 from training.search.folder import Job
-from training.search.trials import Fixed
-from training.search.worker import score_fold
+from training.search.trials import FixedSettings
+from training.search.worker import fold_losses
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,9 @@ class Objective:
             optuna.TrialPruned: the pruner thinks the trial is not worth another fold.
         """
         job = _job(self.folder)
-        settings = importlib.import_module(job.catalogue).search_space(job.kind, Fixed(trial, job.fixed))
-        total, n_rows, loss = 0.0, 0, float("nan")
-        for fold in range(len(job.folds)):
-            done = score_fold(job, self.folder, trial.number, fold, settings)
-            total += done["log_loss"] * done["n_rows"]
-            n_rows += done["n_rows"]
-            loss = total / n_rows
+        settings = importlib.import_module(job.catalogue).search_space(job.kind, FixedSettings(trial, job.fixed))
+        loss = float("nan")
+        for fold, loss, _ in fold_losses(job, self.folder, trial.number, settings):
             trial.report(loss, fold)
             if fold + 1 < len(job.folds) and trial.should_prune():
                 raise optuna.TrialPruned

@@ -1,7 +1,7 @@
-"""What happened in a search: which settings mattered, and a picture of how it went.
+"""The report of a search: which settings mattered, and a picture of how it went.
 
-    importance = parameter_importance(found.folder)     # `parameter, importance`, the largest first
-    draw_search("gbdt", found.trials, importance, folder / "search.png")
+    importance = parameter_importance(result.study)     # `parameter, importance`, the largest first
+    draw_search("gbdt", result.trials, importance, folder / "search.png")
 
 The importance of a parameter is how much of the difference between the better trials and all of them its values explain
 (S. Watanabe, A. Bansal, F. Hutter: "PED-ANOVA", IJCAI 2023, as Optuna computes it). With few trials it is a rough hint.
@@ -24,28 +24,18 @@ from training.reports.picture_style import COLOURS, FAINT, INK, percent, save, s
 
 FEWEST_TRIALS = 10  # complete ones, below which an importance would be noise
 MOST_PARAMETERS = 15
-STUDY = "search"
 
 
-def parameter_importance(folder: Path) -> pd.DataFrame:
-    """`parameter, importance` (shares that sum to 1), the largest first; no rows where there are too few trials.
-
-    Args:
-        folder: of the search, with its `optuna.db`.
-    """
-    empty = pd.DataFrame({"parameter": pd.Series(dtype=str), "importance": pd.Series(dtype=float)})
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
-    try:
-        study = optuna.load_study(study_name=STUDY, storage=storage)
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(complete) < FEWEST_TRIALS or not any(len(set(map(str, v))) > 1 for v in _values(complete)):
-            return empty
+def parameter_importance(study: optuna.Study) -> pd.DataFrame:
+    """`parameter, importance` (shares that sum to 1), the largest first; no rows where there are too few trials."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    shares = {}
+    if len(complete) >= FEWEST_TRIALS and any(len(set(map(str, values))) > 1 for values in _values(complete)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna's remarks about itself
-            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    finally:
-        storage.engine.dispose()
-    table = pd.DataFrame({"parameter": list(found), "importance": list(found.values())})
+            shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    table = pd.DataFrame({"parameter": list(shares), "importance": list(shares.values())})
+    table = table.astype({"parameter": str, "importance": float})
     return table.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
 
 

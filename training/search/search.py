@@ -1,56 +1,57 @@
 """Search for settings: Optuna's trials over processes of this machine, resumable after `kill -9`.
 
+    from training.search.folder import Job
     from training.search.search import search
-    found = search("gbdt", snapshots, labels, folds, trials=30, seed=7, jobs=2, folder=Path("runs/mine"))
-    model = make("gbdt", found.settings)
+    job = Job.of("gbdt", snapshots, labels, folds, seed=7)
+    result = search(job, trials=30, jobs=2, folder=Path("runs/mine"))
+    model = make("gbdt", result.settings)
 
 A trial is judged by its log loss over the check rows of all folds. Log loss is proper (it is least for the true
 probabilities), so it pays for both order and calibration, which are what a champion is judged by; and it adds up over
-rows, so the figure after each fold is the figure of the rows so far, and a trial that falls behind the median of the
-others can be pruned there. AUROC does neither. A model that is fitted in epochs can be pruned after any epoch, too, by
-the curve of its check loss (`training.search.trials`).
+rows, so the loss after each fold is the loss of the rows so far, and a trial that falls behind the median of the others
+can be pruned there. AUROC does neither. A model that is fitted in epochs can be pruned after any epoch, too, by the
+curve of its check loss (`training.search.trials`).
 
-The parent process alone asks, prunes and writes its trials; workers (`training.search.worker`) only fit and score. So
-there is no second writer and no lock that a dead process could leave behind, and whoever is killed with -9, nothing
-finished is lost: a dead worker's trial is given to a new worker, and a dead parent's search goes on when `search` is
-called again with the same folder. On a storage (`training.search.shared_trials`) parents of several machines do so for
-one study.
+Workers (`training.search.worker`) ask for trials and tell what came of them. The parent starts them, replaces those
+that die, and reports what it reads in the study. Whoever is killed with -9, nothing finished is lost: a dead worker's
+trial goes on in another, and a dead parent's search when `search` is called again with the same folder. On a PostgreSQL
+(`training.search.storage`) parents of several machines do so for one study.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import optuna
 import pandas as pd
 from rich.console import Console
 
 from features.errors import ConfigError, JourneyLabError
-from features.journeys.journeys import Snapshots
-from training.data.splits import Fold
 from training.progress import Advance, bar, say
-from training.search.folder import Job, Scores, Settings, held, merged, prepare, read_scores, scores_path, state_path
-from training.search.process import WorkerProcess
-from training.search.shared_trials import SharedBook
-from training.search.trials import Trial, TrialBook
-from training.search.worker import GO, STOP
+from training.search.folder import Job, Scores, Settings, held, merged, prepare, read_scores, scores_path
+from training.search.storage import open_storage
+from training.search.trials import MOST_DEATHS, SearchStudy, Trial, owner_of
+from training.search.worker import MOST_FAILURES, WorkerTask
 
-MOST_DEATHS = 3  # workers that may die over one trial before the trial is given up
-MOST_FAILURES = 3  # failed trials in a row before the search is given up
+LOOK_S = 0.1  # between looks at the study
+SHARED = "study.txt"  # in the folder of a search on a PostgreSQL: which study the scores are of
 
 OnTrial = Callable[[Trial], None]
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The outcome of a search.
 
     Attributes:
         settings: of the best trial, over the fixed ones; ready for `make`.
@@ -58,7 +59,8 @@ class SearchResult:
         trials: one row a trial: `number, state, log_loss, seconds`, the parameters as `param_<name>`, `error`.
         scores: per fold, the best trial's predictions for the check rows.
         curves: of models that are fitted in epochs: `number, fold, epoch, check_loss`.
-        folder: where all of it lies.
+        study: all trials, in memory.
+        folder: of the search.
     """
 
     settings: Settings
@@ -66,45 +68,34 @@ class SearchResult:
     trials: pd.DataFrame
     scores: tuple[Scores, ...]
     curves: pd.DataFrame
+    study: optuna.Study
     folder: Path
 
 
 def search(
-    kind: str,
-    snapshots: Snapshots,
-    labels: npt.ArrayLike,
-    folds: Sequence[Fold],
+    job: Job,
     *,
     trials: int,
     folder: Path,
-    seed: int = 0,
     jobs: int = 1,
     timeout_s: float | None = None,
-    fixed: Settings | None = None,
     progress: Console | None = None,
     on_trial: OnTrial | None = None,
-    catalogue: str = "models.catalogue",
     storage: str | None = None,
 ) -> SearchResult:
     """Search until `trials` trials are finished; on a folder with trials in it, go on from there.
 
-    With `jobs=1` the same seed, rows and folds give the same trials, interrupted or not. On a storage, processes that
+    With `jobs=1` the same job gives the same trials, interrupted or not. On a storage, processes that
     search for the same share the trials; each waits until all are finished and returns all of them.
 
     Args:
-        kind: the kind of model.
-        snapshots: (n,) training rows.
-        labels: (n,) 0 or 1.
-        folds: see `training.data.splits.make_folds`.
+        job: what is searched.
         trials: how many to finish, pruned ones included.
         folder: made where missing; one search each.
-        seed: of the sampler.
         jobs: worker processes; each gets an equal share of the cores.
         timeout_s: no new trial begins after so many seconds; what has begun is finished.
-        fixed: settings that all trials share.
         progress: where to show a bar (terminal) or a line a trial (elsewhere).
         on_trial: called for every finished trial, by number for those of an earlier call, then as they finish.
-        catalogue: the module that makes models and knows their search spaces.
         storage: the URL of a PostgreSQL database that other processes search on, too (`training.search.storage`);
             without one the trials lie in the folder.
 
@@ -114,236 +105,199 @@ def search(
     """
     if trials < 1 or jobs < 1:
         raise ConfigError(f"A search needs at least one trial and one job, not {trials} and {jobs}.")
-    job = job_of(kind, snapshots, labels, folds, seed=seed, fixed=fixed, catalogue=catalogue)
     folder = folder.resolve()
     with held(folder):
-        resumed = prepare(job, folder)
-        book = TrialBook(folder, job) if storage is None else SharedBook(folder, job, storage, progress)
-        running = Search(book, job, folder, trials, jobs, timeout_s, on_trial or _nobody, progress)
+        running = Search(job, folder, jobs, storage, trials, timeout_s, on_trial, progress)
         try:
-            book.want(trials)
-            running.run(resumed)
-            book.copy()
-            return _result(book, job, folder)
+            running.run()
+            return _result(running.study, folder)
         except KeyboardInterrupt:
-            done = len(running.told)
+            done = len(running.reported)
             say(progress, f"Stopped after {done} of {trials} trials. The same command goes on from there ({folder}).")
             raise
         finally:
-            book.close()
+            running.close()
 
 
-def job_of(
-    kind: str,
-    snapshots: Snapshots,
-    labels: npt.ArrayLike,
-    folds: Sequence[Fold],
-    *,
-    seed: int,
-    fixed: Settings | None = None,
-    catalogue: str = "models.catalogue",
-) -> Job:
-    """What a search with these arguments is about."""
-    rows = tuple((fold.train, fold.check) for fold in folds)
-    return Job(kind, snapshots, np.asarray(labels), rows, seed, fixed or {}, catalogue)
+@dataclass
+class Worker:
+    """A worker process and the name that its trials carry."""
 
-
-def _nobody(trial: Trial) -> None:
-    """Who is told of a trial where nobody asked to be."""
+    name: str
+    process: subprocess.Popen[str]
+    log: Path
 
 
 @dataclass
 class Search:
-    """One call of `search`: which worker has which trial.
+    """The parent of the workers of one search in one folder.
 
     Attributes:
-        book, job, folder: what is searched and where.
-        wanted: how many trials shall be finished; None: what the book says, and the end does not wait for others.
-        jobs, timeout_s, on_trial, progress: as `search` takes them.
-        answers: of workers.
-        workers: the processes that fit.
+        job, folder, jobs, storage, timeout_s, on_trial, progress: as `search` takes them.
+        trials: how many shall be finished; None: as many as the study says, and the end does not wait for others.
+        reported: numbers of finished trials that `on_trial` was called for.
+        failed: numbers of failed trials that were seen.
         failures: trials that failed in a row.
-        told: the trials that `on_trial` was called for.
-        ended: how many of them ended here.
-        over: the time is up.
+        ended: how many trials were finished here.
+        workers: the processes that fit.
+        idle_deaths: workers that died without a trial.
     """
 
-    book: TrialBook
     job: Job
     folder: Path
-    wanted: int | None
     jobs: int
-    timeout_s: float | None
-    on_trial: OnTrial
-    progress: Console | None
-    answers: SimpleQueue[tuple[WorkerProcess, dict[str, Any] | None]] = field(default_factory=SimpleQueue)
-    workers: list[WorkerProcess] = field(default_factory=list)
+    storage: str | None
+    trials: int | None = None
+    timeout_s: float | None = None
+    on_trial: OnTrial | None = None
+    progress: Console | None = None
+    reported: set[int] = field(default_factory=set)
+    failed: set[int] = field(default_factory=set)
     failures: int = 0
-    told: set[int] = field(default_factory=set)
     ended: int = 0
-    over: bool = False
+    workers: list[Worker] = field(default_factory=list)
+    idle_deaths: int = 0
 
-    def run(self, resumed: bool) -> None:
+    def __post_init__(self) -> None:
+        self.resumed = prepare(self.job, self.folder)
+        _check_folder(self.folder, self.storage)
+        self.owner = owner_of(self.folder)
+        self.study = SearchStudy(self.job, open_storage(self.folder, self.storage, self.progress))
+        if self.storage is not None:
+            _drop_other_scores(self.folder, self.study.identity)
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        self.study.storage.close()
+
+    def run(self) -> None:
         """Finish the trials."""
-        started = time.monotonic()
-        before = self.book.trials()
+        if self.trials is not None:
+            self.study.set_goal(self.trials)
+        self.study.release(self.owner, alive=set())
+        before, goal = self.study.trials(), self.study.goal()
         finished = [trial for trial in before if trial.is_finished]
-        left = [trial for trial in before if trial.state == "running"]
-        if resumed and before:
-            said = f"{len(finished)} of {self._wanted()} trials were finished, {len(left)} had begun"
-            say(self.progress, f"Resuming the search of {self.job.kind}: {said}.")
+        self.failed = {trial.number for trial in before if trial.state == "failed"}
+        if self.resumed and before:
+            running = sum(trial.state == "running" for trial in before)
+            counts = f"{len(finished)} of {goal} trials were finished, {running} had begun"
+            say(self.progress, f"Resuming the search of {self.job.kind}: {counts}.")
         for trial in finished:
-            self._tell(trial)
-        with bar(self.progress, f"search {self.job.kind}", self._wanted(), len(finished)) as advance:
+            self._report(trial)
+        deadline = None if self.timeout_s is None else time.time() + self.timeout_s
+        with bar(self.progress, f"search {self.job.kind}", goal, len(finished)) as advance:
             try:
-                self._loop(started, advance)
+                for number in range(self.jobs):
+                    self._start(number, deadline)
+                while self.workers:
+                    self._look(advance)
+                    self._replace_dead(deadline)
+                    time.sleep(LOOK_S)
+                self._look(advance)
             finally:
                 for worker in self.workers:
-                    worker.stop()
+                    _stop(worker.process)
 
-    def _wanted(self) -> int:
-        return self.book.wanted() if self.wanted is None else self.wanted
+    def _start(self, number: int, deadline: float | None) -> None:
+        """Start a worker."""
+        threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "NUMBA_NUM_THREADS": threads,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        name, log = f"{self.owner}/{uuid.uuid4().hex[:8]}", self.folder / f"worker_{number}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "training.search.worker"],
+                stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment, text=True,
+            )  # fmt: skip
+        self.workers.append(Worker(name, process, log))
+        waits = self.trials is not None
+        task = WorkerTask(str(self.folder), self.storage, name, deadline, waits, self.study.storage.grace_s)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code says so
+            process.stdin.write(json.dumps(asdict(task)) + "\n")
+            process.stdin.flush()
 
-    def _loop(self, started: float, advance: Advance) -> None:
-        while True:
-            self._hear(advance)
-            while len(busy := [worker for worker in self.workers if worker.trial]) < self.jobs:
-                late = self.timeout_s is not None and time.monotonic() - started > self.timeout_s
-                if late and self._any_finished():
-                    self._close()
-                trial = self.book.take_up() or self._ask()
-                if trial is None:
-                    break
-                if self.book.is_stopped(trial):  # a process that died had found so
-                    self._end(self.book.prune(trial), advance)
-                else:
-                    self._idle_worker().begin(trial, deaths=0)
-            if not busy and not any(worker.trial for worker in self.workers) and not self._waits():
-                self._hear(advance)
-                return
-            self._handle(advance)
-
-    def _ask(self) -> Trial | None:
-        return None if self.over or self.book.exhausted else self.book.ask(self._wanted())
-
-    def _close(self) -> None:
-        """Begin no other trial, here and elsewhere."""
-        if not self.over:
-            self.over = True
-            self.book.want(0)
-
-    def _waits(self) -> bool:
-        """Whether others' trials are still to come."""
-        return self.wanted is not None and self.book.others()
-
-    def _hear(self, advance: Advance) -> None:
-        """What others have finished."""
-        if self.book.shared:
-            for trial in self.book.trials():
-                if trial.is_finished and trial.number not in self.told:
-                    self._tell(trial)
-                    advance(f"trial {trial.number} {_outcome(trial)}, elsewhere")
-
-    def _tell(self, trial: Trial) -> None:
-        self.told.add(trial.number)
-        if self.wanted is not None:
-            self.book.bring(trial)
-        self.on_trial(trial)
-
-    def _any_finished(self) -> bool:
-        return any(trial.is_finished for trial in self.book.trials())
-
-    def _idle_worker(self) -> WorkerProcess:
-        for worker in self.workers:
-            if worker.trial is None:
-                return worker
-        worker = WorkerProcess(self.folder, len(self.workers), self.jobs, self.answers)
-        self.workers.append(worker)
-        return worker
-
-    def _handle(self, advance: Advance) -> None:
-        """One answer of one worker."""
-        try:
-            worker, answer = self.answers.get(timeout=1.0)
-        except Empty:
+    def _replace_dead(self, deadline: float | None) -> None:
+        """Start a worker for each that died; one that ended in order found nothing more to do."""
+        ended = [worker for worker in self.workers if worker.process.poll() is not None]
+        self.workers = [worker for worker in self.workers if worker not in ended]
+        for worker in ended:
+            _stop(worker.process)
+        dead = {worker.name: worker for worker in ended if worker.process.returncode != 0}
+        if not dead:
             return
-        trial = worker.trial
-        if trial is not None and self.book.is_lost(trial):
-            self._leave(worker, trial)
-        elif answer is None:
-            self._bury(worker)
-            if trial is not None and self.book.is_stopped(trial):
-                self._end(self.book.prune(trial), advance)
-            elif trial is not None:
-                self._revive(trial, worker)
-        elif trial is not None:
-            self._judge(worker, trial, answer, advance)
+        codes = {name: worker.process.returncode for name, worker in dead.items()}
+        freed = self.study.release(self.owner, {worker.name for worker in self.workers}, codes)
+        for trial in freed:
+            code = codes.get(trial.worker, "unknown")
+            say(self.progress, f"A worker died (exit code {code}); trial {trial.number} goes on in a new one.")
+        self.idle_deaths += len(dead) - len(freed)
+        if self.idle_deaths >= MOST_DEATHS:
+            logs = ", ".join(sorted(str(worker.log) for worker in dead.values()))
+            raise JourneyLabError(f"Workers of the search of {self.job.kind} die before they begin; see {logs}.")
+        for worker in dead.values():
+            self._start(int(worker.log.stem.removeprefix("worker_")), deadline)
 
-    def _bury(self, worker: WorkerProcess) -> None:
-        if worker in self.workers:
-            self.workers.remove(worker)
-        worker.stop()
+    def _look(self, advance: Advance) -> None:
+        """Report what was finished since the last look, here and elsewhere."""
+        trials = self.study.trials()
+        for trial in trials:
+            if trial.is_finished and trial.number not in self.reported:
+                is_ours = trial.worker.startswith(f"{self.owner}/")
+                self.ended += is_ours
+                self.failures = 0 if is_ours else self.failures
+                self._report(trial)
+                best = min((t.log_loss for t in trials if t.log_loss is not None), default=float("nan"))
+                where = f"best {best:.4f}, {sum(trial.seconds):.1f} s" if is_ours else "elsewhere"
+                advance(f"trial {trial.number} {_outcome(trial)}, {where}")
+            if trial.state == "failed" and trial.number not in self.failed:
+                self._fail(trial)
 
-    def _leave(self, worker: WorkerProcess, trial: Trial) -> None:
-        """Nothing was heard of this process for so long that another does the trial now."""
-        say(self.progress, f"Trial {trial.number} was taken up by another process; this one leaves it.")
-        worker.trial = None
-        self.book.drop(trial)
-        self._bury(worker)
+    def _report(self, trial: Trial) -> None:
+        self.reported.add(trial.number)
+        if self.on_trial is not None:
+            self.study.fetch_scores(trial)
+            self.on_trial(trial)
 
-    def _revive(self, trial: Trial, dead: WorkerProcess) -> None:
-        """Give a dead worker's trial to another, unless trials of this kind seem to be what kills them."""
-        code = dead.process.returncode
-        if dead.deaths + 1 >= MOST_DEATHS:
-            error = f"{MOST_DEATHS} workers died over it, the last with exit code {code}; see {dead.log}"
-            self._failed(trial, error, mendable=False)
+    def _fail(self, trial: Trial) -> None:
+        self.failed.add(trial.number)
+        if not trial.worker.startswith(f"{self.owner}/"):
             return
-        say(self.progress, f"A worker died (exit code {code}); trial {trial.number} goes on in a new one.")
-        self._idle_worker().begin(trial, deaths=dead.deaths + 1, fold=dead.fold, total=dead.total, n_rows=dead.n_rows)
-
-    def _judge(self, worker: WorkerProcess, trial: Trial, answer: dict[str, Any], advance: Advance) -> None:
-        """An epoch or a fold is done: is the trial, too?"""
-        if "error" in answer:
-            worker.trial = None
-            self._failed(trial, answer["error"], answer["mendable"])
-            return
-        if "step" in answer:
-            stop = self.book.report_epoch(trial, answer["fold"], answer["step"], answer["loss"])
-            worker.say(STOP if stop else GO)
-            return
-        if "pruned" in answer:
-            worker.trial = None
-            self.book.note_seconds(trial, answer["fold"], answer["seconds"])
-            self._end(self.book.prune(trial), advance)
-            return
-        loss = worker.add(answer)
-        self.book.keep(trial, answer["fold"])
-        prune = self.book.report(trial, answer["fold"], loss, answer["seconds"])
-        if worker.fold < len(self.job.folds) and not prune:
-            worker.send()
-            return
-        worker.trial = None
-        done = self.book.prune(trial) if worker.fold < len(self.job.folds) else self.book.complete(trial, loss)
-        self._end(done, advance)
-
-    def _end(self, done: Trial, advance: Advance) -> None:
-        """A trial is finished."""
-        self.failures = 0
-        for fold in range(len(self.job.folds)):  # what a worker that died left of a stopped fit
-            shutil.rmtree(state_path(self.folder, done.number, fold), ignore_errors=True)
-        if done.number in self.told:
-            return
-        self.ended += 1
-        self._tell(done)
-        best = min((t.log_loss for t in self.book.trials() if t.log_loss is not None), default=float("nan"))
-        advance(f"trial {done.number} {_outcome(done)}, best {best:.4f}, {sum(done.seconds):.1f} s")
-
-    def _failed(self, trial: Trial, error: str, mendable: bool) -> None:
-        self.book.fail(trial, error)
         self.failures += 1
-        say(self.progress, f"Trial {trial.number} failed: {error}")
-        if mendable or self.failures >= MOST_FAILURES:
-            raise JourneyLabError(f"The search of {self.job.kind} stopped at trial {trial.number}: {error}")
+        say(self.progress, f"Trial {trial.number} failed: {trial.error}")
+        if trial.is_fixable or self.failures >= MOST_FAILURES:
+            raise JourneyLabError(f"The search of {self.job.kind} stopped at trial {trial.number}: {trial.error}")
+
+
+def _check_folder(folder: Path, storage: str | None) -> None:
+    """Refuse a folder whose trials lie elsewhere."""
+    if storage is None and (folder / SHARED).exists():
+        raise ConfigError(f"{folder} holds a share of a search on a storage: give that storage, or another folder.")
+    if storage is not None and (folder / "optuna.db").exists():
+        raise ConfigError(f"{folder} holds a search that is not shared: give the shared one a folder of its own.")
+
+
+def _drop_other_scores(folder: Path, identity: str) -> None:
+    """Where the study was deleted and begun anew, scores of its trials are not those of the trials now."""
+    path = folder / SHARED
+    if path.is_file() and path.read_text() == identity:
+        return
+    for name in ("scores", "state"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "scores").mkdir(parents=True)
+    path.write_text(identity)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End a process, whatever it is doing."""
+    process.kill()
+    process.wait()
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
 
 
 def _outcome(trial: Trial) -> str:
@@ -355,12 +309,13 @@ def _outcome(trial: Trial) -> str:
     return f"pruned at {trial.losses[-1]:.4f}"
 
 
-def _result(book: TrialBook, job: Job, folder: Path) -> SearchResult:
-    trials = book.trials()
+def _result(study: SearchStudy, folder: Path) -> SearchResult:
+    trials, job = study.trials(), study.job
     complete = [trial for trial in trials if trial.log_loss is not None]
     if not complete:
         raise JourneyLabError(f"No trial of the search of {job.kind} was finished; see the worker logs in {folder}.")
     best = min(complete, key=lambda trial: (trial.log_loss, trial.number))
+    study.fetch_scores(best)
     rows = [
         {"number": t.number, "state": t.state, "log_loss": t.log_loss, "seconds": sum(t.seconds), "error": t.error}
         | {f"param_{name}": value for name, value in t.params.items()}
@@ -374,4 +329,5 @@ def _result(book: TrialBook, job: Job, folder: Path) -> SearchResult:
         for epoch, loss in curve.items()
     ]
     curves = pd.DataFrame(epochs, columns=["number", "fold", "epoch", "check_loss"])
-    return SearchResult(merged(job.fixed, best.settings), best, pd.DataFrame(rows), scores, curves, folder)
+    settings = merged(job.fixed, best.settings)
+    return SearchResult(settings, best, pd.DataFrame(rows), scores, curves, study.copy(), folder)

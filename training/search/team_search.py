@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,25 +22,23 @@ import optuna
 from rich.console import Console
 
 from features.errors import ConfigError
-from models.contract import Settings
 from training.config.experiment import Experiment
 from training.data.task_data import TaskData, read_task_data
 from training.progress import say
-from training.search.folder import Job, held, prepare
-from training.search.search import Search, job_of
-from training.search.shared_trials import ABOUT, SharedBook, announce, owner_of, study_name
-from training.search.storage import LEASE_S, SearchStorage
-from training.search.trials import Trial
+from training.search.folder import Job, held
+from training.search.search import Search
+from training.search.storage import TeamStorage
+from training.search.trials import SUMMARY, SearchStudy, study_name
 
 WAIT_S, LOOK_AGAIN_S = 600.0, 2.0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlannedSearch:
     """A search of an experiment.
 
     Attributes:
-        job: what is searched.
+        job: of the search.
         trials: how many shall be finished.
     """
 
@@ -49,11 +47,11 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Worked:
-    """What a process that helps did.
+class WorkResult:
+    """The work of a process that helped.
 
     Attributes:
-        trials: kind → trials that ended here.
+        trials: kind → trials that were finished here.
     """
 
     trials: dict[str, int] = field(default_factory=dict)
@@ -63,19 +61,15 @@ class Worked:
         return {"trials": self.trials, "total": sum(self.trials.values())}
 
 
-def fixed_settings(experiment: Experiment, kind: str) -> Settings:
-    """What no trial of a kind turns."""
-    fixed = {"seed": experiment.seed, "features": experiment.features}
-    return fixed | experiment.models.settings.get(kind, {})
-
-
-def searches(experiment: Experiment, data: TaskData, catalogue: str = "models.catalogue") -> list[Wanted]:
+def searches(experiment: Experiment, data: TaskData, catalogue: str = "models.catalogue") -> list[PlannedSearch]:
     """The searches of an experiment, in their order."""
+    fixed = {"seed": experiment.seed, "features": experiment.features}
+    settings, seed = experiment.models.settings, experiment.search_seed
     return [
-        Wanted(
-            job_of(
+        PlannedSearch(
+            Job.of(
                 kind, data.train, data.y_train, data.folds,
-                seed=experiment.search_seed, fixed=fixed_settings(experiment, kind), catalogue=catalogue,
+                seed=seed, fixed=fixed | settings.get(kind, {}), catalogue=catalogue,
             ),
             experiment.search.of(kind),
         )
@@ -84,7 +78,9 @@ def searches(experiment: Experiment, data: TaskData, catalogue: str = "models.ca
 
 
 @contextmanager
-def leading(url: str | None, wanted: Sequence[Wanted], folder: Path, progress: Console | None = None) -> Iterator[None]:
+def leading(
+    url: str | None, planned: Sequence[PlannedSearch], folder: Path, progress: Console | None = None
+) -> Iterator[None]:
     """Announce all searches to those who help, and be the only one who trains on them; nothing without a storage.
 
     Raises:
@@ -93,18 +89,16 @@ def leading(url: str | None, wanted: Sequence[Wanted], folder: Path, progress: C
     if url is None:
         yield
         return
-    storage = SearchStorage(url, owner_of(folder), progress)
-    try:
-        if not storage.take(f"{study_name(wanted[0].job)} training"):
+    training = f"{study_name(planned[0].job)} training"
+    with closing(TeamStorage(folder, url, progress)) as storage, storage.leading(training) as is_leader:
+        if not is_leader:
             raise ConfigError(
-                f"Another `journeylab train` leads these searches on {storage.shown}. `journeylab work` with the same "
-                f"file and storage helps it; if it has died, its place is free {LEASE_S:.0f} s later."
+                f"Another `journeylab train` leads these searches on {storage.shown}. `journeylab work` with the "
+                "same file and storage helps it; if its machine has died, its place is free about a minute later."
             )
-        for each in wanted:
-            announce(each.job, storage, each.trials)
+        for each in planned:
+            SearchStudy(each.job, storage).set_goal(each.trials)
         yield
-    finally:
-        storage.close()
 
 
 def work(
@@ -116,7 +110,7 @@ def work(
     progress: Console | None = None,
     runs: Path = Path("runs"),
     catalogue: str = "models.catalogue",
-) -> Worked:
+) -> WorkResult:
     """Do trials of an experiment's searches until none is left to begin.
 
     Args:
@@ -132,19 +126,19 @@ def work(
         DataError: the events cannot be used.
         ConfigError: the storage cannot be used, or nothing of this experiment is searched there.
     """
-    home = runs / experiment.name
-    done: dict[str, int] = {}
-    with _desk(home) as desk:
-        data = read_task_data(experiment, desk, progress)
-        for wanted in searches(experiment, data, catalogue):
-            _wait(storage, wanted.job, desk, wait_s, progress)
-            kind = wanted.job.kind
-            done[kind] = _help(wanted.job, desk / f"search_{kind}", storage, jobs or experiment.search.jobs, progress)
-    return Worked(done)
+    trials: dict[str, int] = {}
+    with _helper_folder(runs / experiment.name) as folder:
+        data = read_task_data(experiment, folder, progress)
+        for planned in searches(experiment, data, catalogue):
+            job = planned.job
+            wait_for_study(storage, job, folder, wait_s, progress)
+            jobs = jobs or experiment.search.jobs
+            trials[job.kind] = help_search(job, folder / f"search_{job.kind}", storage, jobs, progress)
+    return WorkResult(trials)
 
 
 @contextmanager
-def _desk(home: Path) -> Iterator[Path]:
+def _helper_folder(home: Path) -> Iterator[Path]:
     """A folder that no other helping process on this machine has; that of a dead one before a new one."""
     for number in count(1):
         folder = (home / f"work-{number}").resolve()
@@ -157,52 +151,47 @@ def _desk(home: Path) -> Iterator[Path]:
             return
 
 
-def _help(job: Job, folder: Path, url: str, jobs: int, progress: Console | None) -> int:
-    """Do trials of one search; how many ended here."""
+def help_search(job: Job, folder: Path, url: str, jobs: int, progress: Console | None = None) -> int:
+    """Do trials of one search until there is none to begin; how many were finished here."""
     try:
-        resumed = prepare(job, folder)
-    except ConfigError:  # what a helper of another search left
+        running = Search(job, folder, jobs, url, progress=progress)
+    except ConfigError:  # a helper of another search left it
         shutil.rmtree(folder)
-        resumed = prepare(job, folder)
-    book = SharedBook(folder, job, url, progress)
-    running = Search(book, job, folder, None, jobs, None, _nobody, progress)
-    try:
-        running.run(resumed)
-    finally:
-        book.close()
+        running = Search(job, folder, jobs, url, progress=progress)
+    with closing(running):
+        running.run()
     return running.ended
 
 
-def _nobody(trial: Trial) -> None:
-    """Whoever leads tells MLflow."""
+def wait_for_study(url: str, job: Job, folder: Path, wait_s: float, progress: Console | None = None) -> None:
+    """Wait until somebody trains on a search.
 
-
-def _wait(url: str, job: Job, desk: Path, wait_s: float, progress: Console | None) -> None:
-    storage, until, told = SearchStorage(url, owner_of(desk), progress), time.monotonic() + wait_s, False
-    try:
-        while not storage.patiently(lambda: study_name(job) in _studies(storage)):
-            if time.monotonic() > until:
-                raise ConfigError(_why_not(job, storage))
-            if not told:
+    Raises:
+        ConfigError: nobody did for `wait_s` seconds; the message says what is searched instead.
+    """
+    end, said = time.monotonic() + wait_s, False
+    with closing(TeamStorage(folder, url, progress)) as storage:
+        while study_name(job) not in (summaries := storage.patiently(lambda: _summaries(storage))):
+            if time.monotonic() > end:
+                raise ConfigError(_missing(job, storage.shown, list(summaries.values())))
+            if not said:
                 say(progress, f"Waiting for `journeylab train` to begin the search of {job.kind}.")
-            told = True
+            said = True
             time.sleep(LOOK_AGAIN_S)
-    finally:
-        storage.close()
 
 
-def _studies(storage: SearchStorage) -> dict[str, dict[str, Any]]:
-    """Name → what is noted of it, of every study on a storage."""
-    found = optuna.get_all_study_summaries(storage=storage.optuna, include_best_trial=False)
-    return {study.study_name: study.user_attrs for study in found}
+def _summaries(storage: TeamStorage) -> dict[str, dict[str, Any]]:
+    """Name of a study → its job's `about`, of every study on a storage."""
+    studies = optuna.get_all_study_summaries(storage=storage, include_best_trial=False)
+    return {study.study_name: study.user_attrs.get(SUMMARY, {}) for study in studies}
 
 
-def _why_not(job: Job, storage: SearchStorage) -> str:
-    """What is searched there instead."""
-    others = [attrs[ABOUT] for attrs in _studies(storage).values() if attrs.get(ABOUT, {}).get("kind") == job.kind]
-    said = f"Nothing of this experiment is searched for {job.kind} on {storage.shown}."
+def _missing(job: Job, shown: str, summaries: list[dict[str, Any]]) -> str:
+    """Say that a search is not there, and which is instead."""
+    others = [summary for summary in summaries if summary.get("kind") == job.kind]
+    message = f"Nothing of this experiment is searched for {job.kind} on {shown}."
     if not others:
-        return f"{said} Start `journeylab train` with that storage first."
+        return f"{message} Start `journeylab train` with that storage first."
     changed = [name for name, value in job.about().items() if others[-1].get(name) != value]
-    what = f"{', '.join(changed)} differ" if changed else "rows, labels or folds differ: is it the same log?"
-    return f"{said} There is another search of {job.kind}; its {what}"
+    difference = f"{', '.join(changed)} differ" if changed else "rows, labels or folds differ: is it the same log?"
+    return f"{message} There is another search of {job.kind}; its {difference}"

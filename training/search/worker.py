@@ -1,12 +1,11 @@
-"""One worker of a search: reads the job once, then fits and scores one fold of one trial for each line it gets.
+"""A worker of a search: a process that asks for a trial, fits and scores its folds, and tells, until none is left.
 
-`python -m training.search.worker FOLDER` is started by `training.search.search`. A line in is JSON with `trial`, `fold`
-and `settings`; a line out repeats the first two and adds `log_loss`, `n_rows` and `seconds`, or `error`. A worker
-touches
-no database: what it finds out is a file of scores. It ends when its input closes, so it never outlives its parent.
+`python -m training.search.worker` is started by `training.search.search`, which writes one line to its input, a
+`WorkerTask` as JSON (the URL of a storage may hold a password, and arguments are seen by everybody). It ends when its
+input closes, so it never outlives its parent.
 
-A model that is fitted in epochs (`models.contract.Watchable`) also makes lines with `trial`, `fold`, `step` and `loss`;
-after each it waits for a line "go" or "stop". A fit that was stopped is answered with `pruned` and `seconds`.
+A model that is fitted in epochs (`models.contract.Watchable`) is judged after each epoch, and one whose fit takes long
+(`Resumable`) goes on where a killed one was.
 """
 
 from __future__ import annotations
@@ -20,18 +19,45 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
+from optuna.storages._heartbeat import get_heartbeat_thread  # Optuna starts it only within `Study.optimize`
+from rich.console import Console
 
 from features.errors import JourneyLabError
 from models.contract import FitPruned, Report, Resumable, Watchable
-from training.search.folder import Job, Scores, merged, read_scores, scores_path, state_path, write_scores
+from training.search.folder import Job, Scores, Settings, merged, read_scores, scores_path, state_path, write_scores
+from training.search.storage import open_storage
+from training.search.trials import SearchStudy, Trial, TrialTakenOver
 
 NEVER_CERTAIN = 1e-15
-GO, STOP = "go", "stop"  # what the parent says to an epoch
+MOST_FAILURES = 3  # failed trials in a row before the search is given up
+PAUSE_S = 0.5  # between looks at trials that other processes are doing
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What a worker is started with.
+
+    Attributes:
+        folder: of the search.
+        storage: the URL of a shared storage; None: the trials lie in the folder.
+        worker: its name, see `SearchStudy`.
+        deadline: seconds since 1970, after which no trial begins; None: there is none.
+        waits: stay until all trials are finished, also those of other processes: they may die.
+        grace_s: how long a process on a shared storage keeps its trial without a heartbeat.
+    """
+
+    folder: str
+    storage: str | None
+    worker: str
+    deadline: float | None
+    waits: bool
+    grace_s: int
 
 
 def log_loss(labels: Any, scores: Scores) -> float:
@@ -44,34 +70,39 @@ def log_loss(labels: Any, scores: Scores) -> float:
     return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
 
 
-def score_fold(
-    job: Job, folder: Path, trial: int, fold: int, settings: dict[str, Any], report: Report | None = None
-) -> dict[str, Any]:
-    """Fit on the fold's first rows, predict its check rows, keep the predictions; a fold done before is read back.
+def fold_losses(
+    job: Job, folder: Path, trial: int, settings: Settings, report: Callable[[int, int, float], bool] | None = None
+) -> Iterator[tuple[int, float, float]]:
+    """Fit and score fold by fold: the fold, the log loss of all rows up to it, and the seconds that the fold took.
 
     Args:
         job: the search.
-        folder: of the search.
+        folder: of the search; predictions of a fold that was done before are read from it.
         trial: its number.
-        fold: its number.
         settings: of the trial.
-        report: is told of every epoch, and may stop the fit.
+        report: called with fold, epoch and check loss after every epoch; true stops the fit.
+
+    Raises:
+        FitPruned: `report` stopped a fit.
     """
-    started = time.monotonic()
-    path, state = scores_path(folder, trial, fold), state_path(folder, trial, fold)
-    try:
+    total, n_rows = 0.0, 0
+    for fold, (_, check) in enumerate(job.folds):
+        started = time.monotonic()
+        path, state = scores_path(folder, trial, fold), state_path(folder, trial, fold)
         if not path.is_file():
-            _score(job, fold, settings, path, state, report)
-    except FitPruned:
+
+            def report_fold(epoch: int, loss: float, fold: int = fold) -> bool:
+                return report is not None and report(fold, int(epoch), float(loss))
+
+            write_scores(path, _predict(job, fold, settings, state, report_fold))
         shutil.rmtree(state, ignore_errors=True)
-        return {"pruned": True, "seconds": time.monotonic() - started}
-    shutil.rmtree(state, ignore_errors=True)
-    check = job.folds[fold][1]
-    loss = log_loss(job.labels[check], read_scores(path))
-    return {"log_loss": loss, "n_rows": len(check), "seconds": time.monotonic() - started}
+        total += log_loss(job.labels[check], read_scores(path)) * len(check)
+        n_rows += len(check)
+        yield fold, total / n_rows, time.monotonic() - started
 
 
-def _score(job: Job, fold: int, settings: dict[str, Any], path: Path, state: Path, report: Report | None) -> None:
+def _predict(job: Job, fold: int, settings: Settings, state: Path, report: Report) -> Scores:
+    """(n_check,) predictions of a model that was fitted on the fold's first rows."""
     fit, check = job.folds[fold]
     model = importlib.import_module(job.catalogue).make(job.kind, merged(job.fixed, settings))
     if isinstance(model, Watchable):
@@ -79,55 +110,80 @@ def _score(job: Job, fold: int, settings: dict[str, Any], path: Path, state: Pat
     if isinstance(model, Resumable):
         model.resume_in(state)
     model.fit(job.snapshots.take(fit), job.labels[fit])
-    write_scores(path, np.asarray(model.predict(job.snapshots.take(check)), dtype=np.float64))
+    return np.asarray(model.predict(job.snapshots.take(check)), dtype=np.float64)
 
 
-def main(folder: Path) -> None:
-    """Serve lines until the input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    answers = _private_output()
-    lines: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_read, args=(lines,), daemon=True).start()
-    job = Job.load(folder)
-    while True:
-        task = json.loads(lines.get())
-        about = {"trial": task["trial"], "fold": task["fold"]}
-
-        def report(epoch: int, loss: float, about: dict[str, int] = about) -> bool:
-            _say(answers, about | {"step": int(epoch), "loss": float(loss)})
-            return lines.get().strip() == STOP
-
-        _say(answers, about | _answer(job, folder, task, report))
-
-
-def _say(answers: TextIO, answer: dict[str, Any]) -> None:
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
+def work(task: WorkerTask) -> None:
+    """Do trials until none is left."""
+    folder = Path(task.folder)
+    job, storage = Job.load(folder), open_storage(folder, task.storage, Console(stderr=True), task.grace_s)
+    study, failures = SearchStudy(job, storage, task.worker), 0
+    while failures < MOST_FAILURES:
+        if task.deadline and time.time() > task.deadline and any(trial.is_finished for trial in study.trials()):
+            study.set_goal(0)
+        trial = study.ask()
+        if trial is not None:
+            with get_heartbeat_thread(study.id_of(trial), storage):
+                failures = 0 if _do(study, folder, trial) else failures + 1
+        elif task.waits and any(trial.state == "running" for trial in study.trials()):
+            time.sleep(PAUSE_S)
+        else:
+            return
 
 
-def _answer(job: Job, folder: Path, task: dict[str, Any], report: Report) -> dict[str, Any]:
+def _do(study: SearchStudy, folder: Path, trial: Trial) -> bool:
+    """Do a trial; false where it failed."""
     try:
-        return score_fold(job, folder, **task, report=report)
+        _judge(study, folder, trial)
+    except TrialTakenOver:
+        print(f"Trial {trial.number} was taken over by another process; this one leaves it.", file=sys.stderr)
     except JourneyLabError as error:
-        return {"error": str(error), "mendable": True}
+        study.fail(trial, str(error), is_fixable=True)
+        return False
     except Exception as error:  # a trial whose settings break a library must not end the search
         traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {error}", "mendable": False}
+        study.fail(trial, f"{type(error).__name__}: {error}")
+        return False
+    return True
 
 
-def _read(lines: SimpleQueue[str]) -> None:
-    """Hand on lines; at the end of the input the parent is gone, and a fit that still runs is of no use to anyone."""
-    for line in sys.stdin:
-        lines.put(line)
-    os._exit(0)
+def _judge(study: SearchStudy, folder: Path, trial: Trial) -> None:
+    """Fit and score fold by fold, as long as the trial is worth it."""
+    loss, started, n_folds = float("nan"), time.monotonic(), len(study.job.folds)
+    fold = -1
+    try:
+        if trial.stopped is not None:  # a process that died had decided so
+            raise FitPruned
+
+        def report(fold: int, epoch: int, loss: float) -> bool:
+            return study.report_epoch(trial, fold, epoch, loss)
+
+        for fold, loss, seconds in fold_losses(study.job, folder, trial.number, trial.settings, report):
+            prune, started = study.report(trial, fold, loss, seconds), time.monotonic()
+            if prune and fold + 1 < n_folds:
+                break
+    except FitPruned:
+        if trial.stopped is None:
+            study.note_seconds(trial, fold + 1, time.monotonic() - started)
+        study.prune(trial)
+    else:
+        study.complete(trial, loss) if fold + 1 == n_folds else study.prune(trial)
+    for each in range(n_folds):
+        shutil.rmtree(state_path(folder, trial.number, each), ignore_errors=True)
 
 
-def _private_output() -> TextIO:
-    """The real standard output for answers; whatever libraries print goes to the log instead."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
+def _read_task() -> WorkerTask:
+    """The task from the input; at the end of the input the parent is gone, and with it the use of this process."""
+    task = WorkerTask(**json.loads(sys.stdin.readline()))
+
+    def wait() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return task
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    work(_read_task())

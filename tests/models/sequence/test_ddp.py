@@ -96,9 +96,10 @@ def test_two_processes_are_as_good_as_one() -> None:
 
 
 @pytest.mark.slow
-def test_a_search_turns_models_that_learn_in_two_processes(tmp_path: Path) -> None:
+def test_a_search_fits_models_that_learn_in_two_processes(tmp_path: Path) -> None:
     from features.simulation.simulator import simulate
     from training.data.splits import Fold, OverlapReport
+    from training.search.folder import Job
     from training.search.search import search
 
     snapshots = simulate(n_customers=150, days=200, seed=1).journeys.at("2024-06-01")
@@ -107,7 +108,7 @@ def test_a_search_turns_models_that_learn_in_two_processes(tmp_path: Path) -> No
     half = len(snapshots) // 2
     fold = Fold("fold", np.arange(half), np.arange(half, len(snapshots)), OverlapReport(0, half, 0, 0.0, 0.0, half))
     fixed = {"hidden": 8, "inputs": 8, "members": 1, "epochs": 2, "objective": "none", "batch_size": 16, "devices": 2}
-    found = search("gru", snapshots, labels, [fold], trials=1, folder=tmp_path, fixed=fixed)
+    found = search(Job.of("gru", snapshots, labels, [fold], fixed=fixed), trials=1, folder=tmp_path)
     assert found.best.log_loss is not None
-    assert list(found.curves["epoch"]) == [0, 1]  # told by the first process, through the worker, to the parent
+    assert list(found.curves["epoch"]) == [0, 1]  # from the first process, through the worker, to the study
     assert found.settings["devices"] == 2

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import threading
+import os
+import subprocess
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,9 @@ from features.journeys.packing import pack
 from training.data.splits import Fold, OverlapReport
 from training.search.folder import Job, held, merged
 from training.search.search import SearchResult, search
-from training.search.trials import TrialBook
+from training.search.storage import open_storage
+from training.search.trials import SearchStudy
+from training.search.worker import WorkerTask
 
 # A model of one number, so that a trial takes milliseconds. Workers import it by name.
 CATALOGUE = """
@@ -84,8 +89,17 @@ def rows(journeys: Journeys) -> tuple[Snapshots, np.ndarray[Any, Any]]:
 
 
 def run(rows: Any, folder: Path, kind: str = "fake", **options: Any) -> SearchResult:
-    options = {"trials": 8, "seed": 1, "catalogue": "fake_catalogue"} | options
-    return search(kind, *rows, FOLDS, folder=folder, **options)
+    job = Job.of(
+        kind, *rows, FOLDS, seed=options.pop("seed", 1), fixed=options.pop("fixed", None), catalogue="fake_catalogue"
+    )
+    return search(job, folder=folder, **{"trials": 8} | options)
+
+
+def study_in(folder: Path, goal: int) -> SearchStudy:
+    """The study of a search that ended, ready to begin other trials."""
+    study = SearchStudy(Job.load(folder), open_storage(folder))
+    study.set_goal(goal)
+    return study
 
 
 def comparable(found: SearchResult) -> pd.DataFrame:
@@ -118,8 +132,7 @@ def test_one_worker_repeats_itself_and_a_search_in_parts_equals_one_in_one_go(
 ) -> None:
     whole = comparable(run(rows, tmp_path / "whole", trials=14))
     run(rows, tmp_path / "parts", trials=3)
-    job = Job.load(tmp_path / "parts")
-    TrialBook(tmp_path / "parts", job).ask()  # a trial that a dead process left running
+    study_in(tmp_path / "parts", 14).ask()  # a trial that a dead process left running
     parts = comparable(run(rows, tmp_path / "parts", trials=14))
     pd.testing.assert_frame_equal(whole, parts)
     pd.testing.assert_frame_equal(comparable(run(rows, tmp_path / "parts", trials=14)), parts)
@@ -127,16 +140,16 @@ def test_one_worker_repeats_itself_and_a_search_in_parts_equals_one_in_one_go(
 
 def test_a_trial_left_running_goes_on_at_the_fold_it_had_reached(catalogue: str, rows: Any, tmp_path: Path) -> None:
     run(rows, tmp_path / "s", trials=1)
-    book = TrialBook(tmp_path / "s", Job.load(tmp_path / "s"))
-    left = book.ask()
+    study = study_in(tmp_path / "s", 2)
+    left = study.ask()
     assert left is not None
-    book.report(left, 0, 0.5, 1.0)
     np.save(tmp_path / "s" / "scores" / "trial_0001_fold_0.npy", np.full(20, 0.5))
+    study.report(left, 0, 0.5, 1.0)
     found = run(rows, tmp_path / "s", trials=2)
     assert len(found.trials) == 2
     scored = np.load(tmp_path / "s" / "scores" / "trial_0001_fold_0.npy")
     np.testing.assert_array_equal(scored, np.full(20, 0.5))
-    assert TrialBook(tmp_path / "s", Job.load(tmp_path / "s")).trials()[1].params == left.params
+    assert study.trials()[1].params == left.params
 
 
 def test_finished_trials_are_told_again_on_resuming(catalogue: str, rows: Any, tmp_path: Path) -> None:
@@ -200,25 +213,22 @@ def test_ctrl_c_says_how_to_go_on(catalogue: str, rows: Any, tmp_path: Path) -> 
 
 
 def test_workers_end_with_their_parent(catalogue: str, rows: Any, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    run(rows, tmp_path / "s", trials=1)
+    job = Job.of("fake", *rows, FOLDS, seed=1, fixed={"sleep_s": 60.0}, catalogue="fake_catalogue")
+    job.save(tmp_path / "s")
+    study = study_in(tmp_path / "s", 1)
     worker = subprocess.Popen(
-        [sys.executable, "-m", "training.search.worker", str(tmp_path / "s")],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        env={"PYTHONPATH": str(tmp_path / "path")},
+        [sys.executable, "-m", "training.search.worker"], stdin=subprocess.PIPE, text=True,
+        env={"PYTHONPATH": os.pathsep.join([str(tmp_path / "path"), *(path for path in sys.path if path)])},
     )  # fmt: skip
     assert worker.stdin is not None
-    task = {"trial": 9, "fold": 0, "settings": {"x": 0.1, "sleep_s": 60.0}}
-    worker.stdin.write((json.dumps(task) + "\n").encode())
+    task = WorkerTask(str(tmp_path / "s"), None, "owner/1", deadline=None, waits=True, grace_s=30)
+    worker.stdin.write(json.dumps(asdict(task)) + "\n")
     worker.stdin.flush()
-    closing = threading.Timer(1.0, worker.stdin.close)
-    closing.start()
-    started = time.monotonic()
+    while not study.trials():
+        time.sleep(0.05)
+    worker.stdin.close()
     worker.wait(timeout=30)
-    closing.join()
-    assert time.monotonic() - started < 30
+    assert [trial.state for trial in study.trials()] == ["running"]
 
 
 def test_settings_of_a_trial_go_over_the_fixed_ones() -> None:

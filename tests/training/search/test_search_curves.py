@@ -22,7 +22,8 @@ from features.journeys.packing import pack
 from training.data.splits import Fold, OverlapReport
 from training.search.folder import Job, state_path
 from training.search.search import SearchResult, search
-from training.search.trials import STARTUP_TRIALS, WARM_UP_EPOCHS, TrialBook
+from training.search.storage import open_storage
+from training.search.trials import STARTUP_TRIALS, WARM_UP_EPOCHS, SearchStudy
 
 EPOCHS, TRIALS = 4, 12
 
@@ -32,7 +33,7 @@ CATALOGUE = """
 import os, time
 from pathlib import Path
 import numpy as np
-from models.contract import Pruned
+from models.contract import FitPruned
 
 STARTS = {}
 
@@ -58,7 +59,7 @@ class Epochs:
                 once.touch()
                 os._exit(9)
             if self.report is not None and self.report(epoch, loss):
-                raise Pruned
+                raise FitPruned
         self.rate = float(np.mean(labels))
         return self
     def predict(self, snapshots):
@@ -98,9 +99,9 @@ def rows() -> Rows:
     return make_rows()
 
 
-def run(rows: Rows, folder: Path, **options: Any) -> SearchResult:
-    options = {"trials": TRIALS, "seed": 1, "catalogue": "curve_catalogue"} | options
-    return search("epochs", *rows, FOLDS, folder=folder, **options)
+def run(rows: Rows, folder: Path, fixed: Any = None, **options: Any) -> SearchResult:
+    job = Job.of("epochs", *rows, FOLDS, seed=1, fixed=fixed, catalogue="curve_catalogue")
+    return search(job, folder=folder, **{"trials": TRIALS} | options)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +111,11 @@ def whole(catalogue: Path, rows: Rows, tmp_path_factory: pytest.TempPathFactory)
     return run(rows, tmp_path_factory.mktemp("whole") / "s", progress=Console(file=shown)), shown.getvalue()
 
 
-def book(folder: Path) -> TrialBook:
-    return TrialBook(folder, Job.load(folder))
+def study_in(folder: Path, goal: int = TRIALS) -> SearchStudy:
+    """The study of a search that ended, ready to begin other trials."""
+    study = SearchStudy(Job.load(folder), open_storage(folder))
+    study.set_goal(goal)
+    return study
 
 
 def noted(found: SearchResult) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -129,7 +133,7 @@ def test_a_curve_above_the_median_of_the_others_ends_the_trial_in_the_middle_of_
     whole: tuple[SearchResult, str],
 ) -> None:
     found, shown = whole
-    trials = book(found.folder).trials()
+    trials = study_in(found.folder).trials()
     stopped = [trial for trial in trials if trial.stopped]
     assert 2 <= len(stopped) <= TRIALS - STARTUP_TRIALS
     assert {trial.state for trial in stopped} == {"pruned"}
@@ -153,10 +157,10 @@ def test_states_of_fits_are_gone_once_their_folds_are_scored_or_given_up(
 
 def test_a_search_in_parts_equals_one_in_one_go(whole: tuple[SearchResult, str], rows: Rows, tmp_path: Path) -> None:
     run(rows, tmp_path / "parts", trials=7)
-    left = book(tmp_path / "parts").ask()  # what a process left that was killed in the second epoch
+    left = study_in(tmp_path / "parts").ask()  # what a process left that was killed in the second epoch
     assert left is not None
     for epoch in range(2):
-        book(tmp_path / "parts").report_epoch(left, 0, epoch, abs(left.settings["x"] - 0.3) + 1 / (epoch + 1))
+        study_in(tmp_path / "parts").report_epoch(left, 0, epoch, abs(left.settings["x"] - 0.3) + 1 / (epoch + 1))
     state = state_path(tmp_path / "parts", left.number, 0)
     state.mkdir(parents=True)
     (state / "epoch.txt").write_text("1")
@@ -165,26 +169,25 @@ def test_a_search_in_parts_equals_one_in_one_go(whole: tuple[SearchResult, str],
 
 def test_what_a_dead_process_had_decided_stands(catalogue: Path, rows: Rows, tmp_path: Path) -> None:
     run(rows, tmp_path / "s", trials=6)
-    left = book(tmp_path / "s").ask()
+    left = study_in(tmp_path / "s").ask()
     assert left is not None
-    assert book(tmp_path / "s").report_epoch(left, 0, WARM_UP_EPOCHS, 99.0)
-    assert book(tmp_path / "s").is_stopped(left)
+    assert study_in(tmp_path / "s").report_epoch(left, 0, WARM_UP_EPOCHS, 99.0)
     state_path(tmp_path / "s", left.number, 0).mkdir(parents=True)
     run(rows, tmp_path / "s", trials=7)
-    ended = book(tmp_path / "s").trials()[left.number]
+    ended = study_in(tmp_path / "s").trials()[left.number]
     assert (ended.state, ended.stopped) == ("pruned", (0, WARM_UP_EPOCHS))
     assert not state_path(tmp_path / "s", left.number, 0).exists()
 
 
 def test_an_epoch_that_is_reported_again_replaces_what_was_noted(catalogue: Path, rows: Rows, tmp_path: Path) -> None:
     run(rows, tmp_path / "s", trials=1)
-    trials = book(tmp_path / "s")
-    left = trials.ask()
+    study = study_in(tmp_path / "s")
+    left = study.ask()
     assert left is not None
     for epoch, loss in ((0, 3.0), (1, 2.0), (2, float("nan")), (1, 1.5)):
-        trials.report_epoch(left, 1, epoch, loss)
-    assert trials.trials()[1].curves == {1: {0: 3.0, 1: 1.5}}
-    assert trials.trials()[1].losses == (), "the log loss of folds is another thing"
+        study.report_epoch(left, 1, epoch, loss)
+    assert study.trials()[1].curves == {1: {0: 3.0, 1: 1.5}}
+    assert study.trials()[1].losses == (), "the log loss of folds is another thing"
 
 
 def test_curves_of_one_fold_say_nothing_about_another(whole: tuple[SearchResult, str]) -> None:
@@ -220,5 +223,5 @@ def test_a_killed_search_ends_as_if_it_had_not_been(
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert len(book(tmp_path / "killed").trials()) < 8
+    assert len(study_in(tmp_path / "killed").trials()) < 8
     same(run(rows, tmp_path / "killed", trials=8, fixed=fixed), whole[0])

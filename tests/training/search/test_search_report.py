@@ -12,26 +12,24 @@ import pytest
 from training.search.report import draw_search, parameter_importance
 
 
-def searched(folder: Path, trials: int) -> Path:
+def searched(trials: int) -> optuna.Study:
     """A study in which x decides and y does nothing."""
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
-    study = optuna.create_study(storage=storage, study_name="search", sampler=optuna.samplers.RandomSampler(seed=1))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     study.optimize(
         lambda trial: abs(trial.suggest_float("x", 0, 1) - 0.3) + 0 * trial.suggest_float("y", 0, 1), n_trials=trials
     )
-    storage.engine.dispose()
-    return folder
+    return study
 
 
-def test_the_parameter_that_decides_comes_first(tmp_path: Path) -> None:
-    table = parameter_importance(searched(tmp_path, 30))
+def test_the_parameter_that_decides_comes_first() -> None:
+    table = parameter_importance(searched(30))
     assert table["parameter"].tolist() == ["x", "y"]
     assert table["importance"].sum() == pytest.approx(1.0)
     assert table["importance"].iloc[0] > 0.5
 
 
-def test_of_few_trials_nothing_is_said(tmp_path: Path) -> None:
-    table = parameter_importance(searched(tmp_path, 3))
+def test_few_trials_have_no_importance() -> None:
+    table = parameter_importance(searched(3))
     assert table.empty
     assert list(table.columns) == ["parameter", "importance"]
 

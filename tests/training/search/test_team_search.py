@@ -28,12 +28,12 @@ from features.errors import ConfigError
 from features.simulation.simulator import simulate
 from postgres_server import Cluster, cluster, programs
 from training.search import storage as search_storage
-from training.search.folder import Job, prepare
+from training.search.folder import prepare
 from training.search.report import parameter_importance
-from training.search.search import SearchResult, job_of
-from training.search.shared_trials import SharedBook, announce, owner_of, study_name
-from training.search.storage import SearchStorage, address
-from training.search.team_search import Wanted, _desk, _help, _wait, leading
+from training.search.search import SearchResult
+from training.search.storage import TeamStorage, address
+from training.search.team_search import PlannedSearch, _helper_folder, help_search, leading, wait_for_study
+from training.search.trials import SearchStudy, TrialTakenOver, study_name
 
 pytestmark = pytest.mark.skipif(programs() is None, reason="PostgreSQL is not installed")
 
@@ -65,31 +65,27 @@ def make(kind, settings):
 def search_space(kind, trial):
     return {"x": trial.suggest_float("x", 0.0, 1.0), "n": trial.suggest_int("n", 1, 5)}
 """
+UPTIME = "select extract(epoch from now() - pg_postmaster_start_time())"
 # What another machine would run: the same rows, a folder of its own.
 ELSEWHERE = """
 import json, sys, time
 from pathlib import Path
 import tests_of_team as team
 from training.search import storage as search_storage
-search_storage.LEASE_S, search_storage.BEAT_S = 3.0, 0.3
+search_storage.GRACE_S = 3
 url, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-ended = []
-from training.search.search import Search
-inner = Search._judge
-def judged(self, worker, trial, answer, advance):
-    before = self.ended
-    inner(self, worker, trial, answer, advance)
-    ended.extend([trial.number] * (self.ended - before))
-Search._judge = judged
 folder.with_suffix(".ready").touch()
 while not folder.with_name("go").exists():
     time.sleep(0.02)
 found = team.run(url, folder, **options)
+owner = (folder / "owner").read_text()
+ended = [t.number for t in found.study.trials if t.user_attrs["worker"].startswith(owner) and t.state.name != "FAIL"]
 print(json.dumps({"ended": ended, "trials": found.trials["log_loss"].fillna(-1).tolist()}))
 """
 WORLD = """
 import numpy as np, pandas as pd
 from features.journeys.packing import pack
+from training.search.folder import Job
 from training.search.search import search
 from training.data.splits import Fold, OverlapReport
 APART = OverlapReport(0, 40, 0, 0.0, 0.0, 40)
@@ -102,9 +98,11 @@ def rows():
     noise = np.random.default_rng(0).random(100) < 0.2
     return snapshots, (snapshots.customer % 2 ^ noise).astype(np.int8)
 
-def run(url, folder, **options):
-    options = {"trials": 8, "seed": 1, "catalogue": "fake_of_team"} | options
-    return search("fake", *rows(), FOLDS, folder=folder, storage=url, **options)
+def job(seed=1, fixed=None):
+    return Job.of("fake", *rows(), FOLDS, seed=seed, fixed=fixed, catalogue="fake_of_team")
+
+def run(url, folder, fixed=None, **options):
+    return search(job(fixed=fixed), folder=folder, storage=url, **{"trials": 8} | options)
 """
 
 
@@ -121,13 +119,12 @@ def url(server: Cluster) -> str:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The same rows for every process, `run(url, folder, **options)`, and leases that end soon."""
+    """The same rows for every process, `run(url, folder, **options)`, and a short grace for silent processes."""
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "fake_of_team.py").write_text(CATALOGUE)
     (tmp_path / "path" / "tests_of_team.py").write_text(WORLD)
     monkeypatch.syspath_prepend(tmp_path / "path")
-    monkeypatch.setattr(search_storage, "LEASE_S", 3.0)
-    monkeypatch.setattr(search_storage, "BEAT_S", 0.3)
+    monkeypatch.setattr(search_storage, "GRACE_S", 3)
     monkeypatch.delitem(sys.modules, "tests_of_team", raising=False)
     import tests_of_team
 
@@ -151,10 +148,6 @@ def together(tmp_path: Path, *folders: str) -> None:
     (tmp_path / "go").touch()
 
 
-def job(world: Any, **options: Any) -> Job:
-    return job_of("fake", *world.rows(), world.FOLDS, **({"seed": 1, "catalogue": "fake_of_team"} | options))
-
-
 def comparable(found: SearchResult) -> pd.DataFrame:
     return found.trials.drop(columns="seconds")
 
@@ -167,7 +160,7 @@ def test_one_process_on_a_storage_does_what_it_does_in_a_folder(world: Any, url:
     pd.testing.assert_frame_equal(comparable(shared), comparable(here))
     np.testing.assert_array_equal(np.concatenate(shared.scores), np.concatenate(here.scores))
     assert told == list(range(12))
-    assert len(parameter_importance(shared.folder)) == len(parameter_importance(here.folder))
+    assert len(parameter_importance(shared.study)) == len(parameter_importance(here.study))
     # A machine that has done nothing gets all of it from the storage.
     other = world.run(url, tmp_path / "other", trials=12)
     pd.testing.assert_frame_equal(comparable(other), comparable(here))
@@ -202,38 +195,51 @@ def test_a_killed_process_leaves_its_trial_to_another(world: Any, url: str, tmp_
     assert found.trials["param_x"][0] == expected.trials["param_x"][0]
 
 
+def study_of(world: Any, url: str, folder: Path, worker: str) -> SearchStudy:
+    prepare(world.job(), folder)
+    return SearchStudy(world.job(), TeamStorage(folder, url), worker)
+
+
+def silence(server: Cluster, url: str) -> None:
+    """Make the last heartbeats, and the start of the server, long ago."""
+    time.sleep(max(0.0, 4.0 - float(str(server.sql(UPTIME, "postgres")[0][0]))))
+    server.sql("update trial_heartbeats set heartbeat = '2000-01-01'", url.rsplit("/", 1)[1])
+
+
 def test_a_trial_is_given_up_when_processes_die_over_it(world: Any, url: str, tmp_path: Path, server: Cluster) -> None:
-    prepare(job(world), tmp_path / "s")
-    book = SharedBook(tmp_path / "s", job(world), url)
-    database = url.rsplit("/", 1)[1]
-    try:
-        first = book.ask()
-        assert first is not None
-        for deaths in range(1, 6):
-            book._given.clear()
-            server.sql(f"update journeylab_leases set owner = 'dead {deaths}', until = '2000-01-01'", database)
-            time.sleep(3.1 if deaths == 1 else 0)  # no lease runs out just after the server's start
-            taken = book.take_up()
-            assert (taken is not None) == (deaths < 5)
-        assert book.trials()[0].error == "5 processes died over it"
-    finally:
-        book.close()
+    studies = [study_of(world, url, tmp_path / f"s{number}", f"owner_{number}/0") for number in range(6)]
+    studies[0].set_goal(1)
+    first = studies[0].ask()
+    assert first is not None
+    for study in studies[1:5]:
+        silence(server, url)
+        again = study.ask()
+        assert again is not None
+        assert (again.number, again.params) == (0, first.params)
+    silence(server, url)
+    other = studies[5].ask()
+    assert other is not None
+    assert other.number == 1
+    assert studies[5].trials()[0].error == "5 processes died over it, it fell silent"
+    for study in studies:
+        study.storage.close()
 
 
-def test_who_was_silent_for_too_long_leaves_the_trial(
-    world: Any, url: str, tmp_path: Path, server: Cluster, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_without_heartbeats_is_taken_over_and_its_first_process_leaves_it(
+    world: Any, url: str, tmp_path: Path, server: Cluster
 ) -> None:
-    database = url.rsplit("/", 1)[1]
-    shown = io.StringIO()
-    taken = threading.Timer(
-        1.5, lambda: server.sql("update journeylab_leases set owner = 'another', until = now()", database)
-    )
-    taken.start()
-    found = world.run(url, tmp_path / "s", trials=2, fixed={"sleep_s": 0.8}, progress=Console(file=shown, width=200))
-    taken.join()
-    assert "was taken up by another process; this one leaves it." in shown.getvalue()
-    assert set(found.trials["state"]) <= {"complete", "pruned"}  # and takes it up when the other is silent, too
-    assert len(found.trials) == 2
+    one, other = (study_of(world, url, tmp_path / name, f"{name}/0") for name in ("one", "other"))
+    with closing(one.storage), closing(other.storage):
+        one.set_goal(1)
+        trial = one.ask()
+        assert trial is not None
+        assert other.ask() is None, "its heartbeat is fresh"
+        silence(server, url)
+        assert other.ask() is not None
+        np.save(tmp_path / "one" / "scores" / "trial_0000_fold_0.npy", np.full(20, 0.5))
+        for report in (lambda: one.report(trial, 0, 0.5, 1.0), lambda: one.report_epoch(trial, 0, 0, 0.5)):
+            with pytest.raises(TrialTakenOver):
+                report()
 
 
 def test_no_finished_trial_is_lost_when_the_server_restarts(world: Any, tmp_path: Path) -> None:
@@ -267,23 +273,29 @@ def test_no_finished_trial_is_lost_when_the_server_restarts(world: Any, tmp_path
 
 
 def test_a_helper_does_trials_of_what_was_announced_and_waits_for_it(world: Any, url: str, tmp_path: Path) -> None:
-    with _desk(tmp_path / "home") as desk, _desk(tmp_path / "home") as second:
-        assert (desk.name, second.name) == ("work-1", "work-2")
-        with pytest.raises(ConfigError, match="Start `journeylab train` with that storage first"):
-            _wait(url, job(world), desk, 0.0, None)
-        with leading(url, [Wanted(job(world), 5)], tmp_path / "lead"):
-            _wait(url, job(world), desk, 0.0, None)
-            with pytest.raises(ConfigError, match="its seed differ"):
-                _wait(url, job(world, seed=2), desk, 0.0, None)
-            with (
-                pytest.raises(ConfigError, match="Another `journeylab train` leads"),
-                leading(url, [Wanted(job(world), 5)], tmp_path / "other"),
-            ):
-                pass
-            assert _help(job(world), desk / "search_fake", url, 1, None) == 5
-            assert _help(job(world, seed=2), desk / "search_fake", url, 1, None) == 0  # nothing is wanted of it
-        found = world.run(url, tmp_path / "s", trials=5)
-        assert list(found.trials["number"]) == [0, 1, 2, 3, 4]
+    desk = tmp_path / "helper"
+    with pytest.raises(ConfigError, match="Start `journeylab train` with that storage first"):
+        wait_for_study(url, world.job(), desk, 0.0)
+    with leading(url, [PlannedSearch(world.job(), 5)], tmp_path / "lead"):
+        wait_for_study(url, world.job(), desk, 0.0)
+        with pytest.raises(ConfigError, match="its seed differ"):
+            wait_for_study(url, world.job(seed=2), desk, 0.0)
+        with (
+            pytest.raises(ConfigError, match="Another `journeylab train` leads"),
+            leading(url, [PlannedSearch(world.job(), 5)], tmp_path / "other"),
+        ):
+            pass
+        assert help_search(world.job(), desk / "search_fake", url, 1) == 5
+        assert help_search(world.job(seed=2), desk / "search_fake", url, 1) == 0  # it has no goal
+    with leading(url, [PlannedSearch(world.job(), 5)], tmp_path / "other"):
+        pass  # its place is free
+    found = world.run(url, tmp_path / "s", trials=5)
+    assert list(found.trials["number"]) == [0, 1, 2, 3, 4]
+
+
+def test_helpers_on_one_machine_have_folders_of_their_own(tmp_path: Path) -> None:
+    with _helper_folder(tmp_path) as one, _helper_folder(tmp_path) as other:
+        assert (one.name, other.name) == ("work-1", "work-2")
 
 
 def test_folders_of_shared_and_own_searches_are_not_mixed_up(world: Any, url: str, tmp_path: Path) -> None:
@@ -301,8 +313,8 @@ def test_scores_of_a_study_that_was_deleted_are_not_taken_for_those_of_the_next(
     world.run(url, tmp_path / "s", trials=2)
     scores = tmp_path / "s" / "scores" / "trial_0000_fold_0.npy"
     np.save(scores, np.full(20, 0.5))
-    with closing(SearchStorage(url, "me")) as storage:
-        optuna.delete_study(study_name=study_name(job(world)), storage=storage.optuna)
+    with closing(TeamStorage(tmp_path, url)) as storage:
+        optuna.delete_study(study_name=study_name(world.job()), storage=storage)
     world.run(url, tmp_path / "s", trials=2)
     assert not np.array_equal(np.load(scores), np.full(20, 0.5))
 
@@ -312,33 +324,15 @@ def test_a_storage_that_cannot_be_one_is_a_sentence_without_the_password(
 ) -> None:
     for wrong in ("sqlite:///search.db", "mysql://me@host/db", "nonsense"):
         with pytest.raises(ConfigError, match="A search is shared on PostgreSQL"):
-            SearchStorage(wrong, "me")
+            TeamStorage(tmp_path, wrong)
     with pytest.raises(ConfigError, match="password authentication failed") as caught:
-        SearchStorage(url.replace(server.password, "not-the-password"), "me")
+        TeamStorage(tmp_path, url.replace(server.password, "not-the-password"))
     assert "not-the-password" not in str(caught.value)
     with pytest.raises(ConfigError, match="does not exist"):
-        SearchStorage(server.url("nowhere"), "me")
+        TeamStorage(tmp_path, server.url("nowhere"))
     server.sql("create table registered_models (name text)", url.rsplit("/", 1)[1])
     with pytest.raises(ConfigError, match="holds MLflow's tables"):
-        SearchStorage(url, "me")
-
-
-def test_a_lease_is_one_owners_until_it_ends(world: Any, url: str, tmp_path: Path) -> None:
-    ours, theirs = SearchStorage(url, owner_of(tmp_path / "a")), SearchStorage(url, owner_of(tmp_path / "b"))
-    try:
-        assert owner_of(tmp_path / "a") == ours.owner != theirs.owner
-        assert ours.take("it")
-        assert not theirs.take("it")
-        assert ours.take("it")
-        ours.release("it")
-        assert theirs.take("it")
-        announce(job(world), ours, 3)
-        announce(job(world), theirs, 4)
-    finally:
-        ours.close()
-        theirs.close()
-    with closing(SearchStorage(url, "later")) as later:
-        assert later.take("it")  # who ends in order leaves nothing behind
+        TeamStorage(tmp_path, url)
 
 
 def test_addresses_take_the_driver_that_is_installed() -> None:

@@ -18,9 +18,9 @@ import pytest
 from features.journeys.packing import pack
 from postgres_server import cluster, programs
 from training.data.splits import Fold, OverlapReport
-from training.search.folder import prepare
+from training.search.folder import Job
 from training.search.objective import Objective
-from training.search.search import job_of, search
+from training.search.search import search
 from training.tracking.tracking import Tracker
 
 # A model of one number. Workers and Spark's tasks import it by name.
@@ -57,10 +57,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     snapshots = pack(log).at("2024-02-01")
     labels = (snapshots.customer % 2 ^ (np.random.default_rng(0).random(100) < 0.2)).astype(np.int8)
     np.save(tmp_path / "labels.npy", labels)
-    prepare(job_of("fake", snapshots, labels, FOLDS, seed=1, catalogue="fake_of_spark"), tmp_path / "job")
-    found = search(
-        "fake", snapshots, labels, FOLDS, trials=1, folder=tmp_path / "job", seed=1, catalogue="fake_of_spark"
-    )
+    job = Job.of("fake", snapshots, labels, FOLDS, seed=1, catalogue="fake_of_spark")
+    found = search(job, trials=1, folder=tmp_path / "job")
     (tmp_path / "expected").write_text(json.dumps([found.best.params["x"], found.best.log_loss]))
     for scores in (tmp_path / "job" / "scores").iterdir():
         scores.unlink()
