@@ -1,4 +1,8 @@
-"""What every model of snapshots can do; training, tracking and serving know nothing else about it."""
+"""The contract of models: what training, tracking and serving may ask of one.
+
+Every model is a `Model` (one probability a snapshot) or an `AnswerModel` (named columns). The other protocols are
+optional abilities: a caller checks `isinstance(model, Explainer)` and goes without where a model has none.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.errors import DataError
 from features.journeys.journeys import Snapshots
 
 Vector = npt.NDArray[np.float64]
-Report = Callable[[int, float], bool]  # (epoch from 0, check loss) -> True: stop, it is not worth another epoch
+Settings = dict[str, Any]
+Report = Callable[[int, float], bool]  # (epoch from 0, check loss) -> True: stop the fit
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that moved one prediction.
+    """One subject that moved one prediction.
 
     Attributes:
-        subject: what it is about: "rhythm", "returns", "open work".
+        subject: "rhythm", "returns", "open work" and the like.
         text: a sentence fragment with the customer's own figure.
         feature: the feature of that subject that moved the prediction most.
         value: the feature's value for this customer; NaN where it has none.
@@ -38,7 +44,10 @@ class Reason:
 
 
 class SavableModel(Protocol):
-    """What lies in a folder: see `models.saving`."""
+    """A model that `models.saving` writes and reads.
+
+    Its class also has `load(folder) -> Self`, which reads what `save` wrote and runs no code from the folder.
+    """
 
     kind: str
 
@@ -46,9 +55,18 @@ class SavableModel(Protocol):
         """Write it as data (JSON, LightGBM text, safetensors) into `folder`."""
         ...
 
+
+@runtime_checkable
+class CompositeModel(Protocol):
+    """A model made of other models, such as a blend: `models.saving` writes and reads those too."""
+
+    def member_folders(self) -> dict[str, SavableModel]:
+        """Folder name → the member that is saved there."""
+        ...
+
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; runs no code from the folder."""
+    def load_with(cls, folder: Path, load_member: Callable[[Path], SavableModel]) -> Self:
+        """Read what `save` wrote, in place of `load`; `load_member` reads a member's folder."""
         ...
 
 
@@ -67,7 +85,7 @@ class Model(SavableModel, Protocol):
 
 @runtime_checkable
 class Explainer(Protocol):
-    """A model that can say why."""
+    """A model that gives reasons for its predictions."""
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
         """For each snapshot at most `top` reasons, the strongest first."""
@@ -76,7 +94,7 @@ class Explainer(Protocol):
 
 @runtime_checkable
 class FeatureModel(Protocol):
-    """A model whose inputs a reviewer can look up."""
+    """A model whose features a reviewer can look up."""
 
     def feature_table(self) -> pd.DataFrame:
         """One row a feature: `name, group, meaning, importance` (share of the total gain)."""
@@ -85,7 +103,7 @@ class FeatureModel(Protocol):
 
 @runtime_checkable
 class AnswerModel(Protocol):
-    """A model that answers with something else than one probability, such as the segments that a customer is in."""
+    """A model that answers with other columns than one probability, such as a customer's segments."""
 
     @property
     def answer_columns(self) -> dict[str, str]:
@@ -93,41 +111,41 @@ class AnswerModel(Protocol):
         ...
 
     def answers(self, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
-        """Name → (n,) values, None or NaN where there is nothing to say."""
+        """Name → (n,) values, None or NaN where there is no answer."""
         ...
 
 
-PROBABILITY = {"probability": "double"}  # what every other model answers
+PROBABILITY = {"probability": "double"}  # the answer columns of every other model
 
 
 class FitPruned(Exception):
-    """A fit was stopped by whoever watched its curve; the model is not fitted."""
+    """A fit was stopped because a `Report` returned True; the model is not fitted."""
 
 
 @runtime_checkable
 class Watchable(Protocol):
-    """A model that is fitted in epochs and lets others look on."""
+    """A model that is fitted in epochs and reports each of them."""
 
     def watch(self, report: Report | None) -> None:
-        """Call `report` after each epoch of the (first member's) fit; where it says True, `fit` raises `FitPruned`.
+        """Call `report` after each epoch of the (first member's) fit; where it returns True, `fit` raises `FitPruned`.
 
-        A fit that goes on from what an earlier process left may report epochs again, with the same losses.
+        A fit that is resumed may report epochs again, with the same losses.
         """
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A model whose fit takes so long that a killed one should go on where it was."""
+    """A model whose fit can be resumed after a kill."""
 
     def resume_in(self, folder: Path) -> None:
-        """Keep the state of the next `fit` in `folder` (made where missing) and go on from what lies there."""
+        """Keep the state of the next `fit` in `folder` (made where missing), and resume from the state there."""
         ...
 
 
 @runtime_checkable
 class HistoryModel(Protocol):
-    """A fitted model that remembers how it got there."""
+    """A fitted model that keeps the losses of its fit."""
 
     def history(self) -> pd.DataFrame:
         """Long: `part` ("pretraining", "member 1"), `epoch`, `name` ("train_loss", "check_loss", …), `value`."""
@@ -159,20 +177,20 @@ class ExtraPackages(Protocol):
 
 
 def answer_columns(model: SavableModel) -> dict[str, str]:
-    """What a model's answers are called and of which type they are, as `AnswerModel.answer_columns`."""
-    return cast(AnswerModel, model).answer_columns if _answers_itself(type(model)) else PROBABILITY
+    """Name → "double" or "string" of a model's answers."""
+    return cast(AnswerModel, model).answer_columns if _has_answer_columns(type(model)) else PROBABILITY
 
 
 def answers(model: SavableModel, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
-    """Name → (n,) of what a model says about each snapshot."""
-    if _answers_itself(type(model)):
+    """Name → (n,) a model's answers about each snapshot."""
+    if _has_answer_columns(type(model)):
         return cast(AnswerModel, model).answers(snapshots)
     return {"probability": cast(Model, model).predict(snapshots)}
 
 
 @cache
-def _answers_itself(kind: type) -> bool:
-    """Whether its objects are `AnswerModel`; asked of the class, as `isinstance` with a protocol is dear."""
+def _has_answer_columns(kind: type) -> bool:
+    """Whether its objects are `AnswerModel`; cached for each class, as `isinstance` with a protocol is slow."""
     return hasattr(kind, "answers") and hasattr(kind, "answer_columns")
 
 
@@ -182,8 +200,6 @@ def check_labels(snapshots: Snapshots, labels: npt.ArrayLike) -> Vector:
     Raises:
         DataError: when the lengths differ, a label is neither 0 nor 1, or only one class is there.
     """
-    from features.errors import DataError
-
     y = np.asarray(labels, dtype=np.float64)
     if y.shape != (len(snapshots),):
         raise DataError(f"{len(snapshots)} snapshots but labels of shape {y.shape}: one label a snapshot is needed.")
@@ -194,6 +210,3 @@ def check_labels(snapshots: Snapshots, labels: npt.ArrayLike) -> Vector:
         only = "no rows" if len(y) == 0 else f"{len(y)} rows, all of them {int(y[0])}"
         raise DataError(f"Nothing to learn: the labels hold {only}. Check the task's cutoffs and touchpoints.")
     return y
-
-
-Settings = dict[str, Any]

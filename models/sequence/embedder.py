@@ -22,10 +22,8 @@ from safetensors.numpy import load_file, save_file
 
 from features.journeys.journeys import Snapshots
 from features.sequences.sequences import SequenceFeatures
-from models.sequence.runtime import Floats, Runtime, over_blocks, runtime
-from models.sequence.settings import EncoderSettings, Network
-
-Weights = dict[str, Floats]
+from models.sequence.runtime import Runtime, over_blocks, runtime
+from models.sequence.settings import EncoderSettings, Floats, Network, Weights
 
 
 class Embedder:

@@ -21,7 +21,8 @@ from features.journeys.journeys import Snapshots
 from features.sequences.sequences import SequenceFeatures
 from models.contract import Report
 from models.sequence.encoder import Encoder, Steps, steps_of
-from models.sequence.fitting import FitSettings, fit_network
+from models.sequence.fit_settings import FitSettings
+from models.sequence.fitting import fit_network
 from models.sequence.pretraining import NextStep, bucketed, time_edges
 from models.sequence.settings import SequenceModelSettings
 

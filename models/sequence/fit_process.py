@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from models.sequence.fitting import Report
+from models.contract import Report
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning_utilities")
 CHATTER = (

@@ -24,9 +24,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor, nn
 
+from models.contract import Report
 from models.sequence.checkpoints import read_state, write_state
 from models.sequence.fit_process import Relay, as_it_was, be_quiet_and_exact, interruptible
-from models.sequence.fitting import CHECKPOINT, Batches, Curve, FitSettings, Report, rate_share
+from models.sequence.fit_settings import CHECKPOINT, Batches, Curve, FitSettings, rate_share
 
 
 class Step(LightningModule):

@@ -30,10 +30,10 @@ from features.sequences.sequences import SequenceBatch, SequenceFeatures
 from models.calibration import BetaCalibration, Vector
 from models.contract import Reason, Report, check_labels
 from models.holdout import both_classes, late_rows
-from models.sequence.embedder import Weights, long_history, packages_of, plain_weights, save_weights, version_of
+from models.sequence.embedder import long_history, packages_of, plain_weights, save_weights, version_of
 from models.sequence.occlusion import reasons_by_leaving_out
-from models.sequence.runtime import Floats, Runtime, over_blocks, runtime
-from models.sequence.settings import Network, SequenceModelSettings
+from models.sequence.runtime import Runtime, over_blocks, runtime
+from models.sequence.settings import Floats, Network, SequenceModelSettings, Weights
 
 FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
 NORM_EPSILON = 1e-5  # PyTorch's

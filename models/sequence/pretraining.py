@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from features.journeys.journeys import Snapshots
 from features.sequences.sequences import SequenceFeatures
 from models.sequence.encoder import Encoder, Steps, steps_of
-from models.sequence.fitting import FitSettings, fit_network
+from models.sequence.fit_settings import FitSettings
+from models.sequence.fitting import fit_network
 from models.sequence.settings import EncoderSettings
 
 BINS = 15

@@ -22,8 +22,7 @@ from models.contract import Reason, check_labels
 from models.holdout import both_classes, late_rows
 from models.sequence.embedder import Embedder, packages_of, standardised
 from models.sequence.occlusion import reasons_by_leaving_out
-from models.sequence.runtime import Floats
-from models.sequence.settings import ProbeSettings
+from models.sequence.settings import Floats, ProbeSettings
 
 
 class Probe:

@@ -9,12 +9,15 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from features.errors import ConfigError
 from features.sequences.sequences import SequenceSettings
 from features.settings import explain, unknown_key
 
+Floats = npt.NDArray[np.float32]
+Weights = dict[str, Floats]  # by the names of `Encoder.state_dict`
 Network = Literal["gru", "transformer"]
 Objective = Literal["none", "next", "coles", "both"]
 MAY_BE_ZERO = ("seed", "head", "inputs")  # of the whole numbers among the settings

@@ -1,4 +1,4 @@
-"""Runs any encoder in PyTorch, eager: what serves a Transformer."""
+"""Runs an encoder in PyTorch, eager; a service runs Transformers with it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import torch
 
 from features.sequences.sequences import SequenceBatch, SequenceFeatures
 from models.sequence.encoder import Encoder, steps_of
-from models.sequence.runtime import Floats, Weights
-from models.sequence.settings import EncoderSettings
+from models.sequence.settings import EncoderSettings, Floats, Weights
 
 
 class TorchRuntime:

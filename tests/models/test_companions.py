@@ -21,7 +21,7 @@ def test_a_sequence_model_gets_twins_an_untrained_probe_and_an_embedding_beside_
         "untrained_probe": ("probe", "probe", ("gru",)),
         "embedding_gbdt": ("embedding_gbdt", "model", ("gbdt",)),
     }
-    assert all(each.said.endswith(".") or ":" in each.said for each in found.values())
+    assert all(each.note.endswith(".") or ":" in each.said for each in found.values())
     made = {name: make(each.kind, each.settings) for name, each in found.items()}
     shuffled, timeless = made["gru_shuffled"], made["gru_without_time"]
     assert isinstance(shuffled, SequenceModel)

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from models.sequence.checkpoints import read_state, write_state
-from models.sequence.fitting import CHECKPOINT, FitSettings, fit_network
+from models.sequence.fit_settings import CHECKPOINT, FitSettings
+from models.sequence.fitting import fit_network
 
 GIVE_UP_S = 600.0
 TABLE, HIDDEN = 30, 32

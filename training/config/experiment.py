@@ -72,13 +72,13 @@ class Models(Section):
     @field_validator("which")
     @classmethod
     def _known_models(cls, which: tuple[str, ...]) -> tuple[str, ...]:
-        from models.catalogue import BASELINES, SPACES  # not before a file is read: it takes LightGBM along
+        from models.catalogue import BASELINES, searchable_kinds  # not before a file is read: it takes LightGBM along
 
         for kind in which:
             if kind in BASELINES:
                 raise ValueError(f"'{kind}' is a baseline and runs in every experiment: leave it out")
-            if kind not in SPACES:
-                raise ValueError(unknown_name("model to search", kind, SPACES))
+            if kind not in searchable_kinds():
+                raise ValueError(unknown_name("model to search", kind, searchable_kinds()))
         if not which or len(set(which)) < len(which):
             raise ValueError("name at least one model, and each once")
         return which

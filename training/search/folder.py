@@ -47,7 +47,7 @@ class Job:
         folds: pairs of row indices: fit on the first, check on the second.
         seed: of the sampler.
         fixed: settings that every trial shares.
-        catalogue: the module with `make(kind, settings)` and `search_space(kind, trial)`.
+        catalogue: the module with `make(kind, settings)`, `search_space(kind, trial)` and `search_starts(kind)`.
     """
 
     kind: str

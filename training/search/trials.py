@@ -122,7 +122,7 @@ class SearchStudy:
         self.name = study_name(job) if storage.is_shared else "search"
         catalogue = importlib.import_module(job.catalogue)
         self._space = catalogue.search_space
-        self._starts: list[dict[str, Any]] = catalogue.STARTS.get(job.kind, [])
+        self._starts: list[dict[str, Any]] = catalogue.search_starts(job.kind)
         self._study, self._study_id, self.identity = self.storage.patiently(self._open)
         self._curve_pruner = optuna.pruners.MedianPruner(
             n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARM_UP_EPOCHS, n_min_trials=FEWEST_CURVES

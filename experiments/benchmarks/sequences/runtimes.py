@@ -26,7 +26,8 @@ from features.sequences.sequences import SequenceBatch, SequenceFeatures
 from models.sequence.embedder import plain_weights
 from models.sequence.encoder import Encoder, steps_of
 from models.sequence.gru import DecayGRU
-from models.sequence.runtime import CompiledGRU, Floats
+from models.sequence.runtime import CompiledGRU
+from models.sequence.settings import Floats
 from models.sequence.torch_runtime import TorchRuntime
 
 AGREE = 1e-4  # of embeddings, of which sums over 100 steps are the largest

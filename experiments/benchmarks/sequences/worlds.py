@@ -21,11 +21,11 @@ from features.sequences.sequences import SequenceFeatures, SequenceSettings
 from features.simulation.large_log import synthetic_log
 from features.simulation.simulator import simulate
 from models.calibration import BetaCalibration
-from models.sequence.embedder import Weights, plain_weights
+from models.sequence.embedder import plain_weights
 from models.sequence.encoder import Encoder
 from models.sequence.finetuning import Classifier
 from models.sequence.model import GRUModel, SequenceModel, TransformerModel
-from models.sequence.settings import Network, SequenceModelSettings
+from models.sequence.settings import Network, SequenceModelSettings, Weights
 from training.config.experiment import load_experiment
 
 EXPERIMENTS = Path(__file__).resolve().parents[2]

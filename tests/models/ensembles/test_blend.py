@@ -136,7 +136,7 @@ def test_few_rows_leave_the_plain_average() -> None:
 
 def test_it_rises_strictly_with_each_member_that_has_a_weight(rows: Rows) -> None:
     one = rows[0].take(np.arange(1))
-    blend = Blend(names("a", "b", "c"))._weighted([0.7, 1e-3, 0.0], -0.2)
+    blend = Blend(names("a", "b", "c")).with_weights([0.7, 1e-3, 0.0], -0.2)
 
     def at(**p: float) -> float:
         blend.members = {name: Told([p.get(name, 0.4)]) for name in blend.members}
@@ -196,7 +196,7 @@ def test_reasons_are_the_members_weighted_and_one_a_subject(rows: Rows) -> None:
     assert [(each.subject, each.contribution) for each in one] == [("order", -1.0), ("rhythm", 1.0), ("returns", -0.1)]
     assert [each.feature for each in one] == ["x", "gap", "n"], "told by the strongest, weighted: a draw goes to a"
     assert len(blend.reasons(two, top=1)[0]) == 1
-    silent = Blend({"rate": BaseRate()})._weighted([1.0], 0.0)
+    silent = Blend({"rate": BaseRate()}).with_weights([1.0], 0.0)
     assert silent.reasons(two) == [[], []]
 
 
@@ -205,7 +205,7 @@ def test_the_features_of_the_members_stay_known(rows: Rows, fitted: Blend) -> No
     table = fitted.feature_table()
     assert list(table.columns) == ["name", "group", "meaning", "importance"]
     assert table["importance"].sum() == pytest.approx(1.0)
-    assert list(Blend({"rate": BaseRate()})._weighted([1.0], 0.0).feature_table().columns) == list(table.columns)
+    assert list(Blend({"rate": BaseRate()}).with_weights([1.0], 0.0).feature_table().columns) == list(table.columns)
 
 
 def test_it_embeds_where_a_member_does_and_says_what_it_needs(rows: Rows, fitted: Blend) -> None:
@@ -213,7 +213,7 @@ def test_it_embeds_where_a_member_does_and_says_what_it_needs(rows: Rows, fitted
     assert not isinstance(Blend({"a": Embedding([0.5])}), EmbeddingModel), "not before it is fitted"
     other = Embedding([0.5])
     other.version = "ffffffffffff"
-    blend = Blend({"a": Embedding([0.5]), "b": other, "rate": BaseRate()})._weighted([0.2, 0.1, 0.9], 0.0)
+    blend = Blend({"a": Embedding([0.5]), "b": other, "rate": BaseRate()}).with_weights([0.2, 0.1, 0.9], 0.0)
     assert isinstance(blend, EmbeddingModel)
     assert blend.version == "0123456789ab", "that of the embedding member with the largest weight"
     assert blend.embed(rows[0].take(np.arange(2))).shape == (2, 3)
@@ -239,7 +239,7 @@ def test_the_catalogue_makes_one_from_settings_and_combines_what_is_fitted() -> 
     [combined] = combinations(names("good", "noise"), validation, y, folds)
     assert (combined.name, combined.of) == ("blend", ("good", "noise"))
     np.testing.assert_array_equal(combined.validation, cross_fitted(("good", "noise"), validation, y, folds))
-    assert f"good {combined.settings['weights']['good']:.2f}" in combined.said
+    assert f"good {combined.settings['weights']['good']:.2f}" in combined.note
 
 
 def test_a_blend_needs_no_pytorch() -> None:

@@ -28,7 +28,8 @@ from features.errors import ConfigError, DataError
 from kill_fit import Reader, Sums, run
 from models.contract import FitPruned
 from models.sequence.checkpoints import read_state
-from models.sequence.fitting import CHECKPOINT, Batches, Diverged, FitSettings, fit_network
+from models.sequence.fit_settings import CHECKPOINT, Batches, FitSettings
+from models.sequence.fitting import Diverged, fit_network
 
 TRAIN, CHECK = Sums(n=5, rows=8, length=6), Sums(n=3, rows=8, length=6, seed=1)
 QUICK = FitSettings(epochs=3, checkpoint_every_s=0.0, seed=5)
@@ -144,7 +145,7 @@ def test_without_check_batches_the_last_weights_stay() -> None:
 
 
 def rates(steps: int, warmup: float) -> list[float]:
-    from models.sequence.fitting import rate_share
+    from models.sequence.fit_settings import rate_share
 
     return [rate_share(step, steps, warmup) for step in range(steps)]
 

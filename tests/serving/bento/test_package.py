@@ -176,7 +176,7 @@ def test_what_a_packed_kind_imports_is_packed_and_pinned(kind: str) -> None:
     packed = {path.as_posix() for path in modules()}
     distributions = packages_distributions()
     imported = {
-        name for entry in (*packaging.ENTRY_POINTS, KINDS[kind].load().__module__) for name in _at_the_top(entry)
+        name for entry in (*packaging.ENTRY_POINTS, KINDS[kind].load_class().__module__) for name in _at_the_top(entry)
     }
     for module in sorted(imported):
         path = packaging._file_of(module)
@@ -196,7 +196,7 @@ def test_a_bento_pins_what_its_champions_need_and_no_more(tmp_path: Path, scorin
     labels = np.arange(len(snapshots)) % 2
     scorer = Scorer.load(scoring_folder)
     rfm = make("rfm", {}).fit(snapshots, labels)
-    blend = Blend({"rfm": rfm, "gbdt": scorer.model})._weighted([0.5, 0.5], 0.0)
+    blend = Blend({"rfm": rfm, "gbdt": scorer.model}).with_weights([0.5, 0.5], 0.0)
     blended = Scorer(blend, scorer.task | {"name": "blended"}, scorer.schema, scorer.source)
     blended.save(tmp_path / "champions" / "blended")
     assert packaging._packages(tmp_path) == tuple(sorted((*BASE_PACKAGES, *packaging.SERVER)))

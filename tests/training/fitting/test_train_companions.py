@@ -16,7 +16,7 @@ from mlflow.entities import Run
 
 from experiment_files import write_experiment
 from features.simulation.simulator import simulate
-from models.catalogue import BASELINES, KINDS, SPACES
+from models.catalogue import BASELINES, KINDS
 from models.ensembles.blend import Blend
 from models.pyfunc import EventModel
 from models.scoring.golden_sample import largest_difference
@@ -39,7 +39,6 @@ from models.baselines import RFMLogistic, rfm
 from models.catalogue import *
 from models.catalogue import Companion, Kind
 
-STARTS = {}
 
 class Rare(RFMLogistic):
     kind = "rare"
@@ -72,10 +71,10 @@ class Recent(RFMLogistic):
                  for name in ("train_loss", "check_loss", "seconds")]
         return pd.DataFrame(rows, columns=["part", "epoch", "name", "value"])
 
-KINDS["rare"] = Kind(lambda: Rare, lambda settings: Rare())
-KINDS["recent"] = Kind(lambda: Recent, Recent)
-SPACES["rare"] = lambda trial: {}
-SPACES["recent"] = lambda trial: {"x": trial.suggest_float("x", 0.0, 1.0)}
+KINDS["rare"] = Kind(lambda: Rare, lambda settings: Rare(), search_space=lambda trial: {})
+KINDS["recent"] = Kind(
+    lambda: Recent, Recent, search_space=lambda trial: {"x": trial.suggest_float("x", 0.0, 1.0)}
+)
 
 def companions(found):
     robbed = found["recent"] | {"robbed": True}
@@ -108,16 +107,15 @@ def made(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "path").mkdir()
     (folder / "path" / "beside_catalogue.py").write_text(CATALOGUE)
     shutil.copy(empty_store, folder / "mlflow.db")
-    known, spaces = dict(KINDS), dict(SPACES)
+    known = dict(KINDS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder / "path")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         patch.setattr("training.fitting.final_files.draw_evaluation", draw_little)
         importlib.import_module("beside_catalogue")
         yield folder, run(folder, folder / "runs")
-    for dictionary, before in ((KINDS, known), (SPACES, spaces)):
-        dictionary.clear()
-        dictionary.update(before)  # type: ignore[arg-type]
+    KINDS.clear()
+    KINDS.update(known)
 
 
 @pytest.fixture
