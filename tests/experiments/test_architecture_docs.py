@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.cli import data, entry_point
+from features.simulation.simulator import simulate
+from models.catalogue import KINDS
 from serving.api.routes import OPEN_PATHS
 from serving.champions.champions import Champions
 
@@ -34,3 +37,11 @@ def test_command(simulated_events: pd.DataFrame, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(data.commands, "registered_commands", list(data.commands.registered_commands))
     monkeypatch.setattr(entry_point.app, "registered_groups", list(entry_point.app.registered_groups))
     run_page("command.md", log=tmp_path / "events.parquet")
+
+
+def test_model_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshots = simulate(n_customers=200, days=100, seed=3).journeys.at(np.datetime64("2024-03-20", "us"))
+    snapshots = snapshots.take(np.flatnonzero(snapshots.stop > snapshots.start))
+    days = (snapshots.cutoff - snapshots.journeys.t[snapshots.stop - 1]) / 86_400_000_000
+    monkeypatch.setitem(KINDS, "recency_bins", KINDS["base_rate"])  # taken out again after the test
+    run_page("model_kind.md", snapshots=snapshots, labels=days > np.median(days), folder=tmp_path)

@@ -189,7 +189,7 @@ def test_reasons_are_the_members_weighted_and_one_a_subject(rows: Rows) -> None:
     first = [Reason("rhythm", "a gap (raises)", "gap", 3.0, 1.0), Reason("returns", "none", "n", 0.0, -0.2)]
     second = [Reason("rhythm", "late (raises)", "late", 1.0, 2.0), Reason("order", "abc", "x", 1.0, -4.0)]
     blend = Blend({"a": Told([0.5, 0.5], first), "b": Told([0.5, 0.5], second), "rate": BaseRate()})
-    blend._weighted([0.5, 0.25, 1.0], 0.0)
+    blend.with_weights([0.5, 0.25, 1.0], 0.0)
     assert isinstance(blend, Explainer)
     [one, other] = blend.reasons(two)
     assert one == other
