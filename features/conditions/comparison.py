@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
 from pydantic import BeforeValidator, SerializeAsAny, model_validator
@@ -31,6 +31,7 @@ class MeasureCondition(Condition):
         learnt_threshold: what a share came to at fit time; not to be written by hand.
     """
 
+    less_is_better: ClassVar[bool] = False  # whether a low one is a good sign: it is for times since and between
     at_least: float | None = None
     at_most: float | None = None
     more_than: float | None = None
@@ -89,11 +90,6 @@ class MeasureCondition(Condition):
     def rounded(self, bound: float) -> float:
         """A bound as exact as the figure is."""
         return bound
-
-    @property
-    def less_is_better(self) -> bool:
-        """Whether a low figure is a good sign: it is for times since and between."""
-        return False
 
     @property
     def bounds(self) -> dict[str, float | None]:

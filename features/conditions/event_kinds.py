@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -13,11 +13,36 @@ from features.conditions.comparison import MeasureCondition
 from features.conditions.measures import EventTally, Measure, MeasureRatio, SnapshotView, count
 from features.conditions.selections import ANY, Names, Selection, days_words, either, joined, percent
 
-S = TypeVar("S", bound=Selection)
 NUMBERS = {
     "sum": op.SUM, "mean": op.MEAN, "lowest": op.LOWEST, "highest": op.HIGHEST, "latest": op.LATEST,
     "per_day": op.PER_DAY,
 }  # fmt: skip
+
+
+class NamedEventsCondition(MeasureCondition, Selection):
+    """A measure of events that the condition's own key names, and not `events`.
+
+    Attributes:
+        keys: the keys that can name them.
+    """
+
+    keys: ClassVar[tuple[str, ...]]
+
+    @property
+    def key(self) -> str:
+        """The key that names the events."""
+        return next(key for key in self.keys if getattr(self, key) is not None)
+
+    @property
+    def named(self) -> Selection:
+        """The events."""
+        return self.selection().model_copy(update={"events": getattr(self, self.key)})
+
+    @model_validator(mode="after")
+    def _without_events(self) -> Self:
+        if self.events != ANY:
+            raise ValueError(f"'{self.key}' says which events are meant: leave 'events' out")
+        return self
 
 
 @kind("events")
@@ -47,22 +72,19 @@ class CountCondition(MeasureCondition, Selection):
 
 
 @kind("days_with")
-class DaysCondition(MeasureCondition, Selection):
+class DaysCondition(NamedEventsCondition):
     """On how many days there was such an event: lines of one invoice count once."""
 
+    keys: ClassVar = ("days_with",)
     days_with: Names
-
-    @model_validator(mode="after")
-    def _without_events(self) -> DaysCondition:
-        return _require_no_events(self, "days_with")
 
     def measure(self) -> Measure:
         """The days."""
-        return EventTally(_named(self, self.days_with), op.DAYS)
+        return EventTally(self.named, op.DAYS)
 
     def subject(self) -> str:
         """The days."""
-        return f"the number of days with an {_named(self, self.days_with).phrase(singular=True)}"
+        return f"the number of days with an {self.named.phrase(singular=True)}"
 
 
 @kind(*NUMBERS)
@@ -97,7 +119,7 @@ class NumberCondition(MeasureCondition, Selection):
 
 
 @kind("last", "first")
-class SinceCondition(MeasureCondition, Selection):
+class SinceCondition(NamedEventsCondition):
     """Days since the last or the first such event.
 
     Attributes:
@@ -112,6 +134,8 @@ class SinceCondition(MeasureCondition, Selection):
         or_never: holds, too, for those who have no such event.
     """
 
+    keys: ClassVar = ("last", "first")
+    less_is_better: ClassVar = True  # a recent event is a good sign
     last: Names | None = None
     first: Names | None = None
     more_than_days: float | None = None
@@ -128,28 +152,20 @@ class SinceCondition(MeasureCondition, Selection):
             if getattr(self, name) is not None:
                 close = "at_least" if name == "exactly" else name
                 raise ValueError(f"'{name}' says no unit here: write '{close}_days'")
-        return _require_no_events(self, "last" if self.last is not None else "first")
+        return self
 
     @property
     def bounds(self) -> dict[str, float | None]:
         """at_least, at_most, more_than, less_than, in days."""
         return {name: getattr(self, f"{name}_days") for name in ("at_least", "at_most", "more_than", "less_than")}
 
-    @property
-    def less_is_better(self) -> bool:
-        """A recent event is a good sign."""
-        return True
-
     def completed(self) -> MeasureCondition:
         """What follows an event is a comparison of its own."""
         return self if self.followed_by or self.not_followed_by else super().completed()
 
-    def _named_events(self) -> Selection:
-        return _named(self, self.last if self.last is not None else self.first or ANY)
-
     def measure(self) -> Measure:
         """The days."""
-        return EventTally(self._named_events(), op.LAST_DAYS if self.last is not None else op.FIRST_DAYS)
+        return EventTally(self.named, op.LAST_DAYS if self.key == "last" else op.FIRST_DAYS)
 
     def holds(self, view: SnapshotView) -> Bools:
         """(n,) for whom the comparison holds, and what came or did not come after."""
@@ -158,16 +174,14 @@ class SinceCondition(MeasureCondition, Selection):
             flags |= np.isnan(view.values(self._measure))
         for names, expected in ((self.followed_by, True), (self.not_followed_by, False)):
             if names:
-                place = view.values(
-                    EventTally(self._named_events(), op.LAST_PLACE if self.last is not None else op.FIRST_PLACE)
-                )
+                place = view.values(EventTally(self.named, op.LAST_PLACE if self.key == "last" else op.FIRST_PLACE))
                 after = view.values(EventTally(Selection(events=names), op.LAST_PLACE)) > place
                 flags &= (after == expected) | (np.isnan(place) & self.or_never)
         return flags
 
     def subject(self) -> str:
         """The last or first event."""
-        return f"the {'last' if self.last is not None else 'first'} {self._named_events().phrase(singular=True)}"
+        return f"the {self.key} {self.named.phrase(singular=True)}"
 
     def amount(self, x: float) -> str:
         """Days."""
@@ -182,27 +196,20 @@ class SinceCondition(MeasureCondition, Selection):
 
 
 @kind("gap")
-class GapCondition(MeasureCondition, Selection):
+class GapCondition(NamedEventsCondition):
     """The mean days between days with such an event; unknown before the second."""
 
+    keys: ClassVar = ("gap",)
+    less_is_better: ClassVar = True  # customers who come often have short gaps
     gap: Names
-
-    @model_validator(mode="after")
-    def _without_events(self) -> GapCondition:
-        return _require_no_events(self, "gap")
-
-    @property
-    def less_is_better(self) -> bool:
-        """Who comes often has short gaps."""
-        return True
 
     def measure(self) -> Measure:
         """The gap."""
-        return EventTally(_named(self, self.gap), op.GAP_DAYS)
+        return EventTally(self.named, op.GAP_DAYS)
 
     def subject(self) -> str:
         """The gap."""
-        return f"the mean time between days with an {_named(self, self.gap).phrase(singular=True)}"
+        return f"the mean time between days with an {self.named.phrase(singular=True)}"
 
     def amount(self, x: float) -> str:
         """Days."""
@@ -210,7 +217,7 @@ class GapCondition(MeasureCondition, Selection):
 
 
 @kind("overdue")
-class OverdueCondition(MeasureCondition, Selection):
+class OverdueCondition(NamedEventsCondition):
     """Days since the last such event in units of the customer's own gap between days with one.
 
     Attributes:
@@ -218,55 +225,38 @@ class OverdueCondition(MeasureCondition, Selection):
         usual_days: what is usual: it is mixed into the own rhythm as one more gap, so that who came once has one, too.
     """
 
+    keys: ClassVar = ("overdue",)
+    less_is_better: ClassVar = True  # customers who are on time have a low one
     overdue: Names
     usual_days: float | None = Field(default=None, gt=0)
 
-    @model_validator(mode="after")
-    def _without_events(self) -> OverdueCondition:
-        return _require_no_events(self, "overdue")
-
-    @property
-    def less_is_better(self) -> bool:
-        """Who is on time has a low figure."""
-        return True
-
     def measure(self) -> Measure:
         """The current gap over the usual one."""
-        events = _named(self, self.overdue)
-        return (
-            EventTally(events, op.OVERDUE, "")
-            if self.usual_days is None
-            else EventTally(events, op.OVERDUE, "", self.usual_days)
-        )
+        return EventTally(self.named, op.OVERDUE, usual_days=np.nan if self.usual_days is None else self.usual_days)
 
     def subject(self) -> str:
         """The time in units of a gap."""
         mixed = "" if self.usual_days is None else f" (a gap of {days_words(self.usual_days)} mixed in)"
-        last = _named(self, self.overdue).phrase(singular=True)
+        last = self.named.phrase(singular=True)
         return f"the time since the last {last} in units of the customer's own gap{mixed}"
 
 
 @kind("share")
-class ShareCondition(MeasureCondition, Selection):
+class ShareCondition(NamedEventsCondition):
     """The share of some events in others, within the same window and filters."""
 
+    keys: ClassVar = ("share",)
     share: Names
     of: Names = ANY
 
-    @model_validator(mode="after")
-    def _without_events(self) -> ShareCondition:
-        return _require_no_events(self, "share")
-
     def measure(self) -> Measure:
         """The share."""
-        return MeasureRatio(
-            count(_named(self, self.share)), count(self.selection().model_copy(update=_BARE | {"events": self.of}))
-        )
+        return MeasureRatio(count(self.named), count(self.selection().model_copy(update=_BARE | {"events": self.of})))
 
     def subject(self) -> str:
         """Which share of which."""
         whole = "all" if self.of == ANY else either(self.of)
-        return f"the share of {_named(self, self.share).phrase()} in {whole}"
+        return f"the share of {self.named.phrase()} in {whole}"
 
     def amount(self, x: float) -> str:
         """Percent."""
@@ -276,13 +266,3 @@ class ShareCondition(MeasureCondition, Selection):
 _BARE = {"channels": ANY, "stages": ANY, "items": ANY, "months": (), "weekdays": ()} | dict.fromkeys(
     ("value_at_least", "value_at_most", "satisfaction_at_least", "satisfaction_at_most")
 )  # what narrows the part, not the whole
-
-
-def _named(condition: Selection, events: tuple[str, ...]) -> Selection:
-    return condition.selection().model_copy(update={"events": events})
-
-
-def _require_no_events(condition: S, key: str) -> S:
-    if condition.events != ANY:
-        raise ValueError(f"'{key}' says which events are meant: leave 'events' out")
-    return condition

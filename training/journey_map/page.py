@@ -141,7 +141,8 @@ def _sections(drawn: JourneyMap, text: MapText, comparison: MapComparison | None
     if comparison is not None:
         sections.append(_comparison(comparison))
     notes = list(dict.fromkeys([*drawn.notes, *text.notes]))
-    return [*sections, Section("words", "What to know", [Notes(notes), Terms(TERMS)])]
+    terms = Terms([(term, "", meaning) for term, meaning in TERMS.items()])
+    return [*sections, Section("words", "What to know", [Notes(notes), terms])]
 
 
 def _step_table(matrix: pd.DataFrame) -> Table:

@@ -8,73 +8,46 @@ from features.journey_map.comparison import MapComparison
 from training.reports.blocks import Column
 
 STAGES = (
-    Column("stage", "Stage", "name"),
-    Column("customers", "Customers"),
-    Column("share_of_first", "Of the first stage", "share"),
-    Column("conversion", "Went on", "share"),
-    Column("dropped", "Did not go on"),
-    Column("days_to_next_p25", "A quarter go on within", "days"),
+    Column("stage", "Stage", "name"), Column("customers", "Customers"),
+    Column("share_of_first", "Of the first stage", "share"), Column("conversion", "Went on", "share"),
+    Column("dropped", "Did not go on"), Column("days_to_next_p25", "A quarter go on within", "days"),
     Column("days_to_next_median", "Half go on within", "days"),
     Column("days_to_next_p75", "Three quarters go on within", "days"),
-)
+)  # fmt: skip
 TOUCHPOINTS = (
-    Column("touchpoint", "Touchpoint", "name"),
-    Column("channel", "Channel", "text"),
-    Column("stage", "Stage", "text"),
-    Column("customers", "Customers"),
-    Column("customer_share", "Of all customers", "share"),
-    Column("visits", "Visits"),
+    Column("touchpoint", "Touchpoint", "name"), Column("channel", "Channel", "text"),
+    Column("stage", "Stage", "text"), Column("customers", "Customers"),
+    Column("customer_share", "Of all customers", "share"), Column("visits", "Visits"),
     Column("visits_per_customer", "Visits a customer", "number"),
-    Column("dwell_s_median", "Median dwell time", "seconds"),
-    Column("bounce_share", "Bounces", "share"),
-    Column("impressions", "Impressions"),
-    Column("clicks", "Clicks"),
-    Column("click_through", "Click-through", "share"),
-    Column("converted_after", "Converted after", "share"),
-    Column("csat", "Satisfied", "share"),
-    Column("nps", "NPS", "score"),
-    Column("n_scores", "Scores"),
-)
+    Column("dwell_s_median", "Median dwell time", "seconds"), Column("bounce_share", "Bounces", "share"),
+    Column("impressions", "Impressions"), Column("clicks", "Clicks"),
+    Column("click_through", "Click-through", "share"), Column("converted_after", "Converted after", "share"),
+    Column("csat", "Satisfied", "share"), Column("nps", "NPS", "score"), Column("n_scores", "Scores"),
+)  # fmt: skip
 MOVES = (
-    Column("source", "From", "name"),
-    Column("target", "To", "text"),
-    Column("count", "Times"),
-    Column("customers", "Customers"),
-    Column("probability", "Of what follows", "share"),
+    Column("source", "From", "name"), Column("target", "To", "text"), Column("count", "Times"),
+    Column("customers", "Customers"), Column("probability", "Of what follows", "share"),
     Column("gap_s_median", "Median wait", "seconds"),
-)
+)  # fmt: skip
 PATHS = (
-    Column("text", "Path", "path"),
-    Column("customers", "Customers"),
-    Column("share", "Of all customers", "share"),
-    Column("converted_share", "Reached the goal", "share"),
-    Column("days_median", "Median length", "days"),
-)
+    Column("text", "Path", "path"), Column("customers", "Customers"), Column("share", "Of all customers", "share"),
+    Column("converted_share", "Reached the goal", "share"), Column("days_median", "Median length", "days"),
+)  # fmt: skip
 PAINS = (
-    Column("touchpoint", "Touchpoint", "name"),
-    Column("kind", "Kind", "text"),
-    Column("sentence", "What was found", "sentence"),
-    Column("customers", "Customers"),
-    Column("rate", "Here", "share"),
-    Column("rest_rate", "Elsewhere", "share"),
-    Column("difference", "Difference", "share_difference"),
-    Column("q_value", "How sure (q)", "p_value"),
-)
+    Column("touchpoint", "Touchpoint", "name"), Column("kind", "Kind", "text"),
+    Column("sentence", "What was found", "sentence"), Column("customers", "Customers"),
+    Column("rate", "Here", "share"), Column("rest_rate", "Elsewhere", "share"),
+    Column("difference", "Difference", "share_difference"), Column("q_value", "How sure (q)", "p_value"),
+)  # fmt: skip
 INFLUENCE = (
-    Column("name", "Name", "name"),
-    Column("customers", "Customers"),
-    Column("first_touch", "First touch", "share"),
-    Column("last_touch", "Last touch", "share"),
-    Column("linear", "Linear", "share"),
-    Column("markov_share", "By removal effect", "share"),
-    Column("removal_effect", "Removal effect", "share"),
-)
+    Column("name", "Name", "name"), Column("customers", "Customers"), Column("first_touch", "First touch", "share"),
+    Column("last_touch", "Last touch", "share"), Column("linear", "Linear", "share"),
+    Column("markov_share", "By removal effect", "share"), Column("removal_effect", "Removal effect", "share"),
+)  # fmt: skip
 FLOWS = (
-    Column("step", "Step"),
-    Column("source", "From", "text"),
-    Column("target", "To", "text"),
+    Column("step", "Step"), Column("source", "From", "text"), Column("target", "To", "text"),
     Column("customers", "Customers"),
-)
+)  # fmt: skip
 HOW_TO_READ = {
     "funnel": (
         "Customers who came into the first stage, and how many of them went on to each further one, in this order. "
@@ -89,14 +62,14 @@ HOW_TO_READ = {
         "Every dot is a touchpoint, larger where more customers came; an arrow is a move to the next one, thicker "
         "where it was made more often. Grey arrows lead on, dashed orange ones lead back to where customers tend to"
         " be earlier. The most frequent way on from each touchpoint is always shown. "
-        "Rest on a dot or an arrow, or tap it, for its figures."
+        "Rest on a dot or an arrow, or tap it, for its numbers."
     ),
     "steps": (
         "Where customers are at their first, second, third … event. Every column adds up to all customers; “end” "
         "holds those whose journey was over by then. Nobody is at the empty places."
     ),
     "paths": "How journeys begin, immediate repeats counted once, and how they turned out.",
-    "touchpoints": ("Click on a heading to sort. Small print under a rate: the range it lies in with 95% confidence."),
+    "touchpoints": "Click on a heading to sort. Small print under a rate: the range it lies in with 95% confidence.",
     "pain-points": (
         "Where customers leave, go round in circles, wait or complain more than elsewhere. “How sure” is the share "
         "of false alarms to expect if all findings at least as sure are believed (q-value): below 0.05 is usually "
@@ -113,49 +86,29 @@ HOW_TO_READ = {
         "them who were active again so many {period}s later."
     ),
 }
-TERMS = [
-    (
-        "Touchpoint",
-        "",
-        (
-            "What happened: a page view, an e-mail opened, a purchase, a call. Rare ones are pooled to “other” in "
-            "wide tables."
-        ),
+TERMS = {
+    "Touchpoint": (
+        "What happened: a page view, an e-mail opened, a purchase, a call. Rare ones are pooled to “other” in wide "
+        "tables."
     ),
-    ("Journey", "", "All events of one customer in the order of their times."),
-    ("Converted after", "", ("Of the customers who came to a touchpoint, the share who reached the goal afterwards.")),
-    ("Bounces", "", "Of the sessions that began at a touchpoint, the share that ended there."),
-    ("Satisfied (CSAT)", "", "The share of scores among the top two of the scale."),
-    (
-        "NPS",
-        "",
-        ("Net promoter score: the share of scores 9 and 10 less the share of scores 0 to 6, from −100 to 100."),
+    "Journey": "All events of one customer in the order of their times.",
+    "Converted after": "Of the customers who came to a touchpoint, the share who reached the goal afterwards.",
+    "Bounces": "Of the sessions that began at a touchpoint, the share that ended there.",
+    "Satisfied (CSAT)": "The share of scores among the top two of the scale.",
+    "NPS": "Net promoter score: the share of scores 9 and 10 less the share of scores 0 to 6, from −100 to 100.",
+    "Removal effect": (
+        "The share of conversions that a Markov chain of the journeys loses when nobody can pass through a channel or "
+        "touchpoint any more."
     ),
-    (
-        "Removal effect",
-        "",
-        (
-            "The share of conversions that a Markov chain of the journeys loses when nobody can pass through a "
-            "channel or touchpoint any more."
-        ),
+    "95% range": (
+        "If the same were measured again and again, so computed ranges would hold the true rate 95 times out of 100. "
+        "Rates of few customers have wide ranges."
     ),
-    (
-        "95% range",
-        "",
-        (
-            "If the same were measured again and again, so computed ranges would hold the true rate 95 times out "
-            "of 100. Rates of few customers have wide ranges."
-        ),
+    "q-value": (
+        "A p-value corrected for many comparisons (Benjamini and Hochberg): the share of false alarms to expect among "
+        "all findings at least as sure."
     ),
-    (
-        "q-value",
-        "",
-        (
-            "A p-value corrected for many comparisons (Benjamini and Hochberg): the share of false alarms to "
-            "expect among all findings at least as sure."
-        ),
-    ),
-]
+}
 
 
 def comparison_words(comparison: MapComparison) -> tuple[str, str]:
