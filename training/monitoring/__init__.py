@@ -1,12 +1,9 @@
-"""Served answers compared with the training reference, and with what came true.
+"""Monitoring: served answers compared with the training reference, and with outcomes.
 
-checks: The checks of a monitor report: a champion's answers against the reference of its training, and what
-    they found.
-monitor: Is what is served like what was trained on? Rows of the service against the reference of the
-    champion.
-outcomes: What came true: calibration and rank order of served scores, once labels have arrived.
-page: The page of `journeylab monitor`: alarms first, then every check, scores, days, versions, outcomes;
-    opens offline.
-rows: What the service recorded, read back: a frame of answers, counts of touchpoints, and labels joined to
-    answers.
+checks: The checks and their thresholds.
+monitor: `monitor`: from recorded rows to a report.
+outcomes: Calibration and rank order, once there are labels.
+page: The page of `journeylab monitor`, and its table in a terminal.
+report: The monitor report as frames and as JSON.
+rows: Rows that the service recorded, and labels joined to them.
 """

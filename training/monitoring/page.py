@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape as escaped
 from rich.table import Table as RichTable
 
-from training.monitoring.checks import MonitorReport
+from training.monitoring.report import MonitorReport
 from training.reports.blocks import Bars, Column, Sentences, Table
 from training.reports.numbers import clean, count
 from training.reports.pages import Fact, Page, Section, write_page

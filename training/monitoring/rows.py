@@ -1,4 +1,4 @@
-"""What the service recorded, read back: a frame of answers, counts of touchpoints, and labels joined to answers.
+"""Rows that the service recorded: a frame of answers, counts of touchpoints, and labels joined to answers.
 
 served = read_rows(Path("monitor"), since="2024-06-01")
 served.answers        # a row an answer, as `serving.monitor.monitoring` wrote it
@@ -46,22 +46,22 @@ def read_rows(path: Path, since: str | None = None, until: str | None = None) ->
 
     Args:
         path: of either.
-        since: leave out what was answered before.
-        until: leave out what was answered then or later.
+        since: leave out earlier answers.
+        until: leave out answers at or after it.
 
     Raises:
         DataError: no such file or folder, or no file of rows in it.
-        ConfigError: a time that is none.
+        ConfigError: a time that cannot be read.
     """
     low, high = _moment(since, "--since"), _moment(until, "--until")
-    found, broken_lines = [], 0
+    rows, broken_lines = [], 0
     for line in _lines(path):
         row = _row(line)
         if row is None:
             broken_lines += 1
         else:
-            found.append(row)
-    frame = pd.DataFrame(found, columns=list(NEEDED))
+            rows.append(row)
+    frame = pd.DataFrame(rows, columns=list(NEEDED))
     for name in ("at", "as_of"):
         stamps = pd.to_datetime(frame[name], format="ISO8601", utc=True, errors="coerce")
         frame[name] = stamps.dt.tz_localize(None)
@@ -96,11 +96,13 @@ def with_labels(answers: pd.DataFrame, path: Path, pseudonyms: Pseudonyms | None
     table = read_table(path).to_pandas()
     notes: list[str] = []
     if "label" not in table or not {"who", "customer_id"} & set(table.columns):
-        there = ", ".join(f"'{name}'" for name in table.columns)
+        columns = ", ".join(f"'{name}'" for name in table.columns)
         raise DataError(
-            f"{path} needs the columns customer_id (or who), label and, where known, cutoff: it has {there}."
+            f"{path} needs the columns customer_id (or who), label and, where known, cutoff: it has {columns}."
         )
-    labels = pd.DataFrame({"who": _who(table, answers, pseudonyms), "label": _zero_or_one(table["label"], path)})
+    labels = pd.DataFrame(
+        {"who": _pseudonyms(table, answers, pseudonyms), "label": _binary_labels(table["label"], path)}
+    )
     keys = ["who"]
     answers = answers.copy()
     if "cutoff" in table:
@@ -117,7 +119,7 @@ def with_labels(answers: pd.DataFrame, path: Path, pseudonyms: Pseudonyms | None
     return joined.drop(columns=keys[1:]), notes
 
 
-def _who(table: pd.DataFrame, answers: pd.DataFrame, pseudonyms: Pseudonyms | None) -> Any:
+def _pseudonyms(table: pd.DataFrame, answers: pd.DataFrame, pseudonyms: Pseudonyms | None) -> Any:
     """(n,) pseudonyms of a label table."""
     if "who" in table:
         return table["who"].astype("str")
@@ -127,10 +129,10 @@ def _who(table: pd.DataFrame, answers: pd.DataFrame, pseudonyms: Pseudonyms | No
     if marks and pseudonyms.key_id not in marks:
         raise ConfigError("The key is not the one that the service recorded with, so no label can be joined.")
     ids = table["customer_id"]
-    return [None if missing else pseudonyms.of(str(one)) for one, missing in zip(ids, ids.isna(), strict=True)]
+    return [None if missing else pseudonyms.of(str(id)) for id, missing in zip(ids, ids.isna(), strict=True)]
 
 
-def _zero_or_one(column: pd.Series, path: Path) -> Any:
+def _binary_labels(column: pd.Series, path: Path) -> Any:
     words = column.astype("str").str.strip().str.lower().replace({"true": "1", "false": "0"})
     numbers = pd.to_numeric(words, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = ~np.isin(numbers, (0.0, 1.0)) & column.notna().to_numpy()
@@ -145,13 +147,13 @@ def _lines(path: Path) -> Iterator[str]:
     if path.is_file():
         files = [path]
     elif path.is_dir():
-        files = sorted({one for pattern in FILES for one in path.rglob(pattern)})
+        files = sorted({file for pattern in FILES for file in path.rglob(pattern)})
     else:
         raise DataError(f"{missing_path(path)} Give the folder that JOURNEYLAB_MONITOR names, or a file of it.")
     if not files:
         raise DataError(f"{path} holds no rows: is the service started with JOURNEYLAB_MONITOR={path}?")
-    for one in files:
-        with one.open(encoding="utf-8", errors="replace") as lines:
+    for file in files:
+        with file.open(encoding="utf-8", errors="replace") as lines:
             yield from (line for line in lines if line.strip())
 
 
@@ -169,5 +171,5 @@ def _moment(text: str | None, name: str) -> pd.Timestamp | None:
     try:
         moment = pd.Timestamp(text)
     except ValueError:
-        raise ConfigError(f"{name} {text!r} is no time: give one such as 2024-06-01.") from None
+        raise ConfigError(f"{name} {text!r} is no time: give a date such as 2024-06-01.") from None
     return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment

@@ -1,18 +1,18 @@
-"""Segments by rules that a marketer writes: in order, the first that holds wins; evaluated anew or frozen at a date.
+"""Segments by ordered rules: a customer belongs to the first rule that holds, now or on a fixed date.
 
     [[segments.rules]]
-    name = "Complained and silent"
+    name = "Complained, then inactive"
     when = { all = [{ events = ["complaint", "help_*"], within_days = 60 }, { last = ["*"], more_than_days = 14 }] }
 
     [[segments.rules]]
     name = "Summer campaign"
     when = { events = ["purchase"], since = 2024-06-01, until = 2024-09-01 }
-    frozen_at = 2024-09-01              # a static list; without it the rule is active
+    frozen_at = 2024-09-01              # a static list; without it the rule is evaluated at each cutoff
 
-What can stand in `when`, `features.conditions.conditions` says.
+`features.conditions.conditions` lists the conditions of `when`.
 
     segments = RuleSegments([Rule(name="Buyers", when={"events": ["purchase"]})], rest="Everybody else").fit(train)
-    segments.assign(snapshots)          # (n,) places in segments.segments, -1 in none
+    segments.assign(snapshots)          # (n,) places in segments.segments, -1 for none
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from difflib import get_close_matches
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +36,7 @@ from features.conditions.event_kinds import NumberCondition
 from features.conditions.kinds import DominantCondition, FeatureCondition, ProfileCondition
 from features.conditions.measures import COLUMNS, SnapshotView
 from features.conditions.selections import allowed, either, moment_words
-from features.errors import ConfigError, DataError
+from features.errors import ConfigError, DataError, nearest
 from features.journeys.journeys import Journeys, Snapshots
 from features.settings import Section, explain
 from features.tabular.features import TabularFeatures
@@ -47,19 +47,19 @@ from models.segments.rules.static_lists import Hashes, StaticList, hashed, load_
 
 FORMAT = 1
 FILE = "rules.json"
-NAMED_BEFORE = 3  # how many rules before it a segment's words name
+NAMED_BEFORE = 3  # a description names so many earlier rules at most
 
 
 class Rule(Section):
     """One segment by a condition.
 
     Attributes:
-        name: what people call it.
+        name: for people.
         when: the condition.
-        id: stable and short; from the name where not given.
-        active: true: evaluated anew at each cutoff. False needs `frozen_at`.
+        id: stable and short; made from the name where missing.
+        active: true: evaluated at each cutoff. False needs `frozen_at`.
         frozen_at: the moment (UTC) whose members stay the members: a static list.
-        words: who is in it, instead of what the condition says of itself.
+        words: a description instead of the condition's own.
     """
 
     name: str = Field(min_length=1)
@@ -71,15 +71,15 @@ class Rule(Section):
 
     @field_validator("id")
     @classmethod
-    def _a_slug(cls, text: str) -> str:
+    def _check_id(cls, text: str) -> str:
         if text and text != slug(text):
             raise ValueError(f"an id is lower case letters, digits and hyphens, such as '{slug(text)}'")
         return text
 
     @model_validator(mode="after")
-    def _frozen_or_not(self) -> Self:
+    def _check_frozen(self) -> Self:
         if not self.active and self.frozen_at is None:
-            raise ValueError(f"'{self.name}' is not active: say since when, such as frozen_at = 2024-06-01")
+            raise ValueError(f"'{self.name}' is not active: give its date, such as frozen_at = 2024-06-01")
         return self
 
     @property
@@ -89,18 +89,18 @@ class Rule(Section):
 
 
 class RuleSegments:
-    """One partition by ordered rules; behind the contract of `models.segments.contract`.
+    """A partition by ordered rules; implements `models.segments.contract.Segmentation`.
 
-    After `fit`: `rules_` (with what was to be learnt), `features_` (tabular features, where a rule names some),
-    `lists_` (slug → members of frozen rules), `notes_` (what looks odd, a sentence each).
+    After `fit`: `rules_` (with learnt thresholds), `features_` (tabular features, where rules use some), `lists_`
+    (slug → members of frozen rules), `notes_` (a sentence for each suspicious name).
 
     Args:
-        rules: in order; the first that holds has the customer. Tables as in TOML are taken, too.
+        rules: in order; a customer belongs to the first that holds. Tables as in TOML are accepted, too.
         scheme: the partition's name, the first part of the segments' ids.
-        rest: the name of a last segment for customers whom no rule fits; None leaves them in none.
-        rest_words: who they are.
-        disjoint: no two rules can hold for one customer, so words need not say which come first.
-        features: settings of tabular features, where rules name some.
+        rest: the name of a last segment for all other customers; None leaves them in no segment.
+        rest_words: its description.
+        disjoint: no two rules hold for one customer, so descriptions need not name the rules before.
+        features: settings of tabular features, where rules use some.
     """
 
     kind = "rules"
@@ -139,7 +139,7 @@ class RuleSegments:
 
         Raises:
             ConfigError: two rules of one name, or a column or feature that the log does not have.
-            DataError: nobody to learn from.
+            DataError: no customer to learn from.
         """
         _check_rules(self.rules, self.rest)
         conditions = [part for rule in self.rules for part in rule.when.parts()]
@@ -160,7 +160,7 @@ class RuleSegments:
         return self.assign_view(SnapshotView(snapshots, self.features_))
 
     def assign_view(self, view: SnapshotView) -> npt.NDArray[np.int32]:
-        """(n,) the same for snapshots that other rules have looked at, with the figures that those asked for.
+        """(n,) the same from a view, so that partitions share the measures that it has computed.
 
         Raises:
             DataError: the segments are not fitted.
@@ -170,32 +170,31 @@ class RuleSegments:
         if view.features is not self.features_:
             view = SnapshotView(view.snapshots, self.features_)
         out = np.full(len(view), NO_SEGMENT if self.rest is None else len(self.rules_), np.int32)
-        if len(view) == 1:  # the first that holds is all that is wanted
-            held = (place for place, rule in enumerate(self.rules_) if self._holds_one(rule, view))
-            out[0] = next(held, out[0])
+        if len(view) == 1:  # a request: later rules need not be evaluated
+            out[0] = next((place for place, rule in enumerate(self.rules_) if self._holds_single(rule, view)), out[0])
             return out
-        for place in range(len(self.rules_) - 1, -1, -1):  # the first that holds has the last word
+        for place in range(len(self.rules_) - 1, -1, -1):  # earlier rules overwrite later ones
             out[self._holds(self.rules_[place], view)] = place
         return out
 
     def members_of(self, journeys: Journeys) -> dict[str, Hashes]:
-        """Slug of each frozen rule → hashes, under its list's key, of the members that a part of the log has."""
+        """Slug of each frozen rule → hashes, under its list's key, of the members in a part of the log."""
         frozen = [rule for rule in self.rules_ if rule.slug in self.lists_]
         return {
             rule.slug: hashed(self._members(rule, journeys).customer_ids, self.lists_[rule.slug].key) for rule in frozen
         }
 
     def take_members(self, members: Mapping[str, Hashes]) -> None:
-        """Let static lists hold the members of the whole log, where the fit has seen a sample.
+        """Replace static lists by the members of the whole log, where the fit saw a sample.
 
         Args:
-            members: slug → (m,) what `members_of` said of all parts.
+            members: slug → (m,) hashes of `members_of` over all parts.
         """
         for rule in self.rules_:
             if rule.slug in members:
                 self.lists_[rule.slug] = replace(self.lists_[rule.slug], hashes=np.unique(members[rule.slug]))
                 if len(self.lists_[rule.slug]):
-                    self.notes_ = tuple(note for note in self.notes_ if note != _empty(rule))
+                    self.notes_ = tuple(note for note in self.notes_ if note != _empty_note(rule))
 
     def save(self, folder: Path) -> None:
         """Write `rules.json`, and `lists.json`, `lists.safetensors` where there are static lists."""
@@ -227,8 +226,8 @@ class RuleSegments:
         if about.get("format") != FORMAT:
             raise DataError(f"{folder / FILE} has format {about.get('format')!r}; this version reads {FORMAT}.")
         segments = cls.__new__(cls)
-        told = {key: about[key] for key in ("scheme", "rest", "rest_words", "disjoint")}
-        RuleSegments.__init__(segments, about["rules"], **told)
+        arguments = {key: about[key] for key in ("scheme", "rest", "rest_words", "disjoint")}
+        RuleSegments.__init__(segments, about["rules"], **arguments)
         segments.rules_ = segments.rules
         segments.features_ = None if about["features"] is None else TabularFeatures.from_dict(about["features"])
         segments.lists_ = load_lists(folder)
@@ -247,10 +246,10 @@ class RuleSegments:
             raise ConfigError(f"segments '{self._scheme}': {error}") from error
 
     def _frozen(self, rule: Rule, journeys: Journeys) -> StaticList:
-        """Who is in the rule at its date, of all customers of the log."""
+        """The rule's members at its date, of all customers of the log."""
         members = self._members(rule, journeys)
         if len(members) == 0:
-            self.notes_ += (_empty(rule),)
+            self.notes_ += (_empty_note(rule),)
         return StaticList.of(members, int(microseconds(rule.frozen_at)))
 
     def _members(self, rule: Rule, journeys: Journeys) -> Snapshots:
@@ -260,14 +259,13 @@ class RuleSegments:
     def _holds(self, rule: Rule, view: SnapshotView) -> npt.NDArray[np.bool_]:
         return rule.when.holds(view) if rule.frozen_at is None else self.lists_[rule.slug].holds(view.snapshots)
 
-    def _holds_one(self, rule: Rule, view: SnapshotView) -> bool:
+    def _holds_single(self, rule: Rule, view: SnapshotView) -> bool:
         return rule.when.holds_single(view) if rule.frozen_at is None else bool(self._holds(rule, view)[0])
 
     def _name_segments(self) -> None:
-        told = [self._words(place) for place in range(len(self.rules_))]
         segments = [
-            Segment(f"{self._scheme}:{rule.slug}", rule.name, words)
-            for rule, words in zip(self.rules_, told, strict=True)
+            Segment(f"{self._scheme}:{rule.slug}", rule.name, self._words(place))
+            for place, rule in enumerate(self.rules_)
         ]
         if self.rest is not None:
             segments.append(Segment(f"{self._scheme}:{slug(self.rest)}", self.rest, self.rest_words))
@@ -279,11 +277,11 @@ class RuleSegments:
             return rule.words
         words = rule.when.words()
         if rule.frozen_at is not None:
-            words = f"on the list of {moment_words(rule.frozen_at)}, when: {words}"
-        before = [one.name for one in self.rules_[:place]]
+            words = f"on the list of {moment_words(rule.frozen_at)}: {words}"
+        before = [rule.name for rule in self.rules_[:place]]
         if not before or self.disjoint:
             return words
-        return f"{words}; not in {either(before) if len(before) <= NAMED_BEFORE else 'a segment before'}"
+        return f"{words}; not in {either(before) if len(before) <= NAMED_BEFORE else 'an earlier segment'}"
 
 
 def _rule(rule: Rule | dict[str, Any]) -> Rule:
@@ -296,13 +294,9 @@ def _rule(rule: Rule | dict[str, Any]) -> Rule:
         raise ConfigError(f"segment '{name}':\n{explain(error)}") from error
 
 
-def _given(rule: Rule) -> datetime | date:
+def _empty_note(rule: Rule) -> str:
     assert rule.frozen_at is not None
-    return rule.frozen_at
-
-
-def _empty(rule: Rule) -> str:
-    return f"the list '{rule.name}' is empty: nobody was in it on {moment_words(_given(rule))}"
+    return f"the list '{rule.name}' is empty: it had no members on {moment_words(rule.frozen_at)}"
 
 
 def _check_rules(rules: tuple[Rule, ...], rest: str | None) -> None:
@@ -310,9 +304,9 @@ def _check_rules(rules: tuple[Rule, ...], rest: str | None) -> None:
         raise ConfigError("there is no rule: give at least one segment")
     ids = [rule.slug for rule in rules] + ([] if rest is None else [slug(rest)])
     names = [rule.name for rule in rules] + ([] if rest is None else [rest])
-    for what, some in (("id", ids), ("name", names)):
-        if twice := [one for one in some if some.count(one) > 1]:
-            raise ConfigError(f"two segments have the {what} '{twice[0]}': give each its own")
+    for kind, values in (("id", ids), ("name", names)):
+        if repeated := [value for value in values if values.count(value) > 1]:
+            raise ConfigError(f"two segments have the {kind} '{repeated[0]}': give each its own")
 
 
 def slug(name: str) -> str:
@@ -326,24 +320,21 @@ def slug(name: str) -> str:
     return re.sub(r"[\W_]+", "-", plain).strip("-") or "segment"
 
 
-def distinct_ids(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
-    """Name → slug, where slugs that would be the same get a number, in the order of the names as text.
+def distinct_ids(names: Sequence[str], reserved: Sequence[str] = ()) -> dict[str, str]:
+    """Name → slug; equal slugs get a number, in alphabetical order of the names, so that ids do not depend on the log.
 
     >>> distinct_ids(["A+", "A", "B"])
     {'A': 'a', 'A+': 'a-2', 'B': 'b'}
     """
     ids: dict[str, str] = {}
     for name in sorted(names):
-        one, times = slug(name), 1
-        while one in ids.values() or one in taken:
-            times += 1
-            one = f"{slug(name)}-{times}"
-        ids[name] = one
+        numbered = (f"{slug(name)}-{number}" for number in count(2))
+        ids[name] = next(id for id in chain([slug(name)], numbered) if id not in (*ids.values(), *reserved))
     return ids
 
 
 def check_against_log(conditions: Sequence[Condition], journeys: Journeys) -> tuple[str, ...]:
-    """What conditions name that the log does not have: a missing column is an error, a name that never occurs a note.
+    """Compare conditions with the log: a missing column is an error, a pattern that nothing matches a note.
 
     Raises:
         ConfigError: a column that the log does not have.
@@ -351,15 +342,13 @@ def check_against_log(conditions: Sequence[Condition], journeys: Journeys) -> tu
     notes: dict[str, None] = {}
     for part in conditions:
         for column in _columns_of(part):
-            if column not in (known := [*journeys.categories, *journeys.numbers]):
-                raise ConfigError(
-                    f"a segment asks for column '{column}', which the log lacks{close_name(column, known)}"
-                )
+            if column not in (columns := [*journeys.categories, *journeys.numbers]):
+                raise ConfigError(f"a segment uses column '{column}', which the log lacks{close_name(column, columns)}")
         for column, patterns in _patterns_of(part):
             names = journeys.categories[column].names if column in journeys.categories else ()
             for pattern in patterns:
                 if pattern != "*" and not allowed(names, (pattern,)).any():
-                    notes[f"no {column} in the log fits '{pattern}'{close_name(pattern, names)}"] = None
+                    notes[f"no {column} in the log matches '{pattern}'{close_name(pattern, names)}"] = None
     return tuple(notes)
 
 
@@ -372,13 +361,12 @@ def _columns_of(part: Condition) -> list[str]:
 
 
 def _patterns_of(part: Condition) -> list[tuple[str, tuple[str, ...]]]:
-    found = list(zip(COLUMNS, getattr(part, "names", ()), strict=False))
-    for key in ("days_with", "last", "first", "followed_by", "not_followed_by", "gap", "overdue", "share", "of"):
-        found.append(("touchpoint", getattr(part, key, None) or ()))
-    return found
+    keys = ("days_with", "last", "first", "followed_by", "not_followed_by", "gap", "overdue", "share", "of")
+    touchpoints = [("touchpoint", getattr(part, key, None) or ()) for key in keys]
+    return [*zip(COLUMNS, getattr(part, "names", ()), strict=False), *touchpoints]
 
 
-def close_name(name: str, known: Sequence[str]) -> str:
-    """The end of a sentence that suggests the known name closest to a misspelt one; empty where none is."""
-    close = get_close_matches(name, known, 1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+def close_name(name: str, names: Sequence[str]) -> str:
+    """The end of a sentence that suggests the name closest to a misspelt one; empty where none is close."""
+    close = nearest(name, names)
+    return f"; did you mean '{close}'?" if close else ""

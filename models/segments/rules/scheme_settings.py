@@ -1,4 +1,4 @@
-"""What the built-in segments take a touchpoint for: purchases, complaints, offers … by name, with sensible defaults."""
+"""The meaning of touchpoints for the built-in schemes: purchases, complaints, offers … by name, with defaults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from models.segments.rules.rule_segments import Rule, close_name
 Floats = npt.NDArray[np.float64]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-# Upper and lower case alike; a settings field of the same name replaces them.
+# Patterns without regard to case; a setting of the same name replaces them.
 DEFAULTS = {
     "complaints": ("*complain*", "*dispute*", "*escalat*", "*bad_review*", "*negative_review*"),
     "help": ("*support*", "*help*", "*ticket*", "*contact*", "*call_cent*", "*hotline*"),
@@ -41,37 +41,37 @@ GEOGRAPHY_COLUMNS = ("country", "region", "state", "province", "county", "city",
 
 
 class SchemeSettings(Section):
-    """How the built-in segments read a log; touchpoints are names or patterns.
+    """`[segments.schemes]`: how the built-in schemes read a log; touchpoints are names or patterns.
 
     Attributes:
         activity: touchpoints that count as activity.
         purchases: touchpoints that count as a purchase; by default those that mostly carry a value above zero.
-        returns: touchpoints that give something back; by default those that mostly carry a value below zero.
-        complaints: a complaint. For this and the next ones, `DEFAULTS` says what is taken where nothing is given.
-        help: asking for help.
-        prices: looking at a price.
-        baskets: putting something into a basket.
-        competitors: looking at competitors.
-        reasons: saying why not.
-        offers: seeing or using an offer.
-        reason_column: a column that holds reasons in words.
+        returns: touchpoints of returns; by default those that mostly carry a value below zero.
+        complaints: complaints. For this and the next ones, `DEFAULTS` has the default patterns.
+        help: requests for help.
+        prices: views of a price.
+        baskets: items put into a basket.
+        competitors: views of competitors.
+        reasons: refusals with a reason.
+        offers: offers seen or used.
+        reason_column: a column with reasons in words.
         stages: the stages in order; by default by their median place in journeys.
         stage_by: the furthest stage reached, or the latest.
-        window_days: how far back value, purchases and interests are looked at.
-        recent_days: how far back complaints and objections are looked at.
+        window_days: look-back for value, purchases and interests.
+        recent_days: look-back for complaints and objections.
         top_shares: tiers of value, the smallest first.
-        gaps: up to how many of their own gaps customers are active, warm, cooling.
+        gaps: multiples of their usual gap up to which customers are active, warm, cooling.
         low_satisfaction: a mean of at most this is low; by default the lower quartile of the scores, or the middle
             of their scale where that is lower.
-        stuck_share: stuck is who waits longer than this share of those who went on.
+        stuck_share: customers are stuck who wait longer than this share of those who went on.
         interest_column: the column of interests; by default a category of items, the item, or the touchpoint.
         interest_groups: group → names or patterns of that column; by default the most frequent names.
-        interest_lift: how many times everybody's share an interest has.
+        interest_lift: an interest's share, as a multiple of its share over all customers.
         channel_share: the share of a preferred channel.
         geography: the column of a place.
         profile: the column of demographics or firmographics, of names or of numbers.
-        most_segments: of a scheme whose segments come from the log's names, the rest included.
-        min_share: names that fewer customers have get no segment of their own.
+        most_segments: of a scheme whose segments come from names in the log, the rest included.
+        min_share: names of a smaller share of the customers get no segment of their own.
     """
 
     activity: Names = ANY
@@ -104,20 +104,22 @@ class SchemeSettings(Section):
 
     @field_validator("top_shares", "gaps")
     @classmethod
-    def _ascending(cls, some: tuple[float, ...]) -> tuple[float, ...]:
-        if not some or list(some) != sorted(set(some)) or some[0] <= 0:
-            raise ValueError(f"give numbers above zero, the smallest first, not {list(some)}")
-        return some
+    def _ascending(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or list(values) != sorted(set(values)) or values[0] <= 0:
+            raise ValueError(f"give numbers above zero, the smallest first, not {list(values)}")
+        return values
 
 
 @dataclass(frozen=True)
 class SchemeRules:
-    """What a scheme learnt: ordered rules, and who is left.
+    """The rules that a scheme learnt.
 
     Attributes:
-        rest: the name of those whom no rule fits; None: they are in no segment.
-        disjoint: no two rules can hold for one customer.
-        notes: what the log lacks for some of the scheme, a sentence each.
+        rules: in order.
+        rest: the name of the segment of all others; None: they are in no segment.
+        rest_words: its description.
+        disjoint: no two rules hold for one customer.
+        notes: a sentence for each part of the scheme for which the log lacks something.
     """
 
     rules: tuple[Rule, ...]
@@ -128,7 +130,7 @@ class SchemeRules:
 
 
 class TrainingView:
-    """The training snapshots as schemes look at them: only events that some snapshot sees are counted."""
+    """Training snapshots as schemes read them: counts are of events that lie before some snapshot's cutoff."""
 
     def __init__(self, snapshots: Snapshots, settings: SchemeSettings) -> None:
         self.snapshots, self.settings = snapshots, settings
@@ -137,12 +139,12 @@ class TrainingView:
 
     @cached_property
     def visible(self) -> npt.NDArray[np.bool_]:
-        """(n_events,) which events some snapshot sees."""
-        seen = visible_events(self.snapshots)
-        return np.ones(self.journeys.n_events, bool) if seen is None else seen
+        """(n_events,) which events lie before some snapshot's cutoff."""
+        visible = visible_events(self.snapshots)
+        return np.ones(self.journeys.n_events, bool) if visible is None else visible
 
     def counts(self, column: str, mask: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
-        """(names,) visible events of each name of a column, of those in `mask` where one is given."""
+        """(names,) visible events of each name of a column, optionally within a mask of events."""
         category = self.journeys.categories[column]
         codes = category.codes[self.visible if mask is None else self.visible & mask]
         return np.bincount(codes[codes >= 0], minlength=len(category.names))
@@ -154,23 +156,27 @@ class TrainingView:
         return column in self.journeys.numbers and not np.isnan(self.journeys.numbers[column][self.visible]).all()
 
     def touchpoints(self, kind: str) -> tuple[str, ...]:
-        """The touchpoints of a kind: what the settings name, or those seen in training that fit the defaults.
+        """The touchpoints of a kind: those of the settings, or those in training that match the defaults.
 
         Raises:
             DataError: touchpoints that the log does not have.
         """
-        given: tuple[str, ...] | None = getattr(self.settings, kind)
-        if given is not None:
-            if not allowed(self.seen, given).any():
-                raise DataError(f"{kind} are {either(given)}, but no touchpoint fits{close_name(given[0], self.seen)}")
-            return given
+        names: tuple[str, ...] | None = getattr(self.settings, kind)
+        if names is not None:
+            if not allowed(self.visible_touchpoints, names).any():
+                hint = close_name(names[0], self.visible_touchpoints)
+                raise DataError(f"{kind} are {either(names)}, but no touchpoint matches{hint}")
+            return names
         if kind in ("purchases", "returns"):
             return self._valued(1 if kind == "purchases" else -1)
-        wanted = DEFAULTS[kind]
-        return tuple(name for name in self.seen if any(fnmatchcase(name.lower(), pattern) for pattern in wanted))
+        return tuple(
+            name
+            for name in self.visible_touchpoints
+            if any(fnmatchcase(name.lower(), pattern) for pattern in DEFAULTS[kind])
+        )
 
     @cached_property
-    def seen(self) -> tuple[str, ...]:
+    def visible_touchpoints(self) -> tuple[str, ...]:
         """Touchpoints of visible events."""
         names = self.journeys.categories["touchpoint"].names
         return tuple(names[code] for code in np.flatnonzero(self.counts("touchpoint")))
@@ -183,12 +189,12 @@ class TrainingView:
         total, valued = self.counts("touchpoint"), self.counts("touchpoint", sign * value > 0)
         return tuple(names[code] for code in np.flatnonzero((valued > 0) & (2 * valued >= total)))
 
-    def figure(self, **table: object) -> Floats:
-        """(n,) a figure of the training snapshots, by its table."""
+    def measure(self, **table: object) -> Floats:
+        """(n,) a measure of the training snapshots, from its table."""
         return self.view.values(read_measure(table).measure())
 
     def frequent(self, column: str) -> list[str]:
-        """The names that enough customers have as their last known one, the most frequent first."""
+        """The last known names of enough customers, the most frequent first."""
         last = self.view.values(LatestName(column)).astype(np.int64)
         category = self.journeys.categories[column]
         counts = np.bincount(last[last >= 0], minlength=len(category.names))
@@ -198,12 +204,12 @@ class TrainingView:
 
 
 def tidy(x: float) -> float:
-    """A learnt number with four digits, as words give it."""
+    """A learnt number with the four digits that descriptions show."""
     return rounded_down(float(x))
 
 
-def named(kind: str) -> str:
-    """How an experiment file names touchpoints: for sentences on what is lacking."""
+def remedy(kind: str) -> str:
+    """How an experiment file names touchpoints of a kind: the end of a message."""
     return f'name them: {kind} = ["…"]'
 
 

@@ -1,23 +1,22 @@
-"""Built-in segments: known schemes that learn their quantiles and names from training and then are rules.
+"""Built-in schemes: they learn thresholds and names from training, and then are rules.
 
     segments = scheme("rfm").fit(train)
     segments.segments[0]                # Segment(id="rfm:champions", name="Champions", words="last bought at most …")
     segments.assign(snapshots)
 
-    [segments.schemes]                  # which touchpoints are what: models.segments.rules.scheme_settings
+    [segments.schemes]                  # the meaning of touchpoints: models.segments.rules.scheme_settings
     purchases = ["order", "renewal"]
 
-A scheme whose column the log lacks says so in one sentence. What was learnt is saved as rules
+A scheme for which the log lacks a column says so in one sentence. Learnt schemes are saved as rules
 (`models.segments.rules.rule_segments`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Self
 
-from features.errors import ConfigError, DataError
+from features.errors import ConfigError, DataError, unknown_name
 from features.journeys.journeys import Snapshots
 from models.segments.rules.rule_segments import RuleSegments
 from models.segments.rules.scheme_settings import SchemeRules, SchemeSettings, TrainingView
@@ -45,13 +44,13 @@ class SchemeSegments(RuleSegments):
 
     Args:
         scheme: a key of `SCHEMES`.
-        settings: which touchpoints and columns are what.
+        settings: the meaning of touchpoints and columns.
     """
 
     settings = SchemeSettings()
 
     def __init__(self, scheme: str, settings: SchemeSettings | None = None) -> None:
-        super().__init__(scheme=_known(scheme))
+        super().__init__(scheme=_check_name(scheme))
         self.settings = settings or SchemeSettings()
 
     def fit(self, snapshots: Snapshots) -> Self:
@@ -82,7 +81,7 @@ def scheme(name: str, settings: SchemeSettings | None = None) -> SchemeSegments:
 def fit_schemes(
     names: Iterable[str], snapshots: Snapshots, settings: SchemeSettings | None = None
 ) -> tuple[dict[str, SchemeSegments], tuple[str, ...]]:
-    """Fit several schemes; those that the log lacks something for are left out, with a sentence each."""
+    """Fit several schemes; those for which the log lacks something are left out, with a sentence each."""
     fitted: dict[str, SchemeSegments] = {}
     notes: list[str] = []
     for name in names:
@@ -94,15 +93,7 @@ def fit_schemes(
     return fitted, tuple(notes)
 
 
-def lacking(name: str, snapshots: Snapshots, settings: SchemeSettings | None = None) -> str | None:
-    """What a log lacks for a scheme, in one sentence; None where it has everything."""
-    fitted, notes = fit_schemes([name], snapshots, settings)
-    return None if fitted else notes[0]
-
-
-def _known(name: str) -> str:
+def _check_name(name: str) -> str:
     if name not in SCHEMES:
-        close = get_close_matches(name, SCHEMES, 1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ConfigError(f"no built-in segments are called '{name}'{hint} There are: {', '.join(SCHEMES)}")
+        raise ConfigError(unknown_name("built-in scheme", name, SCHEMES))
     return name

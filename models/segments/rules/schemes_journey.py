@@ -1,4 +1,4 @@
-"""Built-in segments of where customers are in their journey and what is in the way: stage, needs, objections."""
+"""Built-in schemes of the journey: stage reached, needs, objections."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from features.conditions.selections import days_words, either
 from features.errors import DataError
 from models.segments.rules.rule_segments import Rule
-from models.segments.rules.scheme_settings import REASON_COLUMNS, SchemeRules, TrainingView, first_of, named, tidy
+from models.segments.rules.scheme_settings import REASON_COLUMNS, SchemeRules, TrainingView, first_of, remedy, tidy
 
-FEW_WENT_ON = 10  # fewer tell nothing about how long a stage takes
+FEWEST_WENT_ON = 10  # customers from whom the usual time in a stage is learnt
 
 
 def stage(training: TrainingView) -> SchemeRules:
@@ -46,7 +46,7 @@ def stage_order(training: TrainingView, scheme: str) -> list[str]:
         return list(training.settings.stages)
     category = training.journeys.categories["stage"]
     names = [category.names[code] for code in np.flatnonzero(training.counts("stage"))]
-    days = np.column_stack([training.figure(first=["*"], stages=[name]) for name in names])  # (n, stages)
+    days = np.column_stack([training.measure(first=["*"], stages=[name]) for name in names])  # (n, stages)
     with_any = ~np.isnan(days).all(axis=1)
     rank = np.where(np.isnan(days), np.nan, (days[:, None, :] > days[:, :, None]).sum(axis=2))[with_any]
     place = [(float(np.nanmedian(column)), float(np.nanmean(column))) for column in rank.T]
@@ -54,10 +54,10 @@ def stage_order(training: TrainingView, scheme: str) -> list[str]:
 
 
 def needs(training: TrainingView) -> SchemeRules:
-    """Complaints, low satisfaction, things sent back, questions, customers stuck in a stage.
+    """Complaints, low satisfaction, returns, requests for help, customers stuck in a stage.
 
     Raises:
-        DataError: nothing in the log to go by.
+        DataError: the log has none of these.
     """
     recent = training.settings.recent_days
     rules: list[Rule] = []
@@ -65,26 +65,26 @@ def needs(training: TrainingView) -> SchemeRules:
     if complaints := training.touchpoints("complaints"):
         rules.append(Rule(name="Complained", when={"events": complaints, "within_days": recent}))
     else:
-        notes.append(f"needs say nothing of complaints: no touchpoint looks like one; {named('complaints')}")
+        notes.append(f"needs leave out complaints: no touchpoint looks like one; {remedy('complaints')}")
     if _scores_differ(training):
         low = _low_satisfaction(training)
         rules.append(Rule(name="Dissatisfied", when={"mean": "satisfaction", "within_days": recent, "at_most": low}))
     else:
-        notes.append("needs say nothing of satisfaction: the log has no scores that differ")
-    if back := training.touchpoints("returns"):
-        rules.append(Rule(name="Sent things back", when={"events": back, "within_days": recent}))
-    if asked := training.touchpoints("help"):
-        rules.append(Rule(name="Asked for help", when={"events": asked, "within_days": recent}))
+        notes.append("needs leave out satisfaction: the log has no scores that differ")
+    kinds = {"returns": ("Returned items", "sent-things-back"), "help": ("Asked for help", "asked-for-help")}
+    for kind, (name, id) in kinds.items():
+        if touchpoints := training.touchpoints(kind):
+            rules.append(Rule(name=name, id=id, when={"events": touchpoints, "within_days": recent}))
     if training.has("stage"):
         rules += _stuck(training, notes)
     else:
-        notes.append("needs say nothing of who is stuck: the log has no stages")
+        notes.append("needs leave out customers who are stuck: the log has no stages")
     if not rules:
         raise DataError(
-            "needs find nothing to go by: no complaint, score, return, call for help or stage in the log; "
-            f"{named('complaints')}"
+            "needs cannot be made: the log has no complaint, score, return, request for help or stage; "
+            f"{remedy('complaints')}"
         )
-    return SchemeRules(tuple(rules), "No sign of trouble", "nothing of the kind", notes=tuple(notes))
+    return SchemeRules(tuple(rules), "No sign of trouble", "none of these signs", notes=tuple(notes))
 
 
 def _scores_differ(training: TrainingView) -> bool:
@@ -103,55 +103,57 @@ def _low_satisfaction(training: TrainingView) -> float:
 
 
 def _stuck(training: TrainingView, notes: list[str]) -> list[Rule]:
-    """For each stage but the last: reached longer ago than most needed to go on, and nothing further yet."""
+    """For each stage but the last: reached longer ago than most customers needed to go on, without a later stage."""
     order, settings, rules = stage_order(training, "needs"), training.settings, []
     for k, name in enumerate(order[:-1]):
-        here = training.figure(first=["*"], stages=[name])
-        took = here - training.figure(first=["*"], stages=order[k + 1 :])
+        reached = training.measure(first=["*"], stages=[name])
+        took = reached - training.measure(first=["*"], stages=order[k + 1 :])
         took = took[took > 0]
-        if len(took) < FEW_WENT_ON:
-            notes.append(f"nobody is called stuck in '{name}': only {len(took)} customers went on from there")
+        if len(took) < FEWEST_WENT_ON:
+            notes.append(f"needs leave out 'Stuck in {name}': only {len(took)} customers went on from there")
             continue
         slow = tidy(float(np.quantile(took, settings.stuck_share)))
-        waits = {"first": ["*"], "stages": [name], "more_than_days": slow}
+        waiting = {"first": ["*"], "stages": [name], "more_than_days": slow}
         still = {"last": settings.activity, "at_most_days": settings.recent_days}
-        when = {"all": [waits, {"stages": order[k + 1 :], "exactly": 0}, still]}
+        when = {"all": [waiting, {"stages": order[k + 1 :], "exactly": 0}, still]}
         rules.append(Rule(name=f"Stuck in {name}", when=when))
     return rules[::-1]
 
 
 def objections(training: TrainingView) -> SchemeRules:
-    """Reasons given, baskets and prices left, competitors looked at.
+    """Refusals with a reason, abandoned baskets, prices without a purchase, competitors.
 
     Raises:
-        DataError: nothing in the log to go by.
+        DataError: the log has none of these.
     """
     recent = training.settings.recent_days
     rules: list[Rule] = [*_reasons(training)]
-    if said := training.touchpoints("reasons"):
-        rules.append(Rule(name="Said no", when={"events": said, "within_days": recent}))
+    if refusals := training.touchpoints("reasons"):
+        rules.append(Rule(name="Declined", id="said-no", when={"events": refusals, "within_days": recent}))
     bought = training.touchpoints("purchases")
-    for kind, name in (("baskets", "Left the basket"), ("prices", "Left at the price")):
-        if seen := training.touchpoints(kind):
+    abandoned = {
+        "baskets": ("Abandoned basket", "left-the-basket"),
+        "prices": ("Left after a price", "left-at-the-price"),
+    }
+    for kind, (name, id) in abandoned.items():
+        if touchpoints := training.touchpoints(kind):
             after = {"not_followed_by": bought} if bought else {}
-            rules.append(Rule(name=name, when={"last": seen, "at_most_days": recent, **after}))
-    if others := training.touchpoints("competitors"):
-        rules.append(Rule(name="Looked at competitors", when={"events": others, "within_days": recent}))
+            rules.append(Rule(name=name, id=id, when={"last": touchpoints, "at_most_days": recent, **after}))
+    if competitors := training.touchpoints("competitors"):
+        rules.append(Rule(name="Looked at competitors", when={"events": competitors, "within_days": recent}))
     if not rules:
         raise DataError(
-            "objections find nothing to go by: no touchpoint looks like a reason, a basket, a price or a competitor; "
-            f"{named('reasons')} or {named('prices')}"
+            "objections cannot be made: no touchpoint looks like a reason, a basket, a price or a competitor; "
+            f"{remedy('reasons')} or {remedy('prices')}"
         )
-    notes = () if bought else ("objections take any look at a price as left: no touchpoint is known as a purchase",)
-    return SchemeRules(
-        tuple(rules), "No objection seen", f"nothing of the kind in the last {days_words(recent)}", notes=notes
-    )
+    notes = () if bought else ("objections count every view of a price as abandoned: no touchpoint is a purchase",)
+    return SchemeRules(tuple(rules), "No objection seen", f"no objection in the last {days_words(recent)}", notes=notes)
 
 
 def _reasons(training: TrainingView) -> list[Rule]:
     """A segment for each frequent reason, where a column holds reasons."""
-    given = training.settings.reason_column
-    column = first_of((given,) if given else REASON_COLUMNS, training)
+    setting = training.settings.reason_column
+    column = first_of((setting,) if setting else REASON_COLUMNS, training)
     if column is None:
         return []
     reasons = training.frequent(column)[: training.settings.most_segments // 2]
@@ -161,7 +163,7 @@ def _reasons(training: TrainingView) -> list[Rule]:
         Rule(
             name=f"Reason: {reason}",
             when={"dominant": column, "equals": reason, "groups": groups, "within_days": recent},
-            words=f"{column} {either([reason])} is what they said most in the last {days_words(recent)}",
+            words=f"{column} {either([reason])} is their most frequent one in the last {days_words(recent)}",
         )
         for reason in reasons
     ]

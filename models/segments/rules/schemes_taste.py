@@ -1,4 +1,4 @@
-"""Built-in segments of who customers are and what they like: interests, preferred channel, place, profile."""
+"""Built-in schemes of preferences and profile: interests, preferred channel, place, profile."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from models.segments.rules.scheme_settings import (
 )
 
 Counts = npt.NDArray[np.int64]
-AT_LEAST_EVENTS = 2  # once is no preference
+FEWEST_EVENTS = 2  # a single event is no preference
 
 
 def interests(training: TrainingView) -> SchemeRules:
-    """The group of items (or content) whose share is furthest above everybody's.
+    """The group of items (or content) whose share is furthest above its share over all customers.
 
     Raises:
         DataError: no such column, or too few values in it.
@@ -37,25 +37,27 @@ def interests(training: TrainingView) -> SchemeRules:
     most = np.argsort(-counts, kind="stable")[: settings.most_segments - 1]
     groups = settings.interest_groups or {names[code]: (names[code],) for code in most.tolist() if counts[code]}
     if len(groups) < 2:
-        raise DataError(f"interests need different values of '{column}': training knows only {len(groups)}")
-    known = int(counts.sum())
-    base = [tidy(_group_count(names, counts, patterns) / known) for patterns in groups.values()]
-    asked = {
-        "at_least_events": AT_LEAST_EVENTS,
+        raise DataError(f"interests need different values of '{column}': training has only {len(groups)}")
+    total = int(counts.sum())
+    base = [tidy(_group_count(names, counts, patterns) / total) for patterns in groups.values()]
+    limits = {
+        "at_least_events": FEWEST_EVENTS,
         "min_lift": settings.interest_lift,
         "within_days": settings.window_days,
     }
-    ids = distinct_ids(list(groups), taken=("no-clear-interest",))
+    ids = distinct_ids(list(groups), reserved=("no-clear-interest",))
     rules = tuple(
         Rule(
             name=f"{column}: {name}",
             id=ids[name],
-            when={"dominant": column, "equals": name, "groups": groups, "base": base, **asked},
+            when={"dominant": column, "equals": name, "groups": groups, "base": base, **limits},
         )
         for name in groups
     )
     covered = percent(tidy(sum(base)))
-    few = f"interests know {covered} of the events with '{column}' only: give interest_groups or a column of categories"
+    few = (
+        f"interests cover only {covered} of the events with '{column}': give interest_groups or a column of categories"
+    )
     notes = (few,) if sum(base) <= 0.5 else ()
     return SchemeRules(rules, "No clear interest", f"no {column} stands out", disjoint=True, notes=notes)
 
@@ -75,12 +77,14 @@ def channel(training: TrainingView) -> SchemeRules:
         raise DataError("preferred channel needs channels: the log has none; map a column to 'channel'")
     names, counts = training.journeys.categories["channel"].names, training.counts("channel")
     most = np.argsort(-counts, kind="stable")[: settings.most_segments - 1]
-    asked = {"min_share": settings.channel_share, "within_days": settings.window_days}
+    limits = {"min_share": settings.channel_share, "within_days": settings.window_days}
     groups = {names[code]: (names[code],) for code in most.tolist() if counts[code]}
-    ids = distinct_ids(list(groups), taken=("several-channels",))
+    ids = distinct_ids(list(groups), reserved=("several-channels",))
     rules = tuple(
         Rule(
-            name=f"Mostly {name}", id=ids[name], when={"dominant": "channel", "equals": name, "groups": groups, **asked}
+            name=f"Mostly {name}",
+            id=ids[name],
+            when={"dominant": "channel", "equals": name, "groups": groups, **limits},
         )
         for name in groups
     )
@@ -97,23 +101,23 @@ def geography(training: TrainingView) -> SchemeRules:
     Raises:
         DataError: no column of places.
     """
-    given = training.settings.geography
-    column = first_of((given,) if given else GEOGRAPHY_COLUMNS, training)
+    setting = training.settings.geography
+    column = first_of((setting,) if setting else GEOGRAPHY_COLUMNS, training)
     if column is None:
-        wanted = given or ", ".join(GEOGRAPHY_COLUMNS)
-        raise DataError(f"geography needs a column of places: the log has no {wanted}; set geography")
+        columns = setting or ", ".join(GEOGRAPHY_COLUMNS)
+        raise DataError(f"geography needs a column of places: the log has no {columns}; set geography")
     return _by_name(training, column, "Elsewhere", "Unknown place")
 
 
 def profile(training: TrainingView) -> SchemeRules:
-    """Demographics or firmographics: one column of the customer, by name or by thirds of a number.
+    """Demographics or firmographics: one column that describes customers, by name or by thirds of a number.
 
     Raises:
         DataError: no column that describes customers.
     """
     column = training.settings.profile or profile_column(training)
     if column is None or not training.has(column):
-        lacking = "has no column of customers beyond places" if column is None else f"has no column '{column}'"
+        lacking = "has no such column beyond places" if column is None else f"has no column '{column}'"
         raise DataError(f"profile needs a column that describes customers: the log {lacking}; set profile")
     if column in training.journeys.categories:
         return _by_name(training, column, f"Other {column}", f"Unknown {column}")
@@ -123,16 +127,18 @@ def profile(training: TrainingView) -> SchemeRules:
 def profile_column(training: TrainingView) -> str | None:
     """The first extra column that never changes within a customer and is no place; then the first extra number."""
     extra = [name for name in training.journeys.categories if name not in ("touchpoint", "channel", "stage", "item")]
-    still = [name for name in extra if name not in GEOGRAPHY_COLUMNS and training.has(name) and _still(training, name)]
+    constant = [
+        name for name in extra if name not in GEOGRAPHY_COLUMNS and training.has(name) and _is_constant(training, name)
+    ]
     numbers = [name for name in training.journeys.numbers if name not in OPTIONAL_NUMBERS and training.has(name)]
-    return next(iter([*still, *numbers]), None)
+    return next(iter([*constant, *numbers]), None)
 
 
-def _still(training: TrainingView, column: str) -> bool:
+def _is_constant(training: TrainingView, column: str) -> bool:
     codes = training.journeys.categories[column].codes
     owner = np.repeat(np.arange(training.journeys.n_customers), np.diff(training.journeys.offsets))
-    known = (codes >= 0) & training.visible
-    codes, owner = codes[known], owner[known]
+    present = (codes >= 0) & training.visible
+    codes, owner = codes[present], owner[present]
     return not ((codes[1:] != codes[:-1]) & (owner[1:] == owner[:-1])).any()
 
 
@@ -140,10 +146,10 @@ def _by_name(training: TrainingView, column: str, other: str, unknown: str) -> S
     names = training.frequent(column)[: training.settings.most_segments - 2]
     if not names:
         raise DataError(f"no value of '{column}' belongs to enough customers; lower min_share")
-    ids = distinct_ids(names, taken=(slug(other), slug(unknown)))
+    ids = distinct_ids(names, reserved=(slug(other), slug(unknown)))
     rules = [Rule(name=f"{column}: {name}", id=ids[name], when={"profile": column, "equals": name}) for name in names]
-    some = {"not": {"any": [{"profile": column, "unknown": True}, {"profile": column, "one_of": names}]}}
-    rules.append(Rule(name=other, when=some, words=f"another {column}"))
+    others = {"not": {"any": [{"profile": column, "unknown": True}, {"profile": column, "one_of": names}]}}
+    rules.append(Rule(name=other, when=others, words=f"another {column}"))
     return SchemeRules(tuple(rules), unknown, f"{column} is unknown", disjoint=True)
 
 

@@ -1,7 +1,7 @@
-"""Built-in segments of money and rhythm: RFM, value tiers, engagement, purchase habits.
+"""Built-in schemes of money and rhythm: RFM, value tiers, engagement, purchase habits.
 
-RFM: recency, frequency and money in quantile scores (A. M. Hughes: Strategic Database Marketing, 1994), with the names
-that marketers know for the cells of recency × the mean of frequency and money.
+RFM: recency, frequency and money as quantile scores (A. M. Hughes: Strategic Database Marketing, 1994), with the usual
+marketing names for the cells of recency × the mean of frequency and money.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from features.conditions.selections import days_words, joined, number, percent
 from features.conditions.thresholds import quantile_cuts, top_threshold
 from features.errors import DataError
 from models.segments.rules.rule_segments import Rule
-from models.segments.rules.scheme_settings import Floats, SchemeRules, TrainingView, named, tidy
+from models.segments.rules.scheme_settings import Floats, SchemeRules, TrainingView, remedy, tidy
 
-USUAL_DAYS = 30.0  # where nobody in training came twice
-SEASON_DAYS = 300.0  # known for so long, a customer has seen most of a year
+USUAL_DAYS = 30.0  # the usual gap where no customer in training has one
+SEASON_DAYS = 300.0  # of history, before a customer can count as seasonal
 SEASON_SHARE, SEASON_BUYS = 0.75, 3
 QUARTERS = {
     "winter (January to March)": (1, 2, 3),
@@ -25,7 +25,7 @@ QUARTERS = {
     "summer (July to September)": (7, 8, 9),
     "autumn (October to December)": (10, 11, 12),
 }
-# name → boxes of scores: recency from, to, frequency and money from, to; together every cell of 5 × 5 once
+# name → boxes of scores (recency from, to; frequency and money from, to); they cover every cell of 5 × 5 once
 RFM = {
     "Champions": [(5, 5, 4, 5)],
     "Loyal": [(3, 4, 4, 5)],
@@ -47,8 +47,8 @@ def rfm(training: TrainingView) -> SchemeRules:
     recency: dict[str, Any] = {"last": bought}
     often: list[dict[str, Any]] = [{"days_with": bought, "within_days": window}]
     often += [{"sum": "value", "within_days": window}] if training.has("value") else []
-    recency_cuts = quantile_cuts(training.figure(**recency), 5)
-    cuts = [quantile_cuts(training.figure(**figure), 5) for figure in often]
+    recency_cuts = quantile_cuts(training.measure(**recency), 5)
+    cuts = [quantile_cuts(training.measure(**figure), 5) for figure in often]
 
     def box(r_from: int, r_to: int, f_from: int, f_to: int) -> dict[str, Any]:
         recent = {"score": [recency], "learnt_cuts": [recency_cuts], "at_least": r_from, "at_most": r_to}
@@ -57,27 +57,29 @@ def rfm(training: TrainingView) -> SchemeRules:
     rules = tuple(
         Rule(
             name=name,
-            when={"any": [box(*one) for one in boxes]},
-            words=" or ".join(_rfm_words(one, recency_cuts) for one in boxes) + f" ({_scores(cuts, window)})",
+            when={"any": [box(*bounds) for bounds in boxes]},
+            words=" or ".join(_rfm_words(bounds, recency_cuts) for bounds in boxes) + f" ({_scores(cuts, window)})",
         )
         for name, boxes in RFM.items()
     )
     same = [kind for kind, cut in zip(("frequency", "value"), cuts, strict=False) if len(set(cut)) == 1]
-    notes = (f"rfm: {joined(same, 'and')} is much the same for all, so most score low",) if same else ()
+    notes = (
+        (f"rfm: {joined(same, 'and')} is nearly the same for all customers, so most have a low score",) if same else ()
+    )
     return SchemeRules(rules, "No purchase", "never bought", disjoint=True, notes=notes)
 
 
 def _rfm_words(box: tuple[int, int, int, int], cuts: tuple[float, ...]) -> str:
-    """The box in days, the score of frequency and money as it is."""
+    """A box in words: recency in days, frequency and money as their score."""
     lowest, highest, f_from, f_to = box
-    told = [] if highest == 5 else [f"more than {days_words(cuts[4 - highest])}"]
-    told += [] if lowest == 1 else [f"at most {days_words(cuts[5 - lowest])}"]
+    recency = [] if highest == 5 else [f"more than {days_words(cuts[4 - highest])}"]
+    recency += [] if lowest == 1 else [f"at most {days_words(cuts[5 - lowest])}"]
     often = f"{f_from} to {f_to}" if f_from != f_to else f"{f_from}"
-    return f"last bought {joined(told, 'and')} ago, frequency and value score {often} of 5"
+    return f"last bought {joined(recency, 'and')} ago, frequency and value score {often} of 5"
 
 
 def _scores(cuts: list[tuple[float, ...]], window: float) -> str:
-    """What the score is made of."""
+    """The thresholds of the score, in words."""
     parts = [f"{joined([number(cut) for cut in cuts[0]], 'and')} days with a purchase"]
     parts += [f"{joined([number(cut) for cut in cuts[1]], 'and')} of value"] if len(cuts) > 1 else []
     mean = "the mean score" if len(cuts) > 1 else "the score"
@@ -85,7 +87,7 @@ def _scores(cuts: list[tuple[float, ...]], window: float) -> str:
 
 
 def value(training: TrainingView) -> SchemeRules:
-    """Tiers of value, of those who brought any.
+    """Tiers of value among customers with any.
 
     Raises:
         DataError: no values, or none above zero.
@@ -93,10 +95,10 @@ def value(training: TrainingView) -> SchemeRules:
     if not training.has("value"):
         raise DataError("value tiers need a column 'value': the log has none; map one in [events.columns]")
     window = training.settings.window_days
-    worth = training.figure(sum="value", within_days=window)
+    worth = training.measure(sum="value", within_days=window)
     worth = worth[worth > 0]
     if len(worth) == 0:
-        raise DataError(f"value tiers need value above zero: nobody in training brought any in {window:g} days")
+        raise DataError(f"value tiers need value above zero: no customer in training has any in {window:g} days")
     rules, above = [], None
     for share in training.settings.top_shares:
         threshold = top_threshold(worth, share)
@@ -110,12 +112,16 @@ def value(training: TrainingView) -> SchemeRules:
 
 
 def engagement(training: TrainingView) -> SchemeRules:
-    """Recency against the customer's own rhythm."""
+    """Recency as a multiple of the customer's usual gap."""
     activity = training.touchpoints("activity")
-    gaps = training.figure(gap=activity)
-    known = gaps[~np.isnan(gaps)]
-    usual = tidy(float(np.median(known))) if len(known) else USUAL_DAYS
-    notes = () if len(known) else (f"nobody in training was active on two days: {USUAL_DAYS:g} days count as usual",)
+    gaps = training.measure(gap=activity)
+    gaps = gaps[~np.isnan(gaps)]
+    usual = tidy(float(np.median(gaps))) if len(gaps) else USUAL_DAYS
+    notes = (
+        ()
+        if len(gaps)
+        else (f"no customer in training was active on two days: the usual gap is set to {USUAL_DAYS:g} days",)
+    )
     late: dict[str, Any] = {"overdue": activity, "usual_days": usual}
     active, warm, cooling = training.settings.gaps
     rules = (
@@ -128,16 +134,16 @@ def engagement(training: TrainingView) -> SchemeRules:
 
 
 def habits(training: TrainingView) -> SchemeRules:
-    """How customers buy: once, by offers, in a season, often or seldom, much or little at a time.
+    """How customers buy: once, with offers, in a season, frequently or not, in large or small baskets.
 
     Raises:
-        DataError: nobody bought in the window.
+        DataError: no purchase in the window.
     """
     bought, window = _purchases(training, "habits"), training.settings.window_days
     days: dict[str, Any] = {"days_with": bought, "within_days": window}
-    buys = training.figure(**days)
+    buys = training.measure(**days)
     if not (buys > 0).any():
-        raise DataError(f"habits need purchases: nobody in training bought in the last {window:g} days")
+        raise DataError(f"habits need purchases: no customer in training bought in the last {window:g} days")
     offers, offer_notes = _by_offers(training, days, buys)
     seasons, season_notes = _by_season(training, bought, days, buys)
     rules = (
@@ -154,22 +160,24 @@ def habits(training: TrainingView) -> SchemeRules:
 def _by_offers(training: TrainingView, days: dict[str, Any], buys: Floats) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
     offers = training.touchpoints("offers")
     if not offers:
-        return (), (f"habits say nothing of offers: no touchpoint looks like one; {named('offers')}",)
+        return (), (f"habits leave out offers: no touchpoint looks like one; {remedy('offers')}",)
     ratio: list[dict[str, Any]] = [{"events": offers, "within_days": days["within_days"]}, days]
-    per_buy = training.figure(ratio=ratio)[buys > 1]
+    per_buy = training.measure(ratio=ratio)[buys > 1]
     per_buy = per_buy[per_buy > 0]
     if len(per_buy) == 0:
-        return (), ("habits say nothing of offers: nobody with two purchases took one",)
-    return (Rule(name="By offers", when={"ratio": ratio, "at_least": top_threshold(per_buy, 0.25)}),), ()
+        return (), ("habits leave out offers: no customer with two purchases used one",)
+    return (
+        Rule(name="Offer-driven", id="by-offers", when={"ratio": ratio, "at_least": top_threshold(per_buy, 0.25)}),
+    ), ()
 
 
 def _by_season(
     training: TrainingView, bought: tuple[str, ...], days: dict[str, Any], buys: Floats
 ) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
-    """Most purchase days in one quarter of the year, of who is known for most of a year."""
-    known = training.figure(first=bought)
-    if not ((known >= SEASON_DAYS) & (buys >= SEASON_BUYS)).any():
-        return (), (f"habits say nothing of seasons: nobody has bought for {SEASON_DAYS:g} days",)
+    """Most purchase days in one quarter of the year, among customers with a history of most of a year."""
+    history = training.measure(first=bought)
+    if not ((history >= SEASON_DAYS) & (buys >= SEASON_BUYS)).any():
+        return (), (f"habits leave out seasons: no customer has {SEASON_DAYS:g} days of purchases",)
     rules = []
     for name, months in QUARTERS.items():
         ratio = [{**days, "months": months}, days]
@@ -184,18 +192,18 @@ def _baskets(training: TrainingView, bought: tuple[str, ...], buys: Floats) -> t
         return ()
     window = training.settings.window_days
     gap: dict[str, Any] = {"gap": bought, "within_days": window}
-    gaps = training.figure(**gap)
+    gaps = training.measure(**gap)
     usual = tidy(float(np.median(gaps[buys > 1])))
     often, seldom = {**gap, "at_most": usual}, {**gap, "more_than": usual}
     if not training.has("value"):
-        return Rule(name="Often", when=often), Rule(name="Seldom", when=seldom)
+        return Rule(name="Frequent", id="often", when=often), Rule(name="Infrequent", id="seldom", when=seldom)
     basket: dict[str, Any] = {"per_day": "value", "events": bought, "within_days": window}
-    worth = training.figure(**basket)
+    worth = training.measure(**basket)
     median = tidy(float(np.nanmedian(worth))) if not np.isnan(worth).all() else 0.0
     large, small = {**basket, "at_least": median}, {"not": {**basket, "at_least": median}}
     return tuple(
-        Rule(name=f"{pace}, {size} baskets", when={"all": [rhythm, amount]})
-        for pace, rhythm in (("Often", often), ("Seldom", seldom))
+        Rule(name=f"{pace}, {size} baskets", id=f"{id}-{size}-baskets", when={"all": [rhythm, amount]})
+        for pace, id, rhythm in (("Frequent", "often", often), ("Infrequent", "seldom", seldom))
         for size, amount in (("large", large), ("small", small))
     )
 
@@ -203,5 +211,5 @@ def _baskets(training: TrainingView, bought: tuple[str, ...], buys: Floats) -> t
 def _purchases(training: TrainingView, scheme: str) -> tuple[str, ...]:
     bought = training.touchpoints("purchases")
     if not bought:
-        raise DataError(f"{scheme} needs purchases: no touchpoint in training carries value; {named('purchases')}")
+        raise DataError(f"{scheme} needs purchases: no touchpoint in training carries value; {remedy('purchases')}")
     return bought

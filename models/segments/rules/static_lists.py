@@ -1,10 +1,10 @@
-"""Static lists: customers who were in a segment at a date, frozen, kept as keyed hashes and never as identifiers.
+"""Static lists: the customers of a segment at a date, kept as keyed hashes and never as identifiers.
 
     members = StaticList.of(snapshots.take(mask), frozen_us)
     members.holds(later)                # (n,) bool
 
-A hash is the first eight bytes of HMAC-SHA256 under a random key that belongs to the list: whoever has the list alone
-can ask about a customer he knows, but can read nobody out of it, and two lists cannot be joined.
+A hash is the first eight bytes of HMAC-SHA256 under a random key of the list: the list answers whether a known customer
+is on it, but identifiers cannot be read from it, and two lists cannot be joined.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StaticList:
     """Members as of a moment.
 
     Attributes:
-        frozen_us: µs since 1970 UTC; at an earlier cutoff nobody is a member yet.
+        frozen_us: µs since 1970 UTC; at an earlier cutoff the list has no members.
         key: of the hashes.
         hashes: (m,) ascending.
     """
@@ -44,8 +44,8 @@ class StaticList:
     @classmethod
     def of(cls, members: Snapshots, frozen_us: int) -> Self:
         """The customers of these snapshots."""
-        known = np.unique(members.customer[members.customer != UNKNOWN_CUSTOMER])
-        return cls.of_ids(members.journeys.customer_ids.take(known).to_pylist(), frozen_us)
+        customers = np.unique(members.customer[members.customer != UNKNOWN_CUSTOMER])
+        return cls.of_ids(members.journeys.customer_ids.take(customers).to_pylist(), frozen_us)
 
     @classmethod
     def of_ids(cls, ids: Iterable[str], frozen_us: int) -> Self:
@@ -57,21 +57,18 @@ class StaticList:
         return len(self.hashes)
 
     def holds(self, snapshots: Snapshots) -> npt.NDArray[np.bool_]:
-        """(n,) who is on the list; customers that the log does not know are not."""
+        """(n,) whether the customer is on the list; unknown customers are not."""
         held = np.zeros(len(snapshots), bool)
-        asked = (snapshots.customer != UNKNOWN_CUSTOMER) & (snapshots.cutoff >= self.frozen_us)
-        if not asked.any() or not len(self.hashes):
-            return held
-        customers, place = np.unique(snapshots.customer[asked], return_inverse=True)
-        found = hashed(snapshots.journeys.customer_ids.take(customers).to_pylist(), self.key)
-        at = np.minimum(np.searchsorted(self.hashes, found), len(self.hashes) - 1)
-        held[asked] = (self.hashes[at] == found)[place]
+        rows = (snapshots.customer != UNKNOWN_CUSTOMER) & (snapshots.cutoff >= self.frozen_us)
+        customers, place = np.unique(snapshots.customer[rows], return_inverse=True)
+        hashes = hashed(snapshots.journeys.customer_ids.take(customers).to_pylist(), self.key)
+        held[rows] = np.isin(hashes, self.hashes)[place]
         return held
 
 
 def hashed(ids: Iterable[str], key: bytes) -> Hashes:
     """(n,) keyed hashes of identifiers."""
-    digests = b"".join(hmac.digest(key, one.encode(), "sha256")[:8] for one in ids)
+    digests = b"".join(hmac.digest(key, id.encode(), "sha256")[:8] for id in ids)
     return np.frombuffer(digests, np.dtype("<u8")).astype(np.uint64)
 
 
@@ -80,9 +77,9 @@ def save_lists(lists: dict[str, StaticList], folder: Path) -> None:
     from safetensors.numpy import save_file
 
     if lists:
-        about = {name: {"frozen_us": one.frozen_us, "key": one.key.hex()} for name, one in lists.items()}
+        about = {name: {"frozen_us": members.frozen_us, "key": members.key.hex()} for name, members in lists.items()}
         (folder / "lists.json").write_text(json.dumps(about), encoding="utf-8")
-        save_file({name: one.hashes for name, one in lists.items()}, folder / "lists.safetensors")
+        save_file({name: members.hashes for name, members in lists.items()}, folder / "lists.safetensors")
 
 
 def load_lists(folder: Path) -> dict[str, StaticList]:
@@ -100,6 +97,6 @@ def load_lists(folder: Path) -> dict[str, StaticList]:
     if set(about) != set(hashes):
         raise DataError(f"{folder}: lists.json and lists.safetensors name different lists; save the segments again.")
     return {
-        name: StaticList(one["frozen_us"], bytes.fromhex(one["key"]), np.asarray(hashes[name], np.uint64))
-        for name, one in about.items()
+        name: StaticList(entry["frozen_us"], bytes.fromhex(entry["key"]), np.asarray(hashes[name], np.uint64))
+        for name, entry in about.items()
     }

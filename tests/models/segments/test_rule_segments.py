@@ -93,7 +93,7 @@ def test_ids_names_and_words(fitted: RuleSegments) -> None:
     )
     assert "in the top 20 % of customers (at least " in words[1]
     assert words[1].endswith("; not in 'Complained and silent'")
-    assert words[2].startswith("on the list of 2024-04-01, when: at least 1 event 'purchase' from 2024-03-01 before")
+    assert words[2].startswith("on the list of 2024-04-01: at least 1 event 'purchase' from 2024-03-01 before")
     assert "feature 'recency_days' (days since the last event) is at least 40" in words[3]
 
 
@@ -168,7 +168,7 @@ def test_first_match_is_the_brute_force(journeys: Journeys, least: list[int], re
             "unknown key 'frozen'; did you mean 'frozen_at'?",
         ),
         ({"name": "A", "when": {"events": "x", "atleast": 1}}, "unknown key 'atleast'; did you mean 'at_least'?"),
-        ({"name": "A", "when": {"events": "x"}, "active": False}, "'A' is not active: say since when"),
+        ({"name": "A", "when": {"events": "x"}, "active": False}, "'A' is not active: give its date"),
         ({"name": "A", "when": {"events": "x"}, "id": "An Id"}, "such as 'an-id'"),
         ({"name": "A"}, "when"),
     ],
@@ -188,8 +188,10 @@ def test_what_the_log_lacks(journeys: Journeys) -> None:
     def fit(*tables: dict[str, Any]) -> RuleSegments:
         return RuleSegments([{"name": f"S{i}", "when": when} for i, when in enumerate(tables)]).fit(train)
 
-    assert fit({"events": ["purchas"]}).notes_ == ("no touchpoint in the log fits 'purchas'; did you mean 'purchase'?",)
-    with pytest.raises(ConfigError, match="asks for column 'vlaue', which the log lacks; did you mean 'value'"):
+    assert fit({"events": ["purchas"]}).notes_ == (
+        "no touchpoint in the log matches 'purchas'; did you mean 'purchase'?",
+    )
+    with pytest.raises(ConfigError, match="uses column 'vlaue', which the log lacks; did you mean 'value'"):
         fit({"sum": "vlaue", "at_least": 1})
     with pytest.raises(ConfigError, match="there is no feature 'recency_day'; did you mean 'recency_days'"):
         fit({"feature": "recency_day", "at_least": 1})
@@ -200,7 +202,7 @@ def test_what_the_log_lacks(journeys: Journeys) -> None:
     with pytest.raises(DataError, match="not fitted"):
         RuleSegments(rules()).assign(train)
     frozen = {"name": "Early", "when": {"events": "purchase"}, "frozen_at": "2020-01-01"}
-    assert RuleSegments([frozen]).fit(train).notes_ == ("the list 'Early' is empty: nobody was in it on 2020-01-01",)
+    assert RuleSegments([frozen]).fit(train).notes_ == ("the list 'Early' is empty: it had no members on 2020-01-01",)
 
 
 def test_a_folder_with_something_else(tmp_path: Path) -> None:
@@ -212,8 +214,8 @@ def test_a_folder_with_something_else(tmp_path: Path) -> None:
 
 
 def test_ids_are_distinct_whatever_the_order() -> None:
-    assert distinct_ids(["gb", "GB", "fr"], taken=("fr",)) == {"GB": "gb", "fr": "fr-2", "gb": "gb-2"}
-    assert distinct_ids(["GB", "fr", "gb"], taken=("fr",)) == distinct_ids(["gb", "GB", "fr"], taken=("fr",))
+    assert distinct_ids(["gb", "GB", "fr"], reserved=("fr",)) == {"GB": "gb", "fr": "fr-2", "gb": "gb-2"}
+    assert distinct_ids(["GB", "fr", "gb"], reserved=("fr",)) == distinct_ids(["gb", "GB", "fr"], reserved=("fr",))
 
 
 def test_loading_takes_no_heavy_library(fitted: RuleSegments, tmp_path: Path) -> None:

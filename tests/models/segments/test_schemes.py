@@ -16,7 +16,7 @@ from features.journeys.journeys import Journeys
 from features.journeys.packing import pack
 from models.segments.rules.rule_segments import RuleSegments
 from models.segments.rules.scheme_settings import SchemeSettings
-from models.segments.rules.schemes import SCHEMES, fit_schemes, lacking, scheme
+from models.segments.rules.schemes import SCHEMES, fit_schemes, scheme
 from models.segments.rules.schemes_value import RFM
 
 CUTOFF = pd.Timestamp("2024-06-01")
@@ -150,7 +150,7 @@ def test_needs_by_hand() -> None:
     segments = fitted("needs", journeys)
     got = names(segments, journeys)
     assert [got[who] for who in ("angry", "sad", "fine", "back", "asks", "old")] == [
-        "Complained", "Dissatisfied", "No sign of trouble", "Sent things back", "Asked for help", "No sign of trouble",
+        "Complained", "Dissatisfied", "No sign of trouble", "Returned items", "Asked for help", "No sign of trouble",
     ]  # fmt: skip
     assert "is at most 3;" in segments.segments[1].words  # the middle of the scale, below the lower quartile
     assert any("no stages" in note for note in segments.notes_)
@@ -178,7 +178,7 @@ def test_objections_by_hand() -> None:
     journeys = log(*rows)
     got = names(fitted("objections", journeys), journeys)
     assert got == {
-        "says": "Reason: too dear", "basket": "Left the basket", "price": "Left at the price",
+        "says": "Reason: too dear", "basket": "Abandoned basket", "price": "Left after a price",
         "rival": "Looked at competitors", "calm": "No objection seen", "bought": "No objection seen",
         "old": "No objection seen",
     }  # fmt: skip
@@ -212,10 +212,13 @@ def test_habits_by_hand() -> None:
     )  # fmt: skip
     segments = fitted("habits", journeys)
     assert names(segments, journeys) == {
-        "once": "One purchase", "weekly": "Often, small baskets", "rich": "Often, large baskets",
-        "rare": "Seldom, small baskets", "grand": "Seldom, large baskets", "deals": "By offers", "none": "No purchase",
+        "once": "One purchase", "weekly": "Frequent, small baskets", "rich": "Frequent, large baskets",
+        "rare": "Infrequent, small baskets", "grand": "Infrequent, large baskets", "deals": "Offer-driven",
+        "none": "No purchase",
     }  # fmt: skip
     assert any("seasons" in note for note in segments.notes_)
+    ids = {segment.id for segment in segments.segments}  # as saved segmentations have them
+    assert {"habits:by-offers", "habits:often-large-baskets", "habits:seldom-small-baskets"} <= ids
 
 
 def test_habits_know_the_season() -> None:
@@ -262,7 +265,8 @@ def test_a_log_that_lacks_something_gets_one_sentence(name: str) -> None:
     with pytest.raises(DataError) as error:
         fitted(name, journeys)
     assert "\n" not in str(error.value)
-    assert lacking(name, journeys.at(CUTOFF)) == str(error.value)
+    fitted_schemes, notes = fit_schemes([name], journeys.at(CUTOFF))
+    assert (fitted_schemes, notes) == ({}, (str(error.value),))
 
 
 def test_several_at_once_leave_out_what_cannot_be() -> None:
@@ -270,14 +274,14 @@ def test_several_at_once_leave_out_what_cannot_be() -> None:
     segments, notes = fit_schemes(SCHEMES, journeys.at(CUTOFF))
     assert list(segments) == ["engagement"]
     assert len(notes) == len(SCHEMES) - 1
-    assert lacking("engagement", journeys.at(CUTOFF)) is None
+    assert set(fit_schemes(["engagement"], journeys.at(CUTOFF))[0]) == {"engagement"}
 
 
 def test_names_that_fit_nothing_and_unknown_schemes() -> None:
     journeys = log(*buys("a", 3.0))
-    with pytest.raises(DataError, match="purchases are 'ordr', but no touchpoint fits; did you mean 'order'"):
+    with pytest.raises(DataError, match="purchases are 'ordr', but no touchpoint matches; did you mean 'order'"):
         fitted("rfm", journeys, purchases="ordr")
-    with pytest.raises(ConfigError, match="called 'rmf'; did you mean 'rfm'"):
+    with pytest.raises(ConfigError, match="no built-in scheme 'rmf'; did you mean 'rfm'"):
         scheme("rmf")
     with pytest.raises(DataError, match="no event lies before"):
         scheme("rfm").fit(journeys.at("2020-01-01"))

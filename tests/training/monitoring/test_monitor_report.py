@@ -137,7 +137,7 @@ def test_chance_alone_sets_off_no_alarm(world: World, like: Rows, write: Write, 
     assert alarmed <= 1
 
 
-def test_rows_unlike_the_training_are_told(world: World, later: Rows, write: Write) -> None:
+def test_rows_unlike_the_training_set_off_alarms(world: World, later: Rows, write: Write) -> None:
     report = monitor(write(later), str(world.folder))
     kinds = report.checks.loc[report.checks["alarm"], "kind"]
     assert {"feature", "score"} <= set(kinds)
@@ -165,7 +165,7 @@ def test_missing_columns_unknown_and_vanished_touchpoints(world: World, like: Ro
 def test_few_rows_are_said_and_not_judged(world: World, later: Rows, write: Write) -> None:
     report = monitor(write(later[:60]), str(world.folder))
     assert report.alarms == ()
-    assert report.notes[0].startswith("Too few to judge: 60 rows count as 60 customers, and 100 are asked for")
+    assert report.notes[0].startswith("Too few to judge: 60 rows count as 60 customers, and 100 are needed")
 
 
 def test_one_customer_asked_often_is_one_customer(world: World, later: Rows, write: Write) -> None:
@@ -241,7 +241,7 @@ def test_rows_of_other_versions_are_listed_and_not_judged(world: World, like: Ro
     report = monitor(write(like, older), str(world.folder))
     assert report.alarms == ()
     assert report.versions.set_index("version")["judged"].to_dict() == {"2": False, "3": True}
-    assert f"{len(older):,} rows are by other versions: they are listed, and not judged." in report.notes
+    assert f"{len(older):,} rows are by other versions: they are listed, but not judged." in report.notes
 
 
 def test_nothing_to_compare_is_an_error(world: World, like: Rows, write: Write, tmp_path: Path) -> None:
@@ -268,14 +268,14 @@ def _file(path: Path, rows: Rows) -> Path:
     return path
 
 
-def test_torn_lines_and_times_outside_are_left_out(world: World, like: Rows, tmp_path: Path) -> None:
+def test_incomplete_lines_and_other_times_are_left_out(world: World, like: Rows, tmp_path: Path) -> None:
     path = _file(tmp_path / "rows.jsonl", like)
     with path.open("a") as file:
         file.write('{"at":"2024-06-01T10\n[]\n{"at": 1}\n')
     served = read_rows(path, since="2024-06-03", until="2024-06-05T00:00:00+00:00")
     assert sorted(served.answers["at"].dt.day.unique()) == [3, 4]
     assert served.broken_lines == 3
-    assert any("3 lines are no rows" in note for note in monitor(path, str(world.folder)).notes)
+    assert any("3 lines are incomplete" in note for note in monitor(path, str(world.folder)).notes)
     with pytest.raises(ConfigError, match="--since 'soon' is no time"):
         read_rows(path, since="soon")
 
