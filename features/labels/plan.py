@@ -132,7 +132,7 @@ def _require_classes(classes: dict[str, int], fewest: int) -> None:
     if rarest == 0:
         raise DataError(f"All training labels are equal: {summary} training rows. There is nothing to tell apart.")
     raise DataError(
-        f"Too little data: {summary} training rows; fewer than {fewest} of either are not modelled. "
+        f"Too little data: {summary} training rows; fewer than {fewest} {' or '.join(classes)} are not modelled. "
         "More cutoffs or a longer log help; set allow_small = true to go on all the same."
     )
 

@@ -56,6 +56,20 @@ class Metric:
     title: str
     higher_is_better: bool = True
 
+    def gain(self, differences: Mapping[Any, Any]) -> tuple[float, float]:
+        """The interval of a paired difference, turned so that above 0 is better.
+
+        Args:
+            differences: `<name>_difference_low` and `_high`, as `training.evaluation.bootstrap` gives them.
+        """
+        low, high = (float(differences[f"{self.name}_difference_{end}"]) for end in ("low", "high"))
+        return (low, high) if self.higher_is_better else (-high, -low)
+
+    def difference_text(self, differences: Mapping[Any, Any]) -> str:
+        """A paired difference with its interval, for a sentence."""
+        values = (differences[f"{self.name}_difference{end}"] for end in ("", "_low", "_high"))
+        return "{:+.4f} (95% {:+.4f} to {:+.4f})".format(*values).replace("-", "−")
+
 
 @dataclass(frozen=True)
 class PromotionRule:
@@ -185,11 +199,13 @@ class LabelPlan:
         source: of the labelled rows.
         notes: what was decided or left out, a sentence each.
         quarantine: rejected rows of the user's label table, with row and reason.
+        binary: whether labels are 0 or 1; otherwise they are numbers.
     """
 
     source: LabelSource
     notes: tuple[str, ...] = ()
     quarantine: pa.Table | None = None
+    binary: bool = True
 
     def labelled(self, part: Part) -> Labelled:
         """The labelled rows of a part."""
@@ -209,9 +225,11 @@ class Task(Section):
     horizon_days: Days
     observed_until: Moment | None = None
 
+    binary: ClassVar[bool] = True  # labels are 0 or 1; otherwise they are numbers
     answers: ClassVar[tuple[str, ...]] = ("probability",)  # columns of an answer
     baselines: ClassVar[tuple[str, ...]] = ("rfm", "recency", "base_rate")  # kinds of `models.catalogue`
-    metrics: ClassVar[tuple[Metric, ...]] = PROBABILITY_METRICS
+    metric_family: ClassVar[str] = "probabilities"  # a key of `training.evaluation.families.FAMILIES`
+    metrics: ClassVar[tuple[Metric, ...]] = PROBABILITY_METRICS  # to show, the first ranks models
     promotion: ClassVar[PromotionRule] = PromotionRule("auroc", margin=0.005, guard="brier")
     outcome: ClassVar[str] = "positive"  # what a row with the label 1 is called: "12% churned"
 
@@ -247,8 +265,21 @@ class Task(Section):
         """The time that a log with these first and last events is observed, µs."""
         return Period(start_us, end_us if self.observed_until is None else moment_us(self.observed_until))
 
-    def class_counts(self, labels: Values) -> dict[str, int]:
-        """What of training labels must be many: name → how many; by default positives and negatives."""
+    @classmethod
+    def label_summary(cls, labels: Values, digits: int = 1) -> str:
+        """The mean label in words: "12.3% churned", or "mean label 4.2" where labels are numbers."""
+        return f"{labels.mean():.{digits}%} {cls.outcome}" if cls.binary else f"mean label {labels.mean():.4g}"
+
+    @classmethod
+    def metric(cls, name: str) -> Metric:
+        """One of `metrics` by its name."""
+        return next(metric for metric in cls.metrics if metric.name == name)
+
+    @classmethod
+    def class_counts(cls, labels: Values) -> dict[str, int]:
+        """What must be many among training labels, name → how many: positives and negatives, or rows."""
+        if not cls.binary:
+            return {"rows": len(labels)}
         positives = int((labels == 1).sum())
         return {"positives": positives, "negatives": len(labels) - positives}
 
@@ -310,7 +341,7 @@ class EventTask(Task):
             require_observed(period, cutoffs.cutoffs, 0 if self.censored else self.horizon_days)
         rows = CandidateRows(self, period.end_us, cutoffs)
         cutoffs, more = cutoffs.with_borders(partial(_cutoff_counts, log, rows))
-        return LabelPlan(CandidateRows(self, period.end_us, cutoffs), (*notes, *more))
+        return LabelPlan(CandidateRows(self, period.end_us, cutoffs), (*notes, *more), binary=self.binary)
 
 
 @dataclass(frozen=True)

@@ -265,6 +265,8 @@ def _saying(
 
 def _schema(state: str, plan: LabelPlan) -> pa.Schema:
     beside = [field for field in BESIDE if field.name != "age_days" or "age_days" in plan.source.columns]
+    if not plan.binary:
+        beside[0] = pa.field("label", pa.float64())
     return feature_schema(_features(state), pa.schema(beside))
 
 
@@ -286,10 +288,10 @@ def landed_batches(
         schema: of the batches.
     """
     labelled = plan.labelled(part)
-    weights = sample.weights(labelled.rows, labelled.labels)
+    weights = sample.weights(labelled.rows, labelled.labels.astype(np.bool_))
     kept = np.flatnonzero(weights)
     beside: dict[str, Any] = {
-        "label": labelled.labels[kept].astype(np.int8),
+        "label": labelled.labels[kept].astype(np.int8 if plan.binary else np.float64),
         "split": np.where(labelled.is_test[kept], "test", "train").astype(object),
         "weight": weights[kept],
         **{name: values[kept] for name, values in labelled.columns.items()},

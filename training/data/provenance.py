@@ -15,11 +15,10 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
+from features.labels.task import Task
 from features.timestamps import moment_text
 from training.config.experiment import Experiment
 from training.data.task_data import TaskData, data_lines
-
-NOTE_METRICS = ("auroc", "average_precision", "brier", "log_loss", "calibration_error", "lift_at_10")
 
 
 def configuration_fingerprint(experiment: Experiment, data: TaskData) -> str:
@@ -122,7 +121,7 @@ def run_note(
     lines = [
         f"## {title}",
         description,
-        _table(metrics),
+        _table(metrics, experiment.task),
         "### Data",
         f"- {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days; {events} "
         f"(fingerprint `{data.fingerprint[:12]}`) from `{experiment.events.path}`",
@@ -141,9 +140,9 @@ def empty_folder(folder: Path) -> Path:
     return folder
 
 
-def _table(metrics: Mapping[str, float]) -> str:
+def _table(metrics: Mapping[str, float], task: Task) -> str:
     rows = []
-    for name in NOTE_METRICS:
+    for name in (metric.name for metric in task.metrics):
         cells = [_with_interval(metrics, f"{split}_{name}") for split in ("validation", "test")]
         if any(cells):
             rows.append(f"| {name} | {' | '.join(cells)} |")

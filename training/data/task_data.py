@@ -16,10 +16,11 @@ from features.journeys.journeys import Journeys, Snapshots
 from features.journeys.loading import load_log
 from features.journeys.stream import Loaded
 from features.labels.plan import LabelBuild
+from features.labels.task import Task
 from features.timestamps import days_us, moment_text
 from training.config.experiment import Experiment
 from training.data.splits import Fold, make_folds, overlap_sentence
-from training.evaluation.breakdown import BaseRateShift, base_rate_shift
+from training.evaluation.breakdown import base_rate_shift
 from training.progress import say, stage
 
 LABEL_QUARANTINE = "label_quarantine.csv"
@@ -31,6 +32,7 @@ class TaskData:
     """The rows of an experiment, ready to train on.
 
     Attributes:
+        task: what is predicted.
         journeys: the packed log.
         fingerprint: of the log.
         labels_fingerprint: of the label table.
@@ -38,20 +40,19 @@ class TaskData:
         y_train, y_test: their labels.
         folds: inside train.
         trained_until: µs since 1970 UTC, when the last training label closed.
-        shift: of the base rate between train and test.
         notes: what a reviewer should know of reading, labelling and folds.
     """
 
+    task: Task
     journeys: Journeys
     fingerprint: str
     labels_fingerprint: str
     train: Snapshots
     test: Snapshots
-    y_train: npt.NDArray[np.int8]
-    y_test: npt.NDArray[np.int8]
+    y_train: npt.NDArray[Any]
+    y_test: npt.NDArray[Any]
     folds: tuple[Fold, ...]
     trained_until: int
-    shift: BaseRateShift
     notes: tuple[str, ...]
 
     def rows(self, split: str) -> pd.DataFrame:
@@ -59,7 +60,7 @@ class TaskData:
         snapshots, y = (self.train, self.y_train) if split == "train" else (self.test, self.y_test)
         return snapshots.frame().assign(label=y)
 
-    def scored(self, split: str) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.object_], npt.NDArray[np.int64]]:
+    def scored(self, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.object_], npt.NDArray[np.int64]]:
         """Labels, customers and cutoffs of "validation" (the check rows, fold by fold) or "test" (held-out rows)."""
         if split == "test":
             return self.y_test, self.test.customer_ids, self.test.cutoff
@@ -86,9 +87,9 @@ def read_task_data(experiment: Experiment, home: Path, progress: Console | None 
 
 def task_data(experiment: Experiment, journeys: Journeys, build: LabelBuild, log: Loaded) -> TaskData:
     """Snapshots, labels and folds from a label table."""
-    table = build.table
-    horizon_us = days_us(experiment.task.horizon_days)
-    snapshots, y = journeys.at_ids(table), table["label"].to_numpy(np.int8)
+    table, task = build.table, experiment.task
+    horizon_us = days_us(task.horizon_days)
+    snapshots, y = journeys.at_ids(table), table["label"].to_numpy()
     is_test = (table["split"] == "test").to_numpy()
     train, test = snapshots.take(np.flatnonzero(~is_test)), snapshots.take(np.flatnonzero(is_test))
     fewest = (1, 1) if experiment.allow_small else (FEWEST_TRAIN, FEWEST_CHECK)
@@ -96,14 +97,17 @@ def task_data(experiment: Experiment, journeys: Journeys, build: LabelBuild, log
         train.customer_ids,
         train.cutoff,
         horizon_us,
-        labels=y[~is_test],
+        labels=y[~is_test] if task.binary else None,
         seed=experiment.seed,
         fewest_train=fewest[0],
         fewest_check=fewest[1],
     )
-    shift = base_rate_shift(y[~is_test], train.customer_ids, y[is_test], test.customer_ids, seed=experiment.seed)
+    shift = base_rate_shift(
+        y[~is_test], train.customer_ids, y[is_test], test.customer_ids, binary=task.binary, seed=experiment.seed
+    )
     rejected = tuple(f"events rejected, {reason}: {n:,}" for reason, n in log.counts.items())
     return TaskData(
+        task=task,
         journeys=journeys,
         fingerprint=journeys.fingerprint(),
         labels_fingerprint=labels_fingerprint(table),
@@ -113,7 +117,6 @@ def task_data(experiment: Experiment, journeys: Journeys, build: LabelBuild, log
         y_test=y[is_test],
         folds=tuple(folds),
         trained_until=int(train.cutoff.max()) + horizon_us,
-        shift=shift,
         notes=(*log.notes, *rejected, *build.notes, overlap_sentence(folds), shift.sentence),
     )
 
@@ -125,19 +128,20 @@ def labels_fingerprint(table: pd.DataFrame) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _rows_summary(snapshots: Snapshots, y: npt.NDArray[Any]) -> str:
-    """How many rows, how many of them positive, and which cutoffs."""
+def _rows_summary(task: Task, snapshots: Snapshots, y: npt.NDArray[Any]) -> str:
+    """How many rows, their mean label, and which cutoffs."""
     first, last = moment_text(int(snapshots.cutoff.min())), moment_text(int(snapshots.cutoff.max()))
-    return f"{len(y):,} snapshots, {np.mean(y):.1%} positive, cutoffs {first} to {last}"
+    return f"{len(y):,} snapshots, {task.label_summary(y)}, cutoffs {first} to {last}"
 
 
 def data_lines(data: TaskData) -> tuple[str, str, str]:
     """A line each on the log, the training rows and the held-out rows, for notes and the model card."""
     journeys = data.journeys
     first, last = (moment_text(moment)[:10] for moment in (journeys.start_us, journeys.end_us))
+    train, test = (_rows_summary(data.task, *rows) for rows in ((data.train, data.y_train), (data.test, data.y_test)))
     return (
         f"Log: {journeys.n_events:,} events of {journeys.n_customers:,} customers, {first} to {last} "
         f"(fingerprint `{data.fingerprint[:12]}`)",
-        f"Train: {_rows_summary(data.train, data.y_train)}; the last label closed on {moment_text(data.trained_until)}",
-        f"Held out: {_rows_summary(data.test, data.y_test)}; scored once, after all settings were fixed",
+        f"Train: {train}; the last label closed on {moment_text(data.trained_until)}",
+        f"Held out: {test}; scored once, after all settings were fixed",
     )

@@ -38,7 +38,6 @@ from training.progress import say, stage
 
 ROWS = 20_000  # that are looked at
 SHOWN = 12  # touchpoints in the file's comment
-DRAFTED = tuple(kind for kind, task in KINDS.items() if task.draft(DraftLog((), 0)) is not None)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def draft(
     Args:
         log: a CSV, CSV.gz, TSV or Parquet file, or a folder of them.
         out: the file to write; by default the log's name with the task's, in the working directory.
-        kind: "churn" or "conversion".
+        kind: of task, one that drafts itself: "churn" or "conversion".
         columns: canonical name → theirs, where the guess is to be overruled.
         progress: where to show what is going on.
 
@@ -81,8 +80,9 @@ def draft(
         ConfigError: the file is there already, or its name cannot be an experiment's.
         DataError: no such log, or nothing in it looks like customers and times.
     """
-    if kind not in DRAFTED:
-        raise ConfigError(f"There is {unknown_name('draft for a task of kind', kind, DRAFTED)}.")
+    kinds = [name for name, task in KINDS.items() if task.draft(DraftLog((), 0)) is not None]
+    if kind not in kinds:
+        raise ConfigError(f"There is {unknown_name('draft for a task of kind', kind, kinds)}.")
     name = _slug(log, kind)
     out = out or Path(f"{name}.toml")
     if out.exists():
@@ -267,6 +267,5 @@ def _trainable(experiment: Experiment, loaded: Loaded) -> tuple[bool, str]:
         data = task_data(experiment, loaded.journeys, experiment.labels(loaded.journeys), loaded)
     except JourneyLabError as error:
         return False, f"It cannot be trained as it stands: {error}"
-    rows, share = len(data.train), data.y_train.mean()
-    outcome = experiment.task.outcome
-    return True, f"{rows:,} training rows, of which {share:.0%} {outcome}; {len(data.test):,} held out."
+    summary = data.task.label_summary(data.y_train, digits=0)
+    return True, f"{len(data.train):,} training rows ({summary}); {len(data.test):,} held out."

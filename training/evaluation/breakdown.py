@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import DataError
-from training.evaluation.metrics import METRICS, check_labels, customer_codes, draw_weights, evaluate, interval
+from training.evaluation.bootstrap import customer_codes, draw_weights, interval
+from training.evaluation.metrics import METRICS, check_labels, evaluate
 
 MOST_PERIODS = 14
 DAY_US = 86_400_000_000
@@ -135,23 +136,25 @@ def base_rate_shift(
     y_test: npt.ArrayLike,
     customers_test: npt.ArrayLike,
     *,
+    binary: bool = True,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> BaseRateShift:
-    """Did the base rate move? Customers are resampled over both sides at once: many have rows in train and in test.
+    """Did the mean label move? Customers are resampled over both sides at once: many have rows in train and in test.
 
     Args:
         y_train: (n,) labels.
         customers_train: (n,) who each row belongs to.
         y_test: (m,) labels.
         customers_test: (m,) the same identifiers as in train where the customer is the same.
+        binary: whether labels are 0 or 1, so that their mean is a share of positives.
         n_boot: replicates.
         seed: of the resampling.
 
     Raises:
-        DataError: arrays of different lengths.
+        DataError: arrays of different lengths; other labels than 0 and 1 where they are `binary`.
     """
-    train, test = check_labels(y_train), check_labels(y_test)
+    train, test = (check_labels(y) if binary else np.asarray(y, np.float64).reshape(-1) for y in (y_train, y_test))
     both = np.concatenate([np.asarray(customers_train, dtype=object), np.asarray(customers_test, dtype=object)])
     codes, n_customers = customer_codes(both)
     if len(codes) != len(train) + len(test):
@@ -164,7 +167,16 @@ def base_rate_shift(
         low, high = interval(drawn[:, 3] / drawn[:, 2] - drawn[:, 1] / drawn[:, 0])
     rates = float(train.mean()), float(test.mean())
     moved = bool(low > 0 or high < 0)
-    return BaseRateShift(*rates, rates[1] - rates[0], low, high, moved, _shift_sentence(*rates, low, high, moved))
+    write = _shift_sentence if binary else _mean_shift_sentence
+    return BaseRateShift(*rates, rates[1] - rates[0], low, high, moved, write(*rates, low, high, moved))
+
+
+def _mean_shift_sentence(train: float, test: float, low: float, high: float, moved: bool) -> str:
+    figures = (
+        f"{train:.4g} in train, {test:.4g} in test (difference {test - train:+.4g}, 95% {low:+.4g} to {high:+.4g})"
+    )
+    verb = "moved" if moved else "did not surely move"
+    return f"The mean label {verb}: {figures}.".replace("-", "−")
 
 
 def _shift_sentence(train: float, test: float, low: float, high: float, moved: bool) -> str:

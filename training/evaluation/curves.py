@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.statistics import wilson
-from training.evaluation.metrics import CALIBRATION_BINS, LEVEL, Floats, Rows, draw_weights, tied_counts
+from training.evaluation.bootstrap import LEVEL, Floats, draw_weights
+from training.evaluation.metrics import CALIBRATION_BINS, ProbabilityRows, tied_counts
 
 GRID = np.linspace(0.0, 1.0, 101)
 
@@ -35,7 +36,7 @@ def roc_table(
     def read(positives: Floats, negatives: Floats) -> Floats:
         return _share(_walk(negatives, positives, GRID * negatives[-1]), positives[-1])
 
-    rows = Rows.of(y, p, customers)
+    rows = ProbabilityRows.of(y, p, customers)
     return _table(rows, read, "false_positive_rate", "true_positive_rate", n_boot, seed)
 
 
@@ -48,7 +49,7 @@ def pr_table(
         found = GRID[1:] * positives[-1]
         return _share(found, found + _walk(positives, negatives, found, first=True))
 
-    return _table(Rows.of(y, p, customers), read, "recall", "precision", n_boot, seed, GRID[1:])
+    return _table(ProbabilityRows.of(y, p, customers), read, "recall", "precision", n_boot, seed, GRID[1:])
 
 
 def lift_table(
@@ -60,7 +61,7 @@ def lift_table(
         counted = positives + negatives
         return _share(_walk(counted, positives, GRID[1:] * counted[-1]), positives[-1])
 
-    table = _table(Rows.of(y, p, customers), read, "share", "captured", n_boot, seed, GRID[1:])
+    table = _table(ProbabilityRows.of(y, p, customers), read, "share", "captured", n_boot, seed, GRID[1:])
     for end in ("", "_low", "_high"):
         if f"captured{end}" in table:
             table[f"lift{end}"] = table[f"captured{end}"] / table["share"]
@@ -89,7 +90,7 @@ def _walk(x: Floats, y: Floats, wanted: Floats, first: bool = False) -> Floats:
 
 
 def _table(
-    rows: Rows,
+    rows: ProbabilityRows,
     read: Callable[[Floats, Floats], Floats],
     x: str,
     y: str,
@@ -109,7 +110,7 @@ def _table(
     return table
 
 
-def _curves(rows: Rows, read: Callable[[Floats, Floats], Floats], weights: Floats) -> Floats:
+def _curves(rows: ProbabilityRows, read: Callable[[Floats, Floats], Floats], weights: Floats) -> Floats:
     """(b, grid) the curve of each replicate; NaN for one without positives or without negatives."""
     positives, negatives = (counts.cumsum(axis=1) for counts in tied_counts(rows, weights))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -124,7 +125,7 @@ def calibration_table(y: npt.ArrayLike, p: npt.ArrayLike, customers: npt.ArrayLi
         of positives) with `observed_low`, `observed_high`: Wilson's interval (1927) on the number of rows that the bin
         is worth, which is fewer than it holds where customers come more than once (divided by the design effect).
     """
-    rows = Rows.of(y, p, customers)
+    rows = ProbabilityRows.of(y, p, customers)
     table = pd.DataFrame({"bin": rows.bins, "customer": rows.customer, "predicted": rows.p, "observed": rows.y})
     grouped = table.groupby("bin", sort=True)
     found = grouped.agg(
@@ -138,7 +139,7 @@ def calibration_table(y: npt.ArrayLike, p: npt.ArrayLike, customers: npt.ArrayLi
     return found.sort_values("predicted", ignore_index=True).assign(bin=range(len(found)))
 
 
-def _design_effect(rows: Rows) -> Floats:
+def _design_effect(rows: ProbabilityRows) -> Floats:
     """(bins,) variance of the share of positives with customers kept whole ÷ the same with rows alone, 1 at least."""
     n = np.bincount(rows.bins, minlength=CALIBRATION_BINS)
     mean = np.bincount(rows.bins, rows.y, CALIBRATION_BINS) / np.maximum(n, 1)

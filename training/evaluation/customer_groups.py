@@ -24,7 +24,8 @@ from features.journeys.journeys import Snapshots
 from features.statistics import wilson
 from features.timestamps import DAY_US
 from models.segments.rules.schemes import fit_schemes
-from training.evaluation.metrics import Rows, customer_codes, draw_weights, evaluate, interval, replicates
+from training.evaluation.bootstrap import customer_codes, draw_weights, interval, replicates
+from training.evaluation.metrics import ProbabilityRows, evaluate
 
 Names = npt.NDArray[np.object_]
 Floats = npt.NDArray[np.float64]
@@ -174,13 +175,13 @@ def _ranks(
     own: npt.NDArray[np.bool_], y: Floats, p: Floats, who: npt.NDArray[Any], n_boot: int, seed: int
 ) -> tuple[dict[str, float], float]:
     """AUROC here and of everybody else, and the standard error of the difference: other rows, so other draws."""
-    here = replicates(Rows.of(y[own], p[own], who[own]), n_boot=n_boot, seed=seed)["auroc"]
+    here = replicates(ProbabilityRows.of(y[own], p[own], who[own]), n_boot=n_boot, seed=seed)["auroc"]
     low, high = interval(here)
     found = {"auroc_low": low, "auroc_high": high}
     names = ("auroc_of_others", "auroc_difference", "auroc_difference_low", "auroc_difference_high")
     if own.all():
         return found | dict.fromkeys(names, np.nan), np.nan
-    there = replicates(Rows.of(y[~own], p[~own], who[~own]), n_boot=n_boot, seed=seed + 1)["auroc"]
+    there = replicates(ProbabilityRows.of(y[~own], p[~own], who[~own]), n_boot=n_boot, seed=seed + 1)["auroc"]
     others = evaluate(y[~own], p[~own], who[~own], n_boot=0)["auroc"]
     difference = evaluate(y[own], p[own], who[own], n_boot=0)["auroc"] - others
     values = (others, difference, *interval(here - there))

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
+from features.labels.task import Task
 from training.data.task_data import TaskData
-from training.evaluation.metrics import PAIRED, paired_bootstrap
+from training.evaluation.families import FAMILIES, compare_answers
 from training.fitting.finals import Final
 
 SPLITS = {"validation": "validation rows", "test": "held-out rows"}
@@ -38,7 +39,7 @@ def compared(finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, s
         seed: of the resampling.
 
     Returns:
-        `model, against, role` (of `against`), `rows` ("validation" or "test"), then what `paired_bootstrap` gives:
+        `model, against, role` (of `against`), `rows` ("validation" or "test"), then what `compare_answers` gives:
         `<metric>_difference` (model − against) with `_low` and `_high`, and counts of rows.
     """
     return _table(pairs(finals), data, n_boot, seed)
@@ -60,22 +61,23 @@ def differences_from_baselines(
     return _table(((final, other) for other in baselines), data, n_boot, seed)
 
 
-def beats(table: pd.DataFrame, split: str = "test") -> bool:
-    """Whether a model surely ranks better than every baseline on these rows, see `differences_from_baselines`."""
-    own = table[table["rows"] == split]
-    return bool(len(own) and (own["auroc_difference_low"] > 0).all())
+def beats(table: pd.DataFrame, task: type[Task], split: str = "test") -> bool:
+    """Whether a model is surely better than every baseline on these rows, see `differences_from_baselines`."""
+    rows, metric = table[table["rows"] == split], task.metric(task.promotion.metric)
+    return bool(len(rows)) and all(metric.gain(row)[0] > 0 for row in rows.to_dict("records"))
 
 
 def _table(who: Iterable[tuple[Final, Final]], data: TaskData, n_boot: int, seed: int) -> pd.DataFrame:
-    found = []
+    found, task = [], type(data.task)
     for model, against in who:
         for split in SPLITS:
             y, customers, _ = data.scored(split)
-            p_model, p_against = getattr(model, split), getattr(against, split)
-            figures = paired_bootstrap(y, p_model, p_against, customers, n_boot=n_boot, seed=seed)
+            new, old = ({task.answers[0]: getattr(final, split)} for final in (model, against))
+            figures = compare_answers(task, y, new, old, customers, n_boot=n_boot, seed=seed)
             about = dict(zip(COLUMNS, (model.name, against.name, against.role, split), strict=True))
             found.append(about | figures)
-    columns = [*COLUMNS, *(f"{name}_difference{end}" for name in PAIRED for end in ("", "_low", "_high"))]
+    names = FAMILIES[task.metric_family].paired
+    columns = [*COLUMNS, *(f"{name}_difference{end}" for name in names for end in ("", "_low", "_high"))]
     return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
 
 
@@ -84,15 +86,10 @@ def own_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table[(table["model"] == name) | (table["against"] == name)]
 
 
-def sentences(table: pd.DataFrame, name: str) -> list[str]:
+def sentences(table: pd.DataFrame, name: str, task: type[Task]) -> list[str]:
     """One sentence for each pair that a model is in."""
-    said = []
+    said, metric = [], task.metric(task.promotion.metric)
     for (model, against), rows in own_rows(table, name).groupby(["model", "against"], sort=False):
-        parts = [f"{_difference(row)} on {SPLITS[str(row['rows'])]}" for _, row in rows.iterrows()]
-        said.append(f"AUROC of {model} − {against} ({rows['role'].iloc[0]}): {', '.join(parts)}.")
+        parts = [f"{metric.difference_text(row)} on {SPLITS[row['rows']]}" for row in rows.to_dict("records")]
+        said.append(f"{metric.title} of {model} − {against} ({rows['role'].iloc[0]}): {', '.join(parts)}.")
     return said
-
-
-def _difference(row: pd.Series) -> str:
-    difference, low, high = (float(row[f"auroc_difference{end}"]) for end in ("", "_low", "_high"))
-    return f"{difference:+.4f} (95% {low:+.4f} to {high:+.4f})".replace("-", "−")

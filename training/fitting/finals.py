@@ -35,7 +35,7 @@ from models.scoring.training_reference import TrainingReference
 from training.config.experiment import Experiment
 from training.data.provenance import empty_folder
 from training.data.task_data import TaskData
-from training.evaluation.metrics import evaluate
+from training.evaluation.families import evaluate_answers
 from training.progress import stage
 from training.search.folder import read_scores, write_scores
 
@@ -206,9 +206,9 @@ class Finals:
 
     def _reference(self, scorer: Scorer, test: Floats) -> TrainingReference:
         """What a monitor compares the served rows with."""
-        data = self.data
-        figures = evaluate(data.y_test, test, data.test.customer, n_boot=0)
-        return TrainingReference.of(scorer, data.train, {"probability": test}, data.test, figures)
+        data, answers = self.data, {self.data.task.answers[0]: test}
+        metrics = evaluate_answers(type(data.task), data.y_test, answers, data.test.customer, n_boot=0)
+        return TrainingReference.of(scorer, data.train, answers, data.test, metrics)
 
     def _scorer(self, model: Model) -> Scorer:
         task = self.experiment.task.model_dump(mode="json") | {"name": self.experiment.name}

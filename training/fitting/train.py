@@ -30,7 +30,7 @@ from rich.console import Console
 
 import features
 import models
-from models.catalogue import BASELINES, Companion
+from models.catalogue import Companion
 from models.contract import Settings
 from models.pyfunc import input_example, signature
 from models.scoring.scorer import requirements
@@ -45,7 +45,8 @@ from training.data.provenance import (
 )
 from training.data.task_data import TaskData, data_lines, read_task_data
 from training.evaluation.customer_groups import customer_slices, group_table, profile_groups
-from training.evaluation.metrics import evaluate, remarks
+from training.evaluation.families import evaluate_answers
+from training.evaluation.metrics import remarks
 from training.fitting.comparison import beats, compared, differences_from_baselines, own_rows, sentences
 from training.fitting.final_files import curve_metrics, write_files
 from training.fitting.finals import Final, Finals, Floats
@@ -150,13 +151,18 @@ class _Training:
 
     def run(self) -> TrainResult:
         finals = self._models()
-        finals += [self.finals.fitted(Companion(kind, kind, {}, "baseline", BASELINE_NOTE)) for kind in BASELINES]
+        finals += [
+            self.finals.fitted(Companion(kind, kind, {}, "baseline", BASELINE_NOTE))
+            for kind in self.experiment.task.baselines
+        ]
         with stage(self.progress, "Comparing models with their ablations, probes and members"):
             comparisons = compared(finals, self.data, seed=self.experiment.seed)
         told = {final.name: _told(self._recorded(final, finals, comparisons)) for final in finals}
         candidates = [name for name in told if told[name]["role"] in CANDIDATES]
-        best = min(candidates, key=lambda name: told[name]["metrics"]["validation"]["log_loss"])
-        if best in BASELINES:
+        metric = self.experiment.task.metric(self.experiment.task.promotion.search_metric)
+        sign = -1 if metric.higher_is_better else 1
+        best = min(candidates, key=lambda name: sign * told[name]["metrics"]["validation"][metric.name])
+        if best in self.experiment.task.baselines:
             say(self.progress, f"On validation no model is better than the baseline {best}: look at the data first.")
         self.tracker.tag(told[best]["run_id"], {"best_on_validation": "true"})
         return TrainResult(
@@ -299,7 +305,7 @@ class _Training:
             limits=(*self.data.notes, *remarks(y, final.test, customers)),
             metrics={each.name: self._figures(each) for each in (final, *baselines)},
             baselines=differences_from_baselines(final, finals, self.data, seed=seed),
-            remarks=tuple(sentences(comparisons, final.name)),
+            remarks=tuple(sentences(comparisons, final.name, type(self.data.task))),
             slices=group_table(self._slices, y, final.test, customers, seed=seed),
             fairness=group_table(named, y, final.test, customers, seed=seed),
         )
@@ -317,11 +323,13 @@ class _Training:
 
     def _record(self, final: Final, contents: CardContents, artifacts: Path) -> FinalRun:
         metrics = contents.metrics[final.name]
-        notes = [*contents.remarks, *sentences(contents.baselines, final.name)]
+        notes = [*contents.remarks, *sentences(contents.baselines, final.name, type(self.data.task))]
         title = f"{final.name}: {self.experiment.name}"
         known = {"encoder_version": final.encoder_version, "search_run_id": self.search_runs.get(final.name, "")}
         known["candidate"] = str(final.role in CANDIDATES).lower()
-        known["beats_baselines"] = "" if final.role == "baseline" else str(beats(contents.baselines)).lower()
+        known["beats_baselines"] = (
+            "" if final.role == "baseline" else str(beats(contents.baselines, type(self.data.task))).lower()
+        )
         params = final.settings | ({"encoder_version": final.encoder_version} if final.encoder_version else {})
         return FinalRun(
             train_id=self.train_id,
@@ -351,7 +359,8 @@ class _Training:
 
     def _evaluated(self, split: str, scores: Floats, n_boot: int = 500) -> dict[str, float]:
         y, customers, _ = self.data.scored(split)
-        return evaluate(y, scores, customers, n_boot=n_boot, seed=self.experiment.seed)
+        task, seed = type(self.data.task), self.experiment.seed
+        return evaluate_answers(task, y, {task.answers[0]: scores}, customers, n_boot=n_boot, seed=seed)
 
     def _validation_metrics(self, scores: Floats, n_boot: int = 500) -> dict[str, float]:
         return _prefixed("validation", self._evaluated("validation", scores, n_boot))

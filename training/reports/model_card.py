@@ -14,14 +14,11 @@ from typing import Any
 
 import pandas as pd
 
+from features.labels.task import Task
 from training.config.experiment import Experiment
 from training.evaluation.customer_groups import sentences as group_sentences
 
 CARD_FILE = "model_card.md"
-METRIC_TITLES = {
-    "auroc": "AUROC", "average_precision": "average precision", "brier": "Brier", "log_loss": "log loss",
-    "calibration_error": "calibration error", "lift_at_10": "lift at 10 %",
-}  # fmt: skip
 SHORT_SECTIONS = ("What it is for", "How good", "Fairness", "Limits")
 LONGEST_SHORT = 3_600  # characters: MLflow keeps 5,000 of a description, and the decision comes first
 WHOLE_CARD = "The whole card is `model_card.md` of the run."
@@ -72,7 +69,7 @@ def model_card(contents: CardContents, experiment: Experiment) -> str:
     sections = {
         "What it is for": _purpose(experiment),
         "Data and window": _listed(contents.data),
-        "How good": _quality(contents),
+        "How good": _quality(contents, type(experiment.task)),
         "On which customers": _groups(contents.slices, "tenure, segment, value tier, channel"),
         "Fairness": _fairness(contents.fairness, experiment),
         "Limits": _listed((*contents.limits, *ALWAYS_LIMITS)),
@@ -113,26 +110,27 @@ def _purpose(experiment: Experiment) -> str:
     return f"{words.answer}\n\n- For whom: {words.audience}\n- Label: {words.label}\n- Not for: {words.limits}"
 
 
-def _quality(contents: CardContents) -> str:
+def _quality(contents: CardContents, task: type[Task]) -> str:
     """Metrics with intervals, the baselines beside them, and the paired differences."""
     baselines = [name for name in contents.metrics if name != contents.name]
     columns = [(contents.name, "validation"), (contents.name, "test"), *((name, "test") for name in baselines)]
     header = [f"{name}, {'held out' if split == 'test' else split}" for name, split in columns]
     lines = [f"| | {' | '.join(header)} |", "|---" * (len(header) + 1) + "|"]
-    for metric, title in METRIC_TITLES.items():
-        cells = [_metric(contents.metrics[name], f"{split}_{metric}") for name, split in columns]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+    for metric in task.metrics:
+        cells = [_metric(contents.metrics[name], f"{split}_{metric.name}") for name, split in columns]
+        lines.append(f"| {metric.title} | {' | '.join(cells)} |")
     held_out = contents.baselines[contents.baselines["rows"] == "test"]
-    sentences = (*(_against(row) for _, row in held_out.iterrows()), *contents.remarks)
+    sentences = (*(_against(row, task) for row in held_out.to_dict("records")), *contents.remarks)
     return "\n".join([*lines, "", "95 % intervals, by resampling customers.", "", _listed(sentences)]).strip()
 
 
-def _against(row: pd.Series) -> str:
+def _against(row: Mapping[Any, Any], task: type[Task]) -> str:
     """Whether it beats a baseline on held-out rows."""
-    difference, low, high = (float(row[f"auroc_difference{end}"]) for end in ("", "_low", "_high"))
-    how = "Surely better than" if low > 0 else "Surely worse than" if high < 0 else "Not surely better than"
-    figures = f"AUROC {difference:+.4f} (95 % {low:+.4f} to {high:+.4f})".replace("-", "−")
-    return f"{how} the baseline `{row['against']}` on held-out rows: {figures}."
+    metric = task.metric(task.promotion.metric)
+    low, high = metric.gain(row)
+    verdict = "Surely better than" if low > 0 else "Surely worse than" if high < 0 else "Not surely better than"
+    difference = f"{metric.title} {metric.difference_text(row)}"
+    return f"{verdict} the baseline `{row['against']}` on held-out rows: {difference}."
 
 
 def _metric(metrics: Mapping[str, float], key: str) -> str:

@@ -25,12 +25,12 @@ from rich.console import Console
 from features.errors import DataError
 from features.journeys.journeys import Snapshots
 from features.journeys.loading import load_journeys
+from features.labels.task import PROBABILITY_METRICS
 from models.scoring.scorer import Scorer
 from training.evaluation.customer_groups import FEWEST_EACH, customer_slices
 from training.evaluation.metrics import evaluate, paired_bootstrap
 from training.progress import stage
 from training.reports.blocks import Block, Column, Intervals, Table
-from training.reports.model_card import METRIC_TITLES
 from training.reports.pages import Fact, Page, Section, write_page
 from training.tracking.promotion import change as changed
 from training.tracking.promotion import change_sentence
@@ -38,7 +38,8 @@ from training.tracking.registry import ResolvedModel, comparison_snapshots, expe
 from training.tracking.tracking import connect
 
 SHOWN = ("auroc", "average_precision", "brier", "log_loss", "calibration_error")
-LESS_IS_BETTER = ("brier", "log_loss", "calibration_error")
+METRIC_TITLES = {metric.name: metric.title for metric in PROBABILITY_METRICS}
+LESS_IS_BETTER = tuple(metric.name for metric in PROBABILITY_METRICS if not metric.higher_is_better)
 MADE_BY = {
     "kind": "kind of model", "train_id": "training", "commit": "commit", "data_fingerprint": "data",
     "labels_fingerprint": "labels", "trained_until": "trained until", "encoder_version": "encoder",

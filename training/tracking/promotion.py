@@ -1,10 +1,10 @@
 """Who may be champion: the rules, pure statistics. `training.tracking.registry` carries them out.
 
-Models are compared on rows that none has seen. A challenger takes over from a champion only if, on the same rows, the
-95 % interval of the AUROC difference (challenger − champion) stays above −0.005 and the Brier score is not surely
-worse. The first champion must surely beat each baseline. Segments are judged by stability: clusters of resampled
-customers must agree, and those who have a segment must keep it. Everything else stays a challenger, with the reason in
-a sentence.
+Models are compared on rows that none has seen, by the `PromotionRule` of their task. For probabilities: a challenger
+takes over from a champion only if, on the same rows, the 95 % interval of the AUROC difference (challenger − champion)
+stays above −0.005 and the Brier score is not surely worse. The first champion must surely beat each baseline. Segments
+are judged by stability: clusters of resampled customers must agree, and those who have a segment must keep it.
+Everything else stays a challenger, with the reason in a sentence.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import ConfigError, DataError
-from training.evaluation.metrics import check_labels, paired_bootstrap
+from features.labels.task import Task
+from training.evaluation.families import compare_answers, metric_rows
 
-AUROC_MARGIN = 0.005
-FEWEST_EACH = 50  # positives and negatives: below, the interval of an AUROC difference is wider than any gain
+FEWEST_EACH = 50  # of each class: below, the interval of an AUROC difference is wider than any gain
 FEWEST_CUSTOMERS = 50
 STABLE, LESS_STABLE = 0.8, 0.05  # adjusted Rand index of bootstrap samples: at least, and how much below the champion's
 KEPT = 0.8  # share of the customers who keep the segment that they had
@@ -49,6 +49,7 @@ def decide(
     baselines: Mapping[str, npt.ArrayLike],
     customers: npt.ArrayLike,
     *,
+    task: type[Task] = Task,
     n_boot: int = 2000,
     seed: int = 0,
     fewest_each: int = FEWEST_EACH,
@@ -58,38 +59,39 @@ def decide(
 
     Args:
         y: (n,) labels.
-        p_challenger: (n,) probabilities of the version to promote.
-        p_champion: (n,) probabilities of the present champion, None if there is none.
-        baselines: (n,) probabilities by name; they decide only where there is no champion.
-        customers: (n,) who each row belongs to.
+        p_challenger: (n,) predictions of the version to promote.
+        p_champion: (n,) predictions of the present champion, None if there is none.
+        baselines: (n,) predictions by name; they decide only where there is no champion.
+        customers: (n,) the customer of each row.
+        task: the kind of task, which has the rule; probabilities by default.
         n_boot: replicates.
         seed: of the resampling.
-        fewest_each: positives and negatives that a decision needs.
+        fewest_each: of each class, such as positives and negatives, that a decision needs.
         fewest_customers: customers that a decision needs.
 
     Raises:
-        DataError: predictions that are no probabilities, labels other than 0 and 1, unequal lengths.
+        DataError: predictions or labels that the task's metrics refuse, unequal lengths.
     """
-    labels = check_labels(y)
-    positives, n_customers = int(labels.sum()), len(pd.unique(np.asarray(customers).reshape(-1)))
-    negatives = len(labels) - positives
-    if min(positives, negatives) < fewest_each or n_customers < fewest_customers:
+    labels, answer = np.asarray(y).reshape(-1), task.answers[0]
+    classes = task.class_counts(labels)
+    n_customers = metric_rows(task, labels, {answer: p_challenger}, customers).n_customers
+    if min(classes.values()) < fewest_each or n_customers < fewest_customers:
+        counts = " and ".join(f"{count:,} {name}" for name, count in classes.items())
         return Decision(
             "challenger",
-            f"Too few closed rows to decide: {positives:,} positives and {negatives:,} negatives of {n_customers:,} "
-            f"customers, at least {fewest_each:,} of each class and {fewest_customers:,} customers are needed. "
-            f"Wait for more label windows to close.",
+            f"Too few closed rows to decide: {counts} of {n_customers:,} customers, at least {fewest_each:,} of each "
+            f"class and {fewest_customers:,} customers are needed. Wait for more label windows to close.",
         )
+
+    def differences(p_opponent: npt.ArrayLike) -> dict[str, float]:
+        new, old = {answer: p_challenger}, {answer: p_opponent}
+        return compare_answers(task, labels, new, old, customers, n_boot=n_boot, seed=seed)
+
     if p_champion is not None:
-        found = paired_bootstrap(labels, p_challenger, p_champion, customers, n_boot=n_boot, seed=seed)
-        return _against_champion(found)
+        return _against_champion(task, differences(p_champion))
     if not baselines:
         return Decision("challenger", "No champion yet and no baselines to beat: train the baselines beside the model.")
-    beaten = {
-        name: paired_bootstrap(labels, p_challenger, p, customers, n_boot=n_boot, seed=seed)
-        for name, p in baselines.items()
-    }
-    return _decide_first_champion(beaten)
+    return _decide_first_champion(task, {name: differences(p) for name, p in baselines.items()})
 
 
 def decide_by_stability(candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
@@ -151,44 +153,38 @@ def change_sentence(figures: Mapping[str, float]) -> str:
     )
 
 
-def _against_champion(found: dict[str, float]) -> Decision:
-    figures = {"champion": found}
-    differences = f"AUROC {_difference(found, 'auroc')}, Brier {_difference(found, 'brier')}"
-    said = f"{differences} against the champion on {_rows(found)}"
-    if not found["auroc_difference_low"] > -AUROC_MARGIN:
-        return Decision(
-            "challenger",
-            f"It may be worse than the champion: {said}; the AUROC interval must stay above −{AUROC_MARGIN}.",
-            figures,
-        )
-    if not found["brier_difference_low"] <= 0:
-        return Decision(
-            "challenger",
-            f"Its probabilities are surely worse: {said}; the Brier interval lies wholly above 0.",
-            figures,
-        )
-    return Decision("champion", f"Not worse than the champion: {said}.", figures)
+def _against_champion(task: type[Task], differences: dict[str, float]) -> Decision:
+    rule, figures = task.promotion, {"champion": differences}
+    ranking = task.metric(rule.metric)
+    guards = [task.metric(rule.guard)] if rule.guard else []
+    texts = [f"{metric.title} {metric.difference_text(differences)}" for metric in (ranking, *guards)]
+    summary = f"{', '.join(texts)} against the champion on {_rows(differences)}"
+    if not ranking.gain(differences)[0] > -rule.margin:
+        bound = f"above −{rule.margin}" if ranking.higher_is_better else f"below {rule.margin}"
+        reason = f"It may be worse than the champion: {summary}; the {ranking.title} interval must stay {bound}."
+        return Decision("challenger", reason, figures)
+    for guard in guards:
+        if not guard.gain(differences)[1] >= 0:
+            side = "below" if guard.higher_is_better else "above"
+            reason = f"Its predictions are surely worse: {summary}; the {guard.title} interval lies wholly {side} 0."
+            return Decision("challenger", reason, figures)
+    return Decision("champion", f"Not worse than the champion: {summary}.", figures)
 
 
-def _decide_first_champion(beaten: dict[str, dict[str, float]]) -> Decision:
-    said = "; ".join(f"AUROC {_difference(found, 'auroc')} against {name}" for name, found in beaten.items())
-    said = f"{said}, on {_rows(next(iter(beaten.values())))}"
-    if failed := [name for name, found in beaten.items() if not found["auroc_difference_low"] > 0]:
-        return Decision(
-            "challenger",
-            f"A first champion must surely beat every baseline, and it does not beat {' and '.join(failed)}: {said}.",
-            beaten,
-        )
-    return Decision("champion", f"First champion, surely better than every baseline: {said}.", beaten)
+def _decide_first_champion(task: type[Task], differences: dict[str, dict[str, float]]) -> Decision:
+    ranking = task.metric(task.promotion.metric)
+    texts = (f"{ranking.title} {ranking.difference_text(each)} against {name}" for name, each in differences.items())
+    summary = f"{'; '.join(texts)}, on {_rows(next(iter(differences.values())))}"
+    if failed := [name for name, each in differences.items() if not ranking.gain(each)[0] > 0]:
+        names = " and ".join(failed)
+        reason = f"A first champion must surely beat every baseline, and it does not beat {names}: {summary}."
+        return Decision("challenger", reason, differences)
+    return Decision("champion", f"First champion, surely better than every baseline: {summary}.", differences)
 
 
-def _difference(found: dict[str, float], name: str) -> str:
-    difference, low, high = (found[f"{name}_difference{end}"] for end in ("", "_low", "_high"))
-    return f"{difference:+.4f} (95% {low:+.4f} to {high:+.4f})".replace("-", "−")
-
-
-def _rows(found: dict[str, float]) -> str:
-    return f"{found['n_rows']:,.0f} rows of {found['n_customers']:,.0f} customers, {found['n_positives']:,.0f} positive"
+def _rows(counts: dict[str, float]) -> str:
+    positive = f", {counts['n_positives']:,.0f} positive" if "n_positives" in counts else ""
+    return f"{counts['n_rows']:,.0f} rows of {counts['n_customers']:,.0f} customers{positive}"
 
 
 @dataclass(frozen=True)

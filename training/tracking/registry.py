@@ -223,7 +223,9 @@ def _compare(
     baselines = {} if champion is not None else {rival.tags["kind"]: scores[rival.uri] for rival in rivals}
     old = scores[champion.uri] if champion is not None else None
     customers = snapshots.customer_ids
-    decision = decide(y, scores[candidate.uri], old, baselines, customers, seed=experiment.seed)
+    decision = decide(
+        y, scores[candidate.uri], old, baselines, customers, task=type(experiment.task), seed=experiment.seed
+    )
     if champion is not None and old is not None:
         decision = replace(decision, figures={**decision.figures, CHANGE: change(scores[candidate.uri], old)})
         same = (snapshots, y, scores[candidate.uri], old, said, experiment.seed)

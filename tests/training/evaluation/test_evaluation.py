@@ -10,9 +10,10 @@ from scipy.special import expit, ndtr
 from sklearn import metrics as reference
 
 from features.errors import DataError
+from training.evaluation.bootstrap import draw_weights, replicates
 from training.evaluation.breakdown import base_rate_shift, by_cutoff, by_slice
 from training.evaluation.curves import calibration_table, lift_table, pr_table, roc_table
-from training.evaluation.metrics import METRICS, Rows, draw_weights, evaluate, paired_bootstrap, remarks, replicates
+from training.evaluation.metrics import METRICS, ProbabilityRows, evaluate, paired_bootstrap, remarks
 
 DAY = 86_400_000_000
 
@@ -39,7 +40,7 @@ def test_the_same_figures_as_scikit_learn(seed: int, n: int, digits: int) -> Non
 def test_a_replicate_is_the_metric_of_the_rows_drawn() -> None:
     y, p, customers = sample(300, 60)
     p = p.round(1)
-    rows = Rows.of(y, p, customers)
+    rows = ProbabilityRows.of(y, p, customers)
     drawn = replicates(rows, n_boot=20, seed=4)
     weights = np.concatenate(list(draw_weights(rows.n_customers, 300, 20, 4)))
     names = list(dict.fromkeys(customers))
@@ -55,7 +56,7 @@ def test_a_replicate_is_the_metric_of_the_rows_drawn() -> None:
 def test_portions_of_replicates_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     y, p, customers = sample(500)
     whole = evaluate(y, p, customers, n_boot=50)
-    monkeypatch.setattr("training.evaluation.metrics.CHUNK_CELLS", 1700)
+    monkeypatch.setattr("training.evaluation.bootstrap.CHUNK_CELLS", 1700)
     assert evaluate(y, p, customers, n_boot=50) == pytest.approx(whole)
 
 

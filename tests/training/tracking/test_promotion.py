@@ -45,7 +45,7 @@ def test_well_ranked_but_surely_worse_probabilities_stay() -> None:
     decision = decide(Y, expit(1.8 * Z + 0.5), GOOD, {}, CUSTOMERS)
     assert decision.alias == "challenger"
     assert decision.figures["champion"]["auroc_difference"] == 0
-    assert decision.reason.startswith("Its probabilities are surely worse")
+    assert decision.reason.startswith("Its predictions are surely worse")
 
 
 def test_the_first_champion_beats_every_baseline() -> None:
