@@ -1,11 +1,9 @@
 """Events, journeys, snapshots, labels and their representations, correct at a point in time.
 
-errors: Errors for people: each message says what is wrong, where, and what to do; and how to say what was
-    probably meant.
-kernel_cache: Where compiled kernels are kept: by what their source says, not by where it lies.
-settings: What users write in an experiment file: pydantic models that refuse unknown keys and name the
-    right one.
-statistics: Intervals and tests: shares, differences of shares, net promoter score, multiplicity.
+errors: Errors for people: each message says what is wrong, where, and what to do; suggestions for misspelt names.
+kernel_cache: The cache of compiled kernels: keyed by their source, not by its path.
+settings: Tables of an experiment file: pydantic models that refuse unknown keys and name the right one.
+statistics: Intervals and tests: shares, differences of shares, net promoter score, q-values.
 timestamps: Moments of any kind → µs since 1970 UTC, the one clock inside.
 conditions/: Conditions on snapshots that a marketer writes, and the measures that they compare.
 events/: Event tables: read from files, converted by adapters, checked, with rejected rows in quarantine.

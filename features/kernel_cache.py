@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: by what their source says, not by where it lies.
+"""The cache of compiled kernels: keyed by their source, not by its path.
 
 Numba keeps compiled code beside the source, so each copy of it (a logged model's, a bento's, another checkout's) would
 compile anew, for the better part of a minute. Here equal sources share one folder of the user's cache,
@@ -20,10 +20,10 @@ from typing import Any
 
 from numba.core import caching, config
 
-HERE = Path(__file__).resolve().parent
-WITH_KERNELS = (HERE, HERE.parent / "models")
-BROUGHT = HERE.parent / "kernels"
-NUMBAS_OWN = "UserProvidedCacheLocator,InTreeCacheLocator,UserWideCacheLocator,IPythonCacheLocator,ZipCacheLocator"
+FEATURES = Path(__file__).resolve().parent
+WITH_KERNELS = (FEATURES, FEATURES.parent / "models")
+BUNDLED = FEATURES.parent / "kernels"
+NUMBA_LOCATORS = "UserProvidedCacheLocator,InTreeCacheLocator,UserWideCacheLocator,IPythonCacheLocator,ZipCacheLocator"
 
 
 _Locator: Any = caching.InTreeCacheLocator
@@ -53,16 +53,16 @@ def entry(source: Path) -> str:
 
 @cache
 def cache_folder() -> Path:
-    """The first of these that can be written to: what a bento brought, the user's cache, a folder of this process.
+    """The first of these that can be written to: the kernels of a bento, the user's cache, a folder of this process.
 
-    Numba refuses a cache that it cannot write to, a full one included; in a read-only container the brought kernels are
+    Numba refuses a cache that it cannot write to, a full one included; in a read-only container the bundled kernels are
     copied to a temporary folder.
     """
-    if BROUGHT.is_dir():
-        return BROUGHT if _writable(BROUGHT) else Path(shutil.copytree(BROUGHT, _temporary(), dirs_exist_ok=True))
+    if BUNDLED.is_dir():
+        return BUNDLED if _writable(BUNDLED) else Path(shutil.copytree(BUNDLED, _temporary(), dirs_exist_ok=True))
     users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "journeylab" / "kernels"
-    wanted = Path(os.environ.get("NUMBA_CACHE_DIR") or users)
-    return wanted if _writable(wanted) else _temporary()
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or users)
+    return folder if _writable(folder) else _temporary()
 
 
 def _writable(folder: Path) -> bool:
@@ -79,4 +79,4 @@ def _temporary() -> Path:
 
 
 if not config.CACHE_LOCATOR_CLASSES:  # type: ignore[attr-defined]
-    vars(config)["CACHE_LOCATOR_CLASSES"] = f"{__name__}.{SharedLocator.__name__},{NUMBAS_OWN}"
+    vars(config)["CACHE_LOCATOR_CLASSES"] = f"{__name__}.{SharedLocator.__name__},{NUMBA_LOCATORS}"

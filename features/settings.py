@@ -24,7 +24,7 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_keys(cls, data: Any) -> Any:
+    def _check_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
@@ -32,13 +32,13 @@ class Section(BaseModel):
         return data
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """What to say about a key that nobody knows.
+def unknown_key(key: str, keys: Iterable[str]) -> str:
+    """The message for a key that a table does not have.
 
     >>> unknown_key("horizon_day", ["horizon_days", "kind"])
     "unknown key 'horizon_day'; did you mean 'horizon_days'? Known keys: horizon_days, kind"
     """
-    names = list(known)
+    names = list(keys)
     close = nearest(key, names)
     hint = f"; did you mean '{close}'?" if close else "."
     return f"unknown key '{key}'{hint} Known keys: {', '.join(names)}"
@@ -46,21 +46,20 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 def explain(error: ValidationError) -> str:
     """A pydantic error as lines for a person: the dotted key, what is wrong, and the value where it is short."""
-    return "\n".join(_explain_one(problem) for problem in error.errors(include_url=False))
+    return "\n".join(_explain_problem(problem) for problem in error.errors(include_url=False))
 
 
-def _explain_one(problem: Any) -> str:
+def _explain_problem(problem: Any) -> str:
     where = ".".join(_keys(problem["loc"]))
     text = str(problem["msg"]).removeprefix("Value error, ")
     value = repr(problem["input"])
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):
-        known = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
-        close = nearest(problem["input"], known)
+        close = nearest(problem["input"], re.findall(r"'([^']*)'", str(problem["ctx"]["expected"])))
         text += f"; did you mean '{close}'?" if close else ""
-    told = problem["type"] in ("value_error", "missing") or len(value) > 60
-    return f"  {where or 'the file'}: {text[:1].lower() + text[1:]}" + ("" if told else f" (it is {value})")
+    suffix = "" if problem["type"] in ("value_error", "missing") or len(value) > 60 else f" (it is {value})"
+    return f"  {where or 'the file'}: {text[:1].lower() + text[1:]}{suffix}"
 
 
 def _keys(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys as the user wrote them: pydantic adds the tag of a union's branch after its key."""
+    """The keys as the user wrote them; pydantic adds the tag of a union's branch after its key."""
     return [str(key) for before, key in zip(("", *loc), loc, strict=False) if key not in TAGS.get(str(before), ())]

@@ -45,18 +45,18 @@ def microseconds(moments: Any) -> npt.NDArray[np.int64]:
     if isinstance(moments, int | np.integer):
         return np.asarray(moments, dtype=np.int64)
     if isinstance(moments, str | date | np.datetime64) or moments is None or moments is pd.NaT:
-        return np.asarray(_one_moment(moments), np.int64)
+        return np.asarray(_moment_us(moments), np.int64)
     values: Any = np.asarray(moments) if not isinstance(moments, pd.Series | pd.Index) else moments
     if values.dtype.kind in "iu":
         return np.asarray(values, dtype=np.int64)
     plain = isinstance(values, np.ndarray) and values.dtype.kind == "M"
-    us = values.astype("datetime64[us]").view(np.int64) if plain else _many_moments(values)
+    us = values.astype("datetime64[us]").view(np.int64) if plain else _moments_us(values)
     if (us == NOT_A_TIME).any():
         raise DataError(f"Row {int(np.argmax(us == NOT_A_TIME)) + 1} has no cutoff: every row needs one.")
     return us
 
 
-def _one_moment(moment: Any) -> int:
+def _moment_us(moment: Any) -> int:
     try:
         read: datetime | np.datetime64 = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
         stamp = pd.to_datetime(read)
@@ -67,7 +67,7 @@ def _one_moment(moment: Any) -> int:
     return int(stamp.as_unit("us").asm8.view(np.int64))
 
 
-def _many_moments(moments: Any) -> npt.NDArray[np.int64]:
+def _moments_us(moments: Any) -> npt.NDArray[np.int64]:
     values = pd.Series(moments).reset_index(drop=True)
     form = None if isinstance(values.dtype, pd.DatetimeTZDtype) or values.dtype.kind == "M" else "ISO8601"
     stamps = pd.to_datetime(values, utc=True, format=form, errors="coerce")

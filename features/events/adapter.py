@@ -52,8 +52,8 @@ class Adapter:
         """
         if absent := [name for name in self.columns if name not in raw.column_names]:
             raise DataError(
-                f"The adapter '{self.name}' needs the columns {_quoted(absent)}; the columns are "
-                f"{_quoted(raw.column_names)}. Give the data set as its publisher ships it, or canonical events "
+                f"The adapter '{self.name}' needs the columns {quoted(absent)}; the columns are "
+                f"{quoted(raw.column_names)}. Give the data set as its publisher ships it, or canonical events "
                 f"({', '.join(REQUIRED)})."
             )
         table = self.convert(raw)
@@ -75,7 +75,8 @@ class Adapter:
         return good, rejected
 
 
-def _quoted(names: list[str]) -> str:
+def quoted(names: list[str]) -> str:
+    """Names for a message."""
     return ", ".join(repr(name) for name in names)
 
 

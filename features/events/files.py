@@ -164,17 +164,17 @@ def _open_parquet(file: Path) -> pq.ParquetFile:
 def _parquet(file: Path, columns: Sequence[str] | None) -> Iterator[Batch]:
     """A batch for about a million rows: several row groups, one, or a part of one."""
     source = _open_parquet(file)
-    wanted = [name for name in source.schema_arrow.names if columns is None or name in columns]
+    selected = [name for name in source.schema_arrow.names if columns is None or name in columns]
     if source.metadata.num_rows == 0:
-        yield Batch(file, 1, lambda: source.schema_arrow.empty_table().select(wanted))
+        yield Batch(file, 1, lambda: source.schema_arrow.empty_table().select(selected))
     row = 1
     for groups in _grouped(source.metadata):
         size = sum(source.metadata.row_group(group).num_rows for group in groups)
-        names = _as_dictionaries(source, groups[0])
+        dictionaries = _as_dictionaries(source, groups[0])
         if size > 4 * ROWS_A_BATCH:  # one huge row group
-            yield from _in_parts(file, row, source.metadata, names, groups, wanted)
+            yield from _in_parts(file, row, source.metadata, dictionaries, groups, selected)
         else:
-            yield Batch(file, row, partial(_read_row_groups, file, source.metadata, names, groups, wanted))
+            yield Batch(file, row, partial(_read_row_groups, file, source.metadata, dictionaries, groups, selected))
         row += size
 
 
@@ -194,17 +194,17 @@ def _grouped(metadata: pq.FileMetaData) -> Iterator[list[int]]:
 
 
 def _read_row_groups(
-    file: Path, metadata: pq.FileMetaData, dictionaries: list[str], groups: list[int], wanted: list[str]
+    file: Path, metadata: pq.FileMetaData, dictionaries: list[str], groups: list[int], selected: list[str]
 ) -> pa.Table:
     with pq.ParquetFile(file, metadata=metadata, read_dictionary=dictionaries) as source:
-        return source.read_row_groups(groups, columns=wanted, use_threads=True)
+        return source.read_row_groups(groups, columns=selected, use_threads=True)
 
 
 def _in_parts(
-    file: Path, row: int, metadata: pq.FileMetaData, dictionaries: list[str], groups: list[int], wanted: list[str]
+    file: Path, row: int, metadata: pq.FileMetaData, dictionaries: list[str], groups: list[int], selected: list[str]
 ) -> Iterator[Batch]:
     with pq.ParquetFile(file, metadata=metadata, read_dictionary=dictionaries) as source:
-        for rows in source.iter_batches(ROWS_A_BATCH, row_groups=groups, columns=wanted):
+        for rows in source.iter_batches(ROWS_A_BATCH, row_groups=groups, columns=selected):
             yield Batch(file, row, partial(pa.Table.from_batches, [rows]))
             row += rows.num_rows
 
@@ -226,7 +226,7 @@ def _csv(file: Path, columns: Sequence[str] | None, encoding: str, malformed: Ma
     wrong: Malformed = [] if malformed is None else malformed
     before = len(wrong)
 
-    def set_aside(row: Any) -> str:
+    def reject(row: Any) -> str:
         wrong.append((file, row.number - 1, row.text))  # the header is row 1 to Arrow
         return "error" if malformed is None else "skip"
 
@@ -237,7 +237,7 @@ def _csv(file: Path, columns: Sequence[str] | None, encoding: str, malformed: Ma
         quoted_strings_can_be_null=True,
         null_values=[""],
     )
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside)
+    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=reject)
     # without Arrow's own threads it knows the numbers of bad rows; the checks meanwhile run in ours
     read = pa.csv.ReadOptions(encoding=encoding, block_size=CSV_BLOCK_BYTES, use_threads=False)
     try:
@@ -250,14 +250,14 @@ def _csv(file: Path, columns: Sequence[str] | None, encoding: str, malformed: Ma
                 yield Batch(file, 1, source.schema.empty_table)
     except pa.ArrowInvalid as error:
         if "Empty CSV" not in str(error):  # Arrow's word for a header without an end of line
-            raise DataError(f"{file.name}: {_what_is_wrong(error, names, wrong, encoding)}") from error
+            raise DataError(f"{file.name}: {_csv_problem(error, names, wrong, encoding)}") from error
         yield Batch(file, 1, lambda: pa.table({name: pa.nulls(0, pa.string()) for name in names}))
     except (UnicodeDecodeError, OSError, EOFError) as error:
-        raise DataError(f"{file.name}: {_what_is_wrong(error, names, wrong, encoding)}") from error
+        raise DataError(f"{file.name}: {_csv_problem(error, names, wrong, encoding)}") from error
 
 
 def _numbered(rows: pa.Table, before: int, wrong: Malformed) -> pa.Table:
-    """Rows of a CSV file with their numbers in it, where lines set aside make them more than a count."""
+    """Rows of a CSV file with their numbers in it, where rejected lines leave gaps."""
     if not wrong:
         return rows
     good_before = np.array([row for _, row, _ in wrong]) - 1 - np.arange(len(wrong))
@@ -265,11 +265,11 @@ def _numbered(rows: pa.Table, before: int, wrong: Malformed) -> pa.Table:
     return rows.append_column(SOURCE_ROW, pa.array(place + np.searchsorted(good_before, place, side="left")))
 
 
-def _what_is_wrong(error: Exception, names: list[str], wrong: Malformed, encoding: str) -> str:
+def _csv_problem(error: Exception, names: list[str], wrong: Malformed, encoding: str) -> str:
     """Arrow's message in the words of the file: which row, which column, what to do."""
-    found = re.search(r"CSV column #(\d+): (?:Row #(\d+): )?.*invalid UTF8", str(error))
-    if found or isinstance(error, UnicodeDecodeError):
-        where = f"row {int(found[2]) - 1}, column '{names[int(found[1])]}', " if found and found[2] else ""
+    match = re.search(r"CSV column #(\d+): (?:Row #(\d+): )?.*invalid UTF8", str(error))
+    if match or isinstance(error, UnicodeDecodeError):
+        where = f"row {int(match[2]) - 1}, column '{names[int(match[1])]}', " if match and match[2] else ""
         return f"{where}is not {encoding} text. Say its encoding, for example encoding = 'latin-1' or 'cp1252'."
     if wrong:
         _, row, line = wrong[-1]
@@ -282,12 +282,12 @@ def _opened(file: Path) -> IO[bytes]:
 
 
 def delimiter_of(file: Path, encoding: str = "utf8") -> str:
-    """What parts the fields of a text file."""
+    """The delimiter of a text file."""
     return _header(file, encoding)[1]
 
 
 def _header(file: Path, encoding: str) -> tuple[list[str], str]:
-    """The column names and what parts them: a tab in a TSV file, else the commonest of , ; | and tab."""
+    """The column names and the delimiter: a tab in a TSV file, else the commonest of , ; | and tab."""
     try:
         with _opened(file) as opened, TextIOWrapper(opened, encoding, errors="replace", newline="") as lines:
             first = lines.readline().removeprefix("\ufeff")

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from features.errors import DataError, nearest, unknown_name
+from features.events.adapter import quoted
 from features.events.adapters import ADAPTERS
 from features.events.attributes import ProfileTable, profile_rows
 from features.events.checks import CheckedEvents, CheckOptions, as_table, quarantine_rows
@@ -163,8 +164,9 @@ def table_reader(source: EventSource, columns: list[str], base: Path | None) -> 
             if source.columns.get(name, name) not in columns:
                 close = nearest(name, columns)
                 hint = f"Did you mean '{close}'?" if close else "Leave it out, or map it in [events.columns]."
-                there = ", ".join(repr(column) for column in columns)
-                raise DataError(f"No column '{name}', which {setting} declares: the columns are {there}. {hint}")
+                raise DataError(
+                    f"No column '{name}', which {setting} declares: the columns are {quoted(columns)}. {hint}"
+                )
     return _reader(source, base, columns, source.duplicates)
 
 
@@ -191,8 +193,9 @@ def _renamed(raw: pa.Table, columns: Mapping[str, str]) -> pa.Table:
     """The table under canonical names; other columns keep theirs, so that the checks can say what they ignore."""
     for canonical, name in columns.items():
         if name not in raw.column_names:
-            there = ", ".join(repr(column) for column in raw.column_names)
-            raise DataError(f"No column '{name}', which is to be '{canonical}': the columns are {there}.")
+            raise DataError(
+                f"No column '{name}', which is to be '{canonical}': the columns are {quoted(raw.column_names)}."
+            )
     rest = [name for name in raw.column_names if name not in columns and name not in columns.values()]
     mapped = {canonical: raw[name] for canonical, name in columns.items()}
     return pa.table(mapped | {name: raw[name] for name in rest})

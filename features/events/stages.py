@@ -39,5 +39,5 @@ def with_stages(events: pa.Table, stages: Mapping[str, str]) -> pa.Table:
     stage = pa.DictionaryArray.from_arrays(places.take(touchpoint.indices), pa.array(names, pa.string()))
     if "stage" not in events.column_names:
         return events.append_column("stage", stage)
-    own = text_column("stage", events["stage"].combine_chunks()).values.cast(pa.string())
-    return events.drop_columns("stage").append_column("stage", pc.coalesce(stage.cast(pa.string()), own))
+    logged = text_column("stage", events["stage"].combine_chunks()).values.cast(pa.string())
+    return events.drop_columns("stage").append_column("stage", pc.coalesce(stage.cast(pa.string()), logged))

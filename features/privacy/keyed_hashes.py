@@ -58,7 +58,7 @@ def keyed_hash(customer: str, key: bytes) -> bytes:
 
 
 def key_id(key: bytes) -> str:
-    """16 hexadecimal digits by which a key is known again, and from which it cannot be had."""
+    """16 hexadecimal digits that identify a key and do not reveal it."""
     return hmac.digest(key, b"journeylab look-alikes: the mark of a key", "sha256").hex()[:16]
 
 

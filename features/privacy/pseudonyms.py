@@ -1,4 +1,4 @@
-"""Customers under keyed hashes: rows that belong to one person can be joined, and told to whom only with the key.
+"""Customers under keyed hashes: rows of one person can be joined; only the key says whose they are.
 
     JOURNEYLAB_MONITOR_KEY_FILE=/run/secrets/key      # as `features.privacy.keyed_hashes.write_key` writes it
     JOURNEYLAB_MONITOR_KEY="at least 16 characters"   # or in the environment
@@ -28,7 +28,7 @@ class Pseudonyms:
     """Identifiers → pseudonyms.
 
     Attributes:
-        key: for the hashes; it is written nowhere.
+        key: of the hashes; it is written nowhere.
     """
 
     key: bytes
@@ -59,7 +59,7 @@ class Pseudonyms:
 
     @property
     def key_id(self) -> str:
-        """By which the key is known again, and from which it cannot be had."""
+        """An identifier of the key that does not reveal it."""
         return key_id(self.key)
 
     def of(self, customer: str) -> str:

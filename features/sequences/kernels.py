@@ -1,4 +1,4 @@
-"""Compiled kernels that lay journeys out as sequences: which events make a step, where each step goes, what came again.
+"""Compiled kernels that lay journeys out as sequences: which events make a step, where it lies, which items repeat.
 
 A step is a run of events of one customer at one moment with one touchpoint: forty lines of an invoice are one purchase.
 Steps lie time-major, as recurrent networks read them: first steps of all rows, then all second steps, with the longest
@@ -74,7 +74,7 @@ def lay_out(
     Args:
         t: see `count_steps`.
         codes: see `count_steps`.
-        first: (n,) the first event of each row, as `count_steps` found it.
+        first: (n,) the first event of each row, as `count_steps` wrote it.
         stop: (n,) one past its last.
         cutoff: (n,) µs.
         rows: (n,) the rows, the longest first.
@@ -137,7 +137,7 @@ def code_steps(codes: Int32s, lut: Int32s, end: Int64s, out: Int32s) -> None:
 def number_steps(
     values: Floats, summed: bool, begin: Int64s, end: Int64s, mean: Floats, scale: Floats, at: int, out: Singles
 ) -> None:
-    """Two columns: what the events of a step add up to (or are on average), by its logarithm, and whether any is known.
+    """Two columns: the sum (or mean) of the values of a step, by its logarithm, and whether there is any value.
 
     Args:
         values: (n_events,), NaN where missing.
@@ -150,16 +150,16 @@ def number_steps(
         out: (E, F) out.
     """
     for step in range(len(begin)):
-        total, known = 0.0, 0
+        total, n_values = 0.0, 0
         for j in range(begin[step], end[step]):
             if values[j] == values[j]:
                 total += values[j]
-                known += 1
-        if not summed and known > 1:
-            total /= known
+                n_values += 1
+        if not summed and n_values > 1:
+            total /= n_values
         squeezed = np.log1p(total) if total >= 0 else -np.log1p(-total)
-        out[step, at] = _scaled(squeezed if known else np.nan, mean, scale, at)
-        out[step, at + 1] = _scaled(1.0 if known else 0.0, mean, scale, at + 1)
+        out[step, at] = _scaled(squeezed if n_values else np.nan, mean, scale, at)
+        out[step, at + 1] = _scaled(1.0 if n_values else 0.0, mean, scale, at + 1)
 
 
 @njit(cache=True, nogil=True)
@@ -207,11 +207,11 @@ def repeats_in_steps(
         out: (E, F) out.
     """
     for step in range(len(begin)):
-        found = 0
+        repeats = 0
         if len(previous):
             for j in range(begin[step], end[step]):
-                found += previous[j] >= first[owner[step]]
-        out[step, at] = _scaled(found / (end[step] - begin[step]), mean, scale, at)
+                repeats += previous[j] >= first[owner[step]]
+        out[step, at] = _scaled(repeats / (end[step] - begin[step]), mean, scale, at)
 
 
 @njit(cache=True, nogil=True)

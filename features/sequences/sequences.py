@@ -35,7 +35,7 @@ from features.sequences.kernels import (
 from features.settings import Section
 from features.tabular.learning import visible_events, vocabulary
 
-MISSING, OTHER, FIRST_KNOWN = 0, 1, 2
+MISSING, OTHER, FIRST_VALUE = 0, 1, 2
 FIT_ROWS = 5_000  # training rows whose steps decide the scales
 TIME_NAMES = ("gap", "is_first", "age", "day_sin", "day_cos", "week_sin", "week_cos")
 CONTEXT_NAMES = ("steps", "tenure", "recency")
@@ -116,7 +116,7 @@ class SequenceBatch:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a fit learned: vocabularies and scales.
+    """Vocabularies and scales of a fit.
 
     Attributes:
         vocabularies: column → its values with a code of their own, the most frequent first.
@@ -142,22 +142,22 @@ class SequenceFeatures:
         self._bound: dict[int, tuple[Any, _Log]] = {}
 
     def fit(self, snapshots: Snapshots) -> Self:
-        """Learn vocabularies and scales from what (n,) training snapshots see.
+        """Learn vocabularies and scales from the events before the cutoffs of (n,) training snapshots.
 
         Raises:
-            ConfigError: a category is wanted that the log does not have.
+            ConfigError: the settings name a category that the log does not have.
         """
         journeys, s = snapshots.journeys, self.settings
-        wanted = tuple(dict.fromkeys(("touchpoint", *(journeys.categories if s.categories is None else s.categories))))
-        if missing := [column for column in wanted if column not in journeys.categories]:
+        names = tuple(dict.fromkeys(("touchpoint", *(journeys.categories if s.categories is None else s.categories))))
+        if missing := [column for column in names if column not in journeys.categories]:
             raise ConfigError(
                 f"The log has no column {missing[0]!r} for sequences; it has {sorted(journeys.categories)}."
             )
         visible = visible_events(snapshots)
-        sizes = {column: s.top_items if column == "item" else s.top_values for column in wanted}
-        vocabularies = {c: vocabulary(journeys.categories[c], visible, sizes[c], s.min_count) for c in wanted}
+        sizes = {column: s.top_items if column == "item" else s.top_values for column in names}
+        vocabularies = {c: vocabulary(journeys.categories[c], visible, sizes[c], s.min_count) for c in names}
         columns = tuple(journeys.numbers)
-        self._plan(Layout(vocabularies, _number_names(columns, s.time, "item" in wanted), columns))
+        self._plan(Layout(vocabularies, _number_names(columns, s.time, "item" in names), columns))
         rows = np.unique(np.linspace(0, len(snapshots) - 1, min(FIT_ROWS, len(snapshots))).astype(np.int64))
         sample = self.batch(snapshots.take(rows))
         mean, scale = _scales(sample.numbers)
@@ -168,7 +168,7 @@ class SequenceFeatures:
     @property
     def sizes(self) -> dict[str, int]:
         """How many codes each category has, missing and other included."""
-        return {column: FIRST_KNOWN + len(values) for column, values in self.layout_.vocabularies.items()}
+        return {column: FIRST_VALUE + len(values) for column, values in self.layout_.vocabularies.items()}
 
     @property
     def n_numbers(self) -> int:
@@ -271,7 +271,7 @@ class SequenceFeatures:
         return at
 
     def _none_of(self, at: int) -> float:
-        """What the mark of a column holds where the log lacks it: "not known"."""
+        """The value of a `has_` column where the log lacks the number."""
         return float(np.clip(-self._mean[at] / self._scale[at], -8.0, 8.0))
 
     def _context(self, log: _Log, ranked: Snapshots) -> Floats:
@@ -279,10 +279,10 @@ class SequenceFeatures:
         events = (ranked.stop - ranked.start).astype(np.float64)
         raw = [np.log1p(events)]
         if self.settings.time:
-            there = events > 0
+            active = events > 0
             for event in (ranked.start, ranked.stop - 1):
                 days = np.zeros(len(ranked))
-                days[there] = (ranked.cutoff[there] - log.t[event[there]]) / DAY_US
+                days[active] = (ranked.cutoff[active] - log.t[event[active]]) / DAY_US
                 raw.append(np.log1p(days))
         return self._scaled(np.stack(raw, axis=1), self.layout_.context_mean, self.layout_.context_scale)
 
@@ -293,7 +293,7 @@ class SequenceFeatures:
         return np.asarray(scaled, np.float32)
 
     def _bind(self, journeys: Journeys) -> _Log:
-        """What the kernels need of a log, kept as long as the log lives."""
+        """A log's columns for the kernels, kept as long as the log lives."""
         bound = self._bound.get(id(journeys))
         if bound is not None and bound[0]() is journeys:
             return bound[1]
@@ -304,7 +304,7 @@ class SequenceFeatures:
 
 @dataclass(frozen=True)
 class _Log:
-    """A log's columns, and its names in the codes of a fit."""
+    """A log's columns, and the codes that a fit gives its names."""
 
     t: Ints
     touchpoints: npt.NDArray[np.int32]
@@ -336,23 +336,23 @@ def _coded(
     category = journeys.categories.get(column)
     if category is None:
         return as_readonly(np.full(journeys.n_events, -1), np.int32), np.zeros(1, np.int32)
-    places = {value: FIRST_KNOWN + place for place, value in enumerate(values)}
+    places = {value: FIRST_VALUE + place for place, value in enumerate(values)}
     lut = np.array([MISSING, *(places.get(name, OTHER) for name in category.names)], np.int32)
     return as_readonly(category.codes, np.int32), lut
 
 
 def _number_names(columns: tuple[str, ...], time: bool, items: bool) -> tuple[str, ...]:
-    told = [name for column in columns for name in (column, f"has_{column}")]
-    return ("events", *told, *(("again",) if items else ()), *(TIME_NAMES if time else ()))
+    of_columns = [name for column in columns for name in (column, f"has_{column}")]
+    return ("events", *of_columns, *(("again",) if items else ()), *(TIME_NAMES if time else ()))
 
 
 def _scales(values: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(F,) means and standard deviations of what is known; a column that never changes keeps its size."""
-    known = ~np.isnan(values)
-    count = np.maximum(known.sum(axis=0), 1)
-    filled = np.where(known, values, 0.0).astype(np.float64)
+    """(F,) means and standard deviations without NaN; 1 for a column that never changes."""
+    valued = ~np.isnan(values)
+    count = np.maximum(valued.sum(axis=0), 1)
+    filled = np.where(valued, values, 0.0).astype(np.float64)
     mean = filled.sum(axis=0) / count
-    spread = np.sqrt(np.where(known, (filled - mean) ** 2, 0.0).sum(axis=0) / count)
+    spread = np.sqrt(np.where(valued, (filled - mean) ** 2, 0.0).sum(axis=0) / count)
     return tuple(mean.tolist()), tuple(np.where(spread > 1e-6, spread, 1.0).tolist())
 
 

@@ -74,31 +74,31 @@ def window_edges(edges: Array, ticks: Array, n: int, windows: Array, times: int,
 
 
 @kernel
-def tally(seen: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
+def tally(occurrences: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
     """How often, first, last and before last, for each code: (4, N_CODES)."""
     for c in range(plan[N_CODES]):
-        seen[COUNT, c] = 0.0
-        seen[FIRST, c] = seen[LAST, c] = seen[BEFORE_LAST, c] = np.nan
+        occurrences[COUNT, c] = 0.0
+        occurrences[FIRST, c] = occurrences[LAST, c] = occurrences[BEFORE_LAST, c] = np.nan
     for column in range(N_COLUMNS):
         if plan[SIZE + column] > 0:
             for i in range(n):
                 code = codes[column, i]
-                seen[BEFORE_LAST, code] = seen[LAST, code]
-                seen[LAST, code] = ticks[i]
-                seen[COUNT, code] += 1.0
+                occurrences[BEFORE_LAST, code] = occurrences[LAST, code]
+                occurrences[LAST, code] = ticks[i]
+                occurrences[COUNT, code] += 1.0
             for i in range(n - 1, -1, -1):
-                seen[FIRST, codes[column, i]] = ticks[i]
+                occurrences[FIRST, codes[column, i]] = ticks[i]
 
 
 @kernel
-def last_of_each(seen: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
+def last_of_each(occurrences: Array, plan: Array, codes: Array, ticks: Array, n: int) -> None:
     """The part of `tally` that recency needs."""
     for c in range(plan[N_CODES]):
-        seen[LAST, c] = np.nan
+        occurrences[LAST, c] = np.nan
     for column in range(N_COLUMNS):
         if plan[SIZE + column] > 0:
             for i in range(n):
-                seen[LAST, codes[column, i]] = ticks[i]
+                occurrences[LAST, codes[column, i]] = ticks[i]
 
 
 @kernel

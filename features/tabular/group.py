@@ -75,8 +75,8 @@ class FeatureGroup:
         name: as an experiment file writes it, `[features] groups`.
         columns: names and meanings, in the order in which the kernel writes the values.
         kernel: `(row, at, workspace, snapshot) -> at`, compiled with `features.tabular.plan.group_kernel`.
-        needs: parts of the workspace that are filled only where a group needs them: "last_times" and "tally" (`seen`),
-            "visits", "days" (with `day_starts`), "item_table" (`table`).
+        needs: parts of the workspace that are filled only where a group needs them: "last_times" and "tally"
+            (`occurrences`), "visits", "days" (with `day_starts`), "item_table" (`table`).
         available: whether a log has the columns that the group is about.
     """
 
@@ -124,7 +124,7 @@ class Workspace(NamedTuple):
     value_from: Any  # (L + 1,) the value of an event and all later ones
     edges: Any  # (W + 1,) the first event inside each window, then 0: all time
     earlier: Any  # (W + 1,) free to use: edges of windows twice as long
-    seen: Any  # (4, n_codes) float64: how often, first, last, before last
+    occurrences: Any  # (4, n_codes) float64: how often, first, last, before last
     visits: Any  # (L + 1,) where each visit starts, then n
     days: Any  # (L,) days since 1970 that have events
     day_starts: Any  # (L + 1,) the first event of each day, then n

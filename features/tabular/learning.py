@@ -1,4 +1,4 @@
-"""What the tabular features learn from training: vocabularies, units of work, which columns there are.
+"""What the features learn from training: vocabularies, units of work, windows.
 
 Only events that some training snapshot sees are counted.
 """
@@ -42,24 +42,24 @@ def suitable_windows_days(snapshots: Snapshots) -> tuple[float, ...]:
 
 
 def window_counts(snapshots: Snapshots) -> tuple[int, Ints, Ints]:
-    """How many snapshots have events; and for each possible window, whose history is longer, who has an event in it.
+    """How many snapshots have events; for each window, how many have a longer history, and how many an event in it.
 
     Counts of disjoint sets of snapshots add up.
     """
-    seen = snapshots.take(np.flatnonzero(snapshots.stop > snapshots.start))
-    t = seen.journeys.t
-    history = (seen.cutoff - t[seen.start]) / DAY_US
-    recency = (seen.cutoff - t[seen.stop - 1]) / DAY_US
+    active = snapshots.take(np.flatnonzero(snapshots.stop > snapshots.start))
+    t = active.journeys.t
+    history = (active.cutoff - t[active.start]) / DAY_US
+    recency = (active.cutoff - t[active.stop - 1]) / DAY_US
     longer = np.array([(history > days).sum() for days in WINDOWS_DAYS], np.int64)
     within = np.array([(recency <= days).sum() for days in WINDOWS_DAYS], np.int64)
-    return len(seen), longer, within
+    return len(active), longer, within
 
 
-def windows_from(seen: int, longer: Ints, within: Ints) -> tuple[float, ...]:
+def windows_from(n_active: int, longer: Ints, within: Ints) -> tuple[float, ...]:
     """The windows that suit these counts."""
-    if seen == 0:
+    if n_active == 0:
         return FALLBACK_WINDOWS_DAYS
-    worth = (longer / seen >= LOOK_FURTHER) & (within / seen >= HAVE_EVENT)
+    worth = (longer / n_active >= LOOK_FURTHER) & (within / n_active >= HAVE_EVENT)
     fit = [days for days, is_worth in zip(WINDOWS_DAYS, worth, strict=True) if is_worth]
     places = np.unique(np.linspace(0, len(fit) - 1, min(MOST_WINDOWS, len(fit))).round().astype(int))
     return tuple(float(fit[place]) for place in places) or FALLBACK_WINDOWS_DAYS
@@ -67,7 +67,7 @@ def windows_from(seen: int, longer: Ints, within: Ints) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Tally:
-    """What is counted of training events; tallies of disjoint customers with the same names add up.
+    """Counts of training events; tallies of disjoint customers with the same names add up.
 
     Attributes:
         counts: categorical column → (1 + names,) visible events without a value, then with each.
@@ -162,8 +162,8 @@ def visible_events(snapshots: Snapshots) -> npt.NDArray[np.bool_] | None:
     """(n_events,) which events some snapshot sees; None where every one does."""
     journeys = snapshots.journeys
     stop = journeys.offsets[:-1].copy()
-    known = snapshots.customer >= 0
-    np.maximum.at(stop, snapshots.customer[known], snapshots.stop[known])
+    has_customer = snapshots.customer >= 0
+    np.maximum.at(stop, snapshots.customer[has_customer], snapshots.stop[has_customer])
     if (stop == journeys.offsets[1:]).all():
         return None
     steps = np.zeros(journeys.n_events + 1, dtype=np.int32)
@@ -221,8 +221,8 @@ def _changes(journeys: Journeys, column: str, visible: npt.NDArray[np.bool_] | N
     """Whether two known values next to each other within a customer differ."""
     codes = journeys.categories[column].codes
     owner = np.repeat(np.arange(journeys.n_customers), np.diff(journeys.offsets))
-    known = codes >= 0 if visible is None else (codes >= 0) & visible
-    codes, owner = codes[known], owner[known]
+    valued = codes >= 0 if visible is None else (codes >= 0) & visible
+    codes, owner = codes[valued], owner[valued]
     return bool(((codes[1:] != codes[:-1]) & (owner[1:] == owner[:-1])).any())
 
 
@@ -262,13 +262,13 @@ def units_of_work(counts: dict[str, int], max_units: int) -> tuple[dict[str, int
     >>> units_of_work({"call START": 5, "call COMPLETE": 4, "paid COMPLETE": 9}, 8)
     ({'call START': 1, 'call COMPLETE': 2}, ('call',))
     """
-    parts = {name: found for name in counts if (found := role_of(name)) is not None}
+    parts = {name: part for name in counts if (part := role_of(name)) is not None}
     roles: dict[str, set[int]] = {}
     total: dict[str, int] = {}
     for name, (unit, role) in parts.items():
         roles.setdefault(unit, set()).add(role)
         total[unit] = total.get(unit, 0) + counts[name]
-    whole = [unit for unit, found in roles.items() if 2 in found and len(found) > 1]
+    whole = [unit for unit, of_unit in roles.items() if 2 in of_unit and len(of_unit) > 1]
     units = tuple(sorted(whole, key=lambda unit: (-total[unit], unit))[:max_units])
     place = {unit: u for u, unit in enumerate(units)}
     return {name: place[u] * 3 + role for name, (u, role) in parts.items() if u in place}, units

@@ -59,5 +59,5 @@ VISITS, ACTIVE_DAYS, ITEM_TABLE = 25, 26, 27  # 1: some group needs them
 SIZES_OF_PROPERTIES = 28  # from here on: codes of each property (the known, other, missing)
 # then a slot a group, in the order of `features.tabular.catalogue.GROUPS`; 1: on
 
-# rows of `seen`, (4, N_CODES) float64: what `tally` knows of each code; times in µs, NaN: never
+# rows of `occurrences`, (4, N_CODES) float64: what `tally` knows of each code; times in µs, NaN: never
 COUNT, FIRST, LAST, BEFORE_LAST = 0, 1, 2, 3

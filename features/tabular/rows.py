@@ -128,9 +128,9 @@ def fill_each(
             sum_from(w.value_from, w.numbers, n)
         window_edges(w.edges, w.ticks, n, w.windows, 1, cutoff)
         if w.plan[TALLY] == 2:
-            tally(w.seen, w.plan, w.codes, w.ticks, n)
+            tally(w.occurrences, w.plan, w.codes, w.ticks, n)
         elif w.plan[TALLY] == 1:
-            last_of_each(w.seen, w.plan, w.codes, w.ticks, n)
+            last_of_each(w.occurrences, w.plan, w.codes, w.ticks, n)
         n_visits = n_days = 0
         if w.plan[VISITS]:
             n_visits = split_visits(w.visits, w.plan, w.ticks, n)
@@ -192,7 +192,7 @@ def _compiled(stamp: int) -> Callable[..., int]:
             np.empty(longest + 1, np.float64),  # value_from
             np.zeros(plan[N_WINDOWS] + 1, np.int64),  # edges
             np.zeros(plan[N_WINDOWS] + 1, np.int64),  # earlier
-            np.empty((4, plan[N_CODES]), np.float64),  # seen
+            np.empty((4, plan[N_CODES]), np.float64),  # occurrences
             np.empty(longest + 1, np.int64),  # visits
             np.empty(longest, np.int64),  # days
             np.empty(longest + 1, np.int64),  # day_starts

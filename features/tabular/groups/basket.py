@@ -116,7 +116,7 @@ def _rfm_columns(names: Names) -> Iterator[Column]:
     yield "value_mean", "mean value of an event that has one"
     yield "value_max", "highest value of an event"
     yield "value_per_day", "value for each day since the first event"
-    for name, what in (
+    for name, subject in (
         ("mean", "mean"),
         ("median", "median"),
         ("min", "lowest"),
@@ -128,7 +128,7 @@ def _rfm_columns(names: Names) -> Iterator[Column]:
         ("std", "standard deviation of the"),
         ("slope", "change from visit to visit of the"),
     ):
-        yield f"basket_{name}", f"{what} value of a visit"
+        yield f"basket_{name}", f"{subject} value of a visit"
     for label, text in names.windows:
         yield f"basket_mean_{label}", f"mean value of the visits {text}"
 

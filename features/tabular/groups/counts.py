@@ -104,20 +104,20 @@ def value_of_codes(
 
 
 @kernel
-def recency(row: Array, at: int, plan: Array, seen: Array, ticks: Array, n: int, cutoff: int) -> int:
+def recency(row: Array, at: int, plan: Array, occurrences: Array, ticks: Array, n: int, cutoff: int) -> int:
     """Days since the last event, and since the last of each code."""
     n_codes, moment = plan[N_CODES], float(cutoff)
     row[at] = (cutoff - ticks[n - 1]) * DAYS if n > 0 else np.nan
     at += 1
     for c in range(n_codes):
-        row[at + c] = (moment - seen[LAST, c]) * DAYS
+        row[at + c] = (moment - occurrences[LAST, c]) * DAYS
     at += n_codes
     return at
 
 
 @kernel
 def trend(
-    row: Array, at: int, plan: Array, edges: Array, earlier: Array, seen: Array, codes: Array, value_from: Array,
+    row: Array, at: int, plan: Array, edges: Array, earlier: Array, occurrences: Array, codes: Array, value_from: Array,
     ticks: Array, n: int, cutoff: int, cells: Array,
 ) -> int:  # fmt: skip
     """Recent against earlier: each window in the next longer one, against the one before it, and by touchpoint."""
@@ -142,7 +142,7 @@ def trend(
     for i in range(edges[plan[TREND_WINDOW]], n):
         cells[codes[TOUCHPOINT, i] - base] += 1.0
     for c in range(size):
-        count = seen[COUNT, base + c]
+        count = occurrences[COUNT, base + c]
         row[at + c] = cells[c] / count if count > 0.0 else np.nan
     at += size
     return at
@@ -150,8 +150,8 @@ def trend(
 
 def _volume_columns(names: Names) -> Iterator[Column]:
     for label, text in names.windows:
-        for code, what in names.codes:
-            yield f"{code}.count_{label}", f"events with {what} {text}"
+        for code, subject in names.codes:
+            yield f"{code}.count_{label}", f"events with {subject} {text}"
     for label, text in names.windows:
         yield f"events_{label}", f"events {text}"
     if names.has("value"):
@@ -169,8 +169,8 @@ VOLUME_GROUP = FeatureGroup("volume", _volume_columns, _write_volume)
 
 def _value_columns(names: Names) -> Iterator[Column]:
     for label, text in names.value_windows:
-        for code, what in names.codes:
-            yield f"{code}.value_{label}", f"sum of value of events with {what} {text}"
+        for code, subject in names.codes:
+            yield f"{code}.value_{label}", f"sum of value of events with {subject} {text}"
 
 
 @group_kernel
@@ -183,13 +183,13 @@ VALUE_GROUP = FeatureGroup("value", _value_columns, _write_value, available=lamb
 
 def _recency_columns(names: Names) -> Iterator[Column]:
     yield "recency_days", "days since the last event"
-    for code, what in names.codes:
-        yield f"{code}.recency_days", f"days since the last event with {what}"
+    for code, subject in names.codes:
+        yield f"{code}.recency_days", f"days since the last event with {subject}"
 
 
 @group_kernel
 def _write_recency(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
-    return recency(row, at, w.plan, w.seen, w.ticks, s.n, s.cutoff)
+    return recency(row, at, w.plan, w.occurrences, w.ticks, s.n, s.cutoff)
 
 
 RECENCY_GROUP = FeatureGroup("recency", _recency_columns, _write_recency, needs=("last_times",))
@@ -206,14 +206,16 @@ def _trend_columns(names: Names) -> Iterator[Column]:
             yield f"value_change_{label}", f"value {text} less that of as long a time before"
     yield "events_share_second_half", "share of events in the later half of the time since the first"
     trend = f"{names.widths.trend_window_days:g}d"
-    for code, what in names.values("touchpoint"):
-        yield f"{code}.recent_share_{trend}", f"share of events with {what} that came in the last {trend[:-1]} days"
+    for code, subject in names.values("touchpoint"):
+        yield f"{code}.recent_share_{trend}", f"share of events with {subject} that came in the last {trend[:-1]} days"
 
 
 @group_kernel
 def _write_trend(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
     window_edges(w.earlier, w.ticks, s.n, w.windows, 2, s.cutoff)
-    return trend(row, at, w.plan, w.edges, w.earlier, w.seen, w.codes, w.value_from, w.ticks, s.n, s.cutoff, w.cells)
+    return trend(
+        row, at, w.plan, w.edges, w.earlier, w.occurrences, w.codes, w.value_from, w.ticks, s.n, s.cutoff, w.cells
+    )
 
 
 TREND_GROUP = FeatureGroup("trend", _trend_columns, _write_trend, needs=("tally",))

@@ -36,7 +36,7 @@ Array = Any
 
 @kernel
 def touch(
-    row: Array, at: int, plan: Array, seen: Array, codes: Array, visits: Array, m: int, ticks: Array, n: int,
+    row: Array, at: int, plan: Array, occurrences: Array, codes: Array, visits: Array, m: int, ticks: Array, n: int,
     cutoff: int,
 ) -> int:  # fmt: skip
     """First and last code of each column, the last touchpoints, the last visit's door; days since each code's first."""
@@ -53,7 +53,7 @@ def touch(
     at += 1
     n_codes, moment = plan[N_CODES], float(cutoff)
     for c in range(n_codes):
-        row[at + c] = (moment - seen[FIRST, c]) * DAYS
+        row[at + c] = (moment - occurrences[FIRST, c]) * DAYS
     at += n_codes
     return at
 
@@ -70,18 +70,18 @@ def code_at(plan: Array, codes: Array, column: int, i: int, n: int) -> float:
 
 
 @kernel
-def order(row: Array, at: int, plan: Array, seen: Array, codes: Array, ticks: Array, n: int, cutoff: int) -> int:
+def order(row: Array, at: int, plan: Array, occurrences: Array, codes: Array, ticks: Array, n: int, cutoff: int) -> int:
     """Delays until first and last occurrence, ranks of firsts, times between; how long in the current stage."""
     for column in (TOUCHPOINT, STAGE):
         base, size = plan[BASE + column], plan[SIZE + column]
-        known = max(size - 1 if column == TOUCHPOINT else size - 2, 0)  # without other and missing
-        for c in range(base, base + known):
-            at = times_of_code(row, at, seen, base, known, c, ticks, cutoff)
-        pairs = min(known, plan[N_PAIRS] if column == TOUCHPOINT else plan[N_PAIR_STAGES])
+        n_named = max(size - 1 if column == TOUCHPOINT else size - 2, 0)  # without other and missing
+        for c in range(base, base + n_named):
+            at = times_of_code(row, at, occurrences, base, n_named, c, ticks, cutoff)
+        pairs = min(n_named, plan[N_PAIRS] if column == TOUCHPOINT else plan[N_PAIR_STAGES])
         for a in range(base, base + pairs):
             for b in range(a + 1, base + pairs):
-                row[at] = (seen[FIRST, b] - seen[FIRST, a]) * DAYS
-                row[at + 1] = (seen[LAST, b] - seen[LAST, a]) * DAYS
+                row[at] = (occurrences[FIRST, b] - occurrences[FIRST, a]) * DAYS
+                row[at + 1] = (occurrences[LAST, b] - occurrences[LAST, a]) * DAYS
                 at += 2
     if plan[SIZE + STAGE] > 0:
         since = n - 1
@@ -94,20 +94,22 @@ def order(row: Array, at: int, plan: Array, seen: Array, codes: Array, ticks: Ar
 
 
 @kernel
-def times_of_code(row: Array, at: int, seen: Array, base: int, known: int, c: int, ticks: Array, cutoff: int) -> int:
+def times_of_code(
+    row: Array, at: int, occurrences: Array, base: int, n_named: int, c: int, ticks: Array, cutoff: int
+) -> int:
     """One code: delays from the start, its rank among the firsts, and the rhythm of its own occurrences."""
-    count, first, last = seen[COUNT, c], seen[FIRST, c], seen[LAST, c]
+    count, first, last = occurrences[COUNT, c], occurrences[FIRST, c], occurrences[LAST, c]
     if count == 0.0:
         for k in range(6):
             row[at + k] = np.nan
         return at + 6
     start, rank = ticks[0], 0
-    for other in range(base, base + known):
-        rank += seen[FIRST, other] < first
+    for other in range(base, base + n_named):
+        rank += occurrences[FIRST, other] < first
     row[at] = (first - start) * DAYS
     row[at + 1] = (last - start) * DAYS
     row[at + 2] = rank
-    row[at + 3] = (last - seen[BEFORE_LAST, c]) * DAYS
+    row[at + 3] = (last - occurrences[BEFORE_LAST, c]) * DAYS
     mean = (last - first) * DAYS / (count - 1.0) if count > 1.0 else np.nan
     row[at + 4] = mean
     row[at + 5] = (cutoff - last) * DAYS / mean if mean > 0.0 else np.nan
@@ -139,13 +141,13 @@ def _touch_columns(names: Names) -> Iterator[Column]:
         yield f"touchpoint_before_last_{k}", f"touchpoint {k} before the last", True
         yield f"last_step_{k}_days", f"days between the touchpoints {k} and {k - 1} before the last"
     yield "last_visit_door", "touchpoint that opened the last visit", True
-    for code, what in names.codes:
-        yield f"{code}.first_days", f"days since the first event with {what}"
+    for code, subject in names.codes:
+        yield f"{code}.first_days", f"days since the first event with {subject}"
 
 
 @group_kernel
 def _write_touch(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
-    return touch(row, at, w.plan, w.seen, w.codes, w.visits, s.n_visits, w.ticks, s.n, s.cutoff)
+    return touch(row, at, w.plan, w.occurrences, w.codes, w.visits, s.n_visits, w.ticks, s.n, s.cutoff)
 
 
 TOUCH_GROUP = FeatureGroup("touch", _touch_columns, _write_touch, needs=("tally", "visits"))
@@ -154,19 +156,19 @@ TOUCH_GROUP = FeatureGroup("touch", _touch_columns, _write_touch, needs=("tally"
 def _order_columns(names: Names) -> Iterator[Column]:
     for column in ("touchpoint", "stage"):
         codes = names.values(column)[: -1 if column == "touchpoint" else -2]
-        for code, what in codes:
-            yield f"{code}.delay_first_days", f"days from the start to the first event with {what}"
-            yield f"{code}.delay_last_days", f"days from the start to the last event with {what}"
-            yield f"{code}.first_rank", f"how many {column}s came for the first time before {what}"
-            yield f"{code}.last_gap_days", f"days between the last two events with {what}"
-            yield f"{code}.mean_gap_days", f"mean days between events with {what}"
-            yield f"{code}.current_to_mean_gap", f"days since the last event with {what} in units of their mean gap"
+        for code, subject in codes:
+            yield f"{code}.delay_first_days", f"days from the start to the first event with {subject}"
+            yield f"{code}.delay_last_days", f"days from the start to the last event with {subject}"
+            yield f"{code}.first_rank", f"how many {column}s came for the first time before {subject}"
+            yield f"{code}.last_gap_days", f"days between the last two events with {subject}"
+            yield f"{code}.mean_gap_days", f"mean days between events with {subject}"
+            yield f"{code}.current_to_mean_gap", f"days since the last event with {subject} in units of their mean gap"
         most = names.widths.order_pairs if column == "touchpoint" else names.widths.stage_pairs
-        for i, (a, what_a) in enumerate(codes[:most]):
-            for b, what_b in codes[i + 1 : most]:
+        for i, (a, subject_a) in enumerate(codes[:most]):
+            for b, subject_b in codes[i + 1 : most]:
                 short = b.removeprefix(f"{column}.")
-                yield f"{a}.to_{short}.first_days", f"days from the first {what_a} to the first {what_b}"
-                yield f"{a}.to_{short}.last_days", f"days from the last {what_a} to the last {what_b}"
+                yield f"{a}.to_{short}.first_days", f"days from the first {subject_a} to the first {subject_b}"
+                yield f"{a}.to_{short}.last_days", f"days from the last {subject_a} to the last {subject_b}"
     if "stage" in names.columns:
         yield "stage_days", "days since the current stage was entered"
         yield "stage_events", "events since the current stage was entered"
@@ -174,7 +176,7 @@ def _order_columns(names: Names) -> Iterator[Column]:
 
 @group_kernel
 def _write_order(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
-    return order(row, at, w.plan, w.seen, w.codes, w.ticks, s.n, s.cutoff)
+    return order(row, at, w.plan, w.occurrences, w.codes, w.ticks, s.n, s.cutoff)
 
 
 ORDER_GROUP = FeatureGroup("order", _order_columns, _write_order, needs=("tally",))
@@ -182,9 +184,9 @@ ORDER_GROUP = FeatureGroup("order", _order_columns, _write_order, needs=("tally"
 
 def _transitions_columns(names: Names) -> Iterator[Column]:
     codes = names.values("touchpoint")[:-1][: names.widths.order_pairs]
-    for a, what_a in codes:
-        for b, what_b in codes:
-            yield f"{a}.then_{b.removeprefix('touchpoint.')}", f"times that {what_b} came right after {what_a}"
+    for a, subject_a in codes:
+        for b, subject_b in codes:
+            yield f"{a}.then_{b.removeprefix('touchpoint.')}", f"times that {subject_b} came right after {subject_a}"
 
 
 @group_kernel

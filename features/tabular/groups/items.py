@@ -48,7 +48,7 @@ def slot_of(table: Array, bits: int, item: int) -> Any:
 
 @kernel
 def variety(
-    row: Array, at: int, plan: Array, edges: Array, seen: Array, codes: Array, visits: Array, m: int, n: int,
+    row: Array, at: int, plan: Array, edges: Array, occurrences: Array, codes: Array, visits: Array, m: int, n: int,
     table: Array,
 ) -> int:  # fmt: skip
     """Distinct touchpoints, channels, stages; changes of channel; then items, where the log has them."""
@@ -56,9 +56,9 @@ def variety(
         if plan[SIZE + column] > 0 and column != ITEM:
             distinct, spread = 0, 0.0
             for c in range(plan[BASE + column], plan[BASE + column] + plan[SIZE + column]):
-                if seen[COUNT, c] > 0.0:
+                if occurrences[COUNT, c] > 0.0:
                     distinct += 1
-                    spread += times_log(np.int64(seen[COUNT, c]))
+                    spread += times_log(np.int64(occurrences[COUNT, c]))
             row[at] = distinct
             row[at + 1] = np.log(n) - spread / n if n > 0 else np.nan
             row[at + 2] = changes(codes, column, n)
@@ -137,18 +137,18 @@ def distinct_by_window(
     row: Array, at: int, bits: int, n_edges: int, edges: Array, codes: Array, n: int, table: Array
 ) -> int:
     """Items with an event in the window, and those whose first event ever is in it; uses up the counts."""
-    high, found, fresh = n, 0, 0
+    high, n_items, fresh = n, 0, 0
     for w in range(n_edges):
         for i in range(high - 1, edges[w] - 1, -1):
             item = codes[RAW_ITEM, i]
             if item != NO_ITEM:
                 slot = slot_of(table, bits, item)
-                found += table[LAST_VISIT, slot] >= 0  # met for the first time on the way back
+                n_items += table[LAST_VISIT, slot] >= 0  # met for the first time on the way back
                 table[LAST_VISIT, slot] = -1
                 table[TIMES, slot] -= 1
                 fresh += table[TIMES, slot] == 0
         high = edges[w]
-        row[at + 2 * w] = found
+        row[at + 2 * w] = n_items
         row[at + 2 * w + 1] = fresh
     at += 2 * n_edges
     return at
@@ -186,7 +186,7 @@ def _variety_columns(names: Names) -> Iterator[Column]:
 @group_kernel
 def _write_variety(row: Array, at: int, w: Workspace, s: OneSnapshot) -> Any:
     decode_items(w.codes, w.item, s.start, s.n)
-    return variety(row, at, w.plan, w.edges, w.seen, w.codes, w.visits, s.n_visits, s.n, w.table)
+    return variety(row, at, w.plan, w.edges, w.occurrences, w.codes, w.visits, s.n_visits, s.n, w.table)
 
 
 VARIETY_GROUP = FeatureGroup("variety", _variety_columns, _write_variety, needs=("tally", "visits", "item_table"))

@@ -34,12 +34,12 @@ def properties(
     """Each categorical property of events: last and first value, changes, shares, the value at each touchpoint."""
     for p in range(plan[N_PROPERTIES]):
         size = plan[SIZES_OF_PROPERTIES + p]
-        at = one_property(row, at, plan, FIRST_PROPERTY + p, size, codes, ticks, n, cutoff, cells)
+        at = describe_property(row, at, plan, FIRST_PROPERTY + p, size, codes, ticks, n, cutoff, cells)
     return at
 
 
 @kernel
-def one_property(
+def describe_property(
     row: Array, at: int, plan: Array, line: int, size: int, codes: Array, ticks: Array, n: int, cutoff: int,
     cells: Array,
 ) -> int:  # fmt: skip
@@ -67,7 +67,7 @@ def one_property(
             touchpoint = np.int64(codes[TOUCHPOINT, i]) - base
             if touchpoint < touchpoints:
                 cells[at_touchpoint + touchpoint] = last
-    distinct, most, known = 0, 0.0, n - cells[missing]
+    distinct, most, n_valued = 0, 0.0, n - cells[missing]
     for c in range(missing):
         distinct += cells[c] > 0.0
         most = max(most, cells[c])
@@ -77,12 +77,12 @@ def one_property(
     row[at + 3] = changed
     row[at + 4] = streak
     row[at + 5] = (cutoff - changed_at) * DAYS
-    row[at + 6] = most / known if known > 0.0 else np.nan
+    row[at + 6] = most / n_valued if n_valued > 0.0 else np.nan
     row[at + 7] = cells[missing] / n if n > 0 else np.nan
-    row[at + 8] = cells[missing - 1] / known if known > 0.0 else np.nan
+    row[at + 8] = cells[missing - 1] / n_valued if n_valued > 0.0 else np.nan
     at += 9
     for c in range(shares):
-        row[at + c] = cells[c] / known if known > 0.0 else np.nan
+        row[at + c] = cells[c] / n_valued if n_valued > 0.0 else np.nan
     at += shares
     for c in range(touchpoints):
         row[at + c] = cells[at_touchpoint + c]
@@ -138,8 +138,8 @@ def _properties_columns(names: Names) -> Iterator[Column]:
         yield f"{column}.other_share", f"share of events with a rare or unseen {column}"
         for value in names.learned.vocabularies[column][: names.widths.property_shares]:
             yield f"{column}.{value}.share", f"share of events with {column} '{value}'"
-        for code, what in touchpoints:
-            yield f"{column}.at.{code.removeprefix('touchpoint.')}", f"{column} at the last {what}", True
+        for code, subject in touchpoints:
+            yield f"{column}.at.{code.removeprefix('touchpoint.')}", f"{column} at the last {subject}", True
 
 
 @group_kernel

@@ -188,14 +188,14 @@ def tenure(
         row[at + 3 * w + 1] = weeks
         row[at + 3 * w + 2] = months
     at += 3 * n_edges
-    known_days = (cutoff - ticks[0]) * DAYS if n > 0 else np.nan
-    row[at] = known_days
+    tenure_days = (cutoff - ticks[0]) * DAYS if n > 0 else np.nan
+    row[at] = tenure_days
     row[at + 1] = (ticks[n - 1] - ticks[0]) * DAYS if n > 0 else np.nan
     row[at + 2] = n_days / ((cutoff - ticks[0]) // DAY_US + 1.0) if n > 0 else np.nan
     row[at + 3] = months / (month_and_start(cutoff // DAY_US)[0] - month + 1.0) if n > 0 else np.nan
     row[at + 4] = n / n_days if n > 0 else np.nan
     row[at + 5] = longest_streak(days, n_days)
-    row[at + 6] = n / max(known_days, 1.0) if n > 0 else np.nan
+    row[at + 6] = n / max(tenure_days, 1.0) if n > 0 else np.nan
     return at + 7
 
 

@@ -228,7 +228,7 @@ def test_a_bento_in_a_read_only_folder_starts_with_its_kernels(built: BuiltBento
 import tempfile, features.kernel_cache as kernel_cache
 real = tempfile.TemporaryFile
 def refuse(*args, dir=None, **kwargs):
-    if str(dir).startswith(str(kernel_cache.BROUGHT)):
+    if str(dir).startswith(str(kernel_cache.BUNDLED)):
         raise OSError("read-only file system")
     return real(*args, dir=dir, **kwargs)
 tempfile.TemporaryFile = refuse
