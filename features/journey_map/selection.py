@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.errors import DataError
+from features.errors import DataError, nearest
 from features.events.stages import fits
 from features.journey_map.kernels import count_codes, goal_places
 from features.journey_map.settings import END, MISSING, OTHER, START
@@ -281,8 +280,8 @@ def unmatched(names: tuple[str, ...], patterns: Iterable[str], role: str) -> lis
     sentences = []
     for pattern in patterns:
         if not any(fits(name, pattern) for name in names):
-            close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            close = nearest(pattern, names)
+            hint = f" Did you mean '{close}'?" if close else ""
             sentences.append(f"No touchpoint of the log fits '{pattern}', which is asked for as {role}.{hint}")
     return sentences
 

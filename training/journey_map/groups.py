@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.errors import ConfigError
+from features.errors import ConfigError, nearest
 from features.journey_map.comparison import MapComparison, compare, compare_maps
 from features.journey_map.selection import matching, select
 from features.journey_map.settings import MapSettings
@@ -102,14 +101,14 @@ def code_of(names: Mapping[str, tuple[str, ...]], column: str, value: str) -> in
         ConfigError: the log has no such column or value.
     """
     if column not in names:
-        hint = _nearest(column, list(names))
+        hint = _hint(column, names)
         raise ConfigError(
             f"--group {column}={value}: the log has no column '{column}' of names.{hint} There are: {', '.join(names)}"
         )
     values = names[column]
     if value not in values:
         examples = ", ".join(sorted(values)[:12]) + (", …" if len(values) > 12 else "")
-        hint = _nearest(value, list(values))
+        hint = _hint(value, values)
         raise ConfigError(f"--group {column}={value}: nobody has this {column}.{hint} There are: {examples}")
     return values.index(value)
 
@@ -123,9 +122,9 @@ def require_both(column: str, value: str, n_with: int, of: int) -> None:
         )
 
 
-def _nearest(name: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+def _hint(name: str, choices: Iterable[str]) -> str:
+    close = nearest(name, choices)
+    return f" Did you mean '{close}'?" if close else ""
 
 
 def latest_codes(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
@@ -159,13 +158,7 @@ def moment_of(group: str, first_us: int, last_us: int, start: Any, end: Any) -> 
     Raises:
         ConfigError: no date, or none between the others.
     """
-    try:
-        moment = pd.Timestamp(group)
-    except ValueError as error:
-        raise ConfigError(f"--group {group} names no groups: {GROUP_FORMS}.") from error
-    if pd.isna(moment):
-        raise ConfigError(f"--group {group} names no groups: {GROUP_FORMS}.")
-    moment = moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
+    moment = read_date(group, f"--group {group} names no groups: {GROUP_FORMS}.")
     first, last = (pd.Timestamp(edge, unit="us") for edge in (first_us, last_us))
     since, until = (first if start is None else start), (last if end is None else end)
     if not since < moment <= until:
@@ -173,6 +166,25 @@ def moment_of(group: str, first_us: int, last_us: int, start: Any, end: Any) -> 
             f"--group {group} is not between {since:%Y-%m-%d} and {until:%Y-%m-%d}: one side has no events."
         )
     return moment
+
+
+def read_date(text: str, problem: str) -> pd.Timestamp:
+    """A moment in UTC.
+
+    Args:
+        text: as the user wrote it.
+        problem: what to say where it is none.
+
+    Raises:
+        ConfigError: it is no date.
+    """
+    try:
+        moment = pd.Timestamp(text)
+    except ValueError as error:
+        raise ConfigError(problem) from error
+    if pd.isna(moment):
+        raise ConfigError(problem)
+    return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
 
 
 def period_names(moment: pd.Timestamp) -> tuple[str, str]:

@@ -7,7 +7,6 @@ With an experiment file, or when asked, the page, the tables and the pictures be
 
 from __future__ import annotations
 
-import difflib
 import re
 import tempfile
 from collections.abc import Sequence
@@ -19,18 +18,19 @@ import pandas as pd
 from pydantic import ValidationError
 from rich.console import Console
 
-from features.errors import ConfigError, missing_path
+from features.errors import ConfigError, missing_path, nearest
 from features.events.files import columns_of
 from features.events.schema import CANONICAL
 from features.events.source import EventSource
 from features.journey_map.comparison import MapComparison
+from features.journey_map.selection import unmatched
 from features.journey_map.settings import MapSettings
 from features.journey_map.tables import JourneyMap, journey_map
 from features.journeys.landed import is_landed
 from features.journeys.loading import load_log
 from features.settings import Section, explain
 from training.config.experiment import SLUG, Experiment, load_experiment, put
-from training.journey_map.groups import compared
+from training.journey_map.groups import compared, read_date
 from training.journey_map.page import MapText, write_map_page
 from training.progress import say, stage
 
@@ -132,8 +132,8 @@ def _require_columns(events: EventSource) -> None:
     present = columns_of(events.path, encoding=events.encoding)
     for ours, theirs in events.columns.items():
         if theirs not in present:
-            close = difflib.get_close_matches(theirs, present, n=1, cutoff=0.5)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
+            close = nearest(theirs, present)
+            hint = f" Did you mean '{close}'?" if close else ""
             raise ConfigError(
                 f"{events.path.name} has no column '{theirs}' to take as {ours}.{hint} It has: {', '.join(present)}"
             )
@@ -246,15 +246,8 @@ def date_range(choice: MapChoice) -> tuple[pd.Timestamp | None, pd.Timestamp | N
 
 
 def _moment(option: str, text: str | None) -> pd.Timestamp | None:
-    if text is None:
-        return None
-    try:
-        moment = pd.Timestamp(text)
-    except ValueError as error:
-        raise ConfigError(f"{option} {text} is no date: write it as 2024-01-31 or 2024-01-31T12:00.") from error
-    if pd.isna(moment):
-        raise ConfigError(f"{option} {text} is no date: write it as 2024-01-31 or 2024-01-31T12:00.")
-    return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
+    problem = f"{option} {text} is no date: write it as 2024-01-31 or 2024-01-31T12:00."
+    return None if text is None else read_date(text, problem)
 
 
 def with_goals(settings: MapSettings, goals: tuple[str, ...], names: tuple[str, ...]) -> MapSettings:
@@ -263,8 +256,6 @@ def with_goals(settings: MapSettings, goals: tuple[str, ...], names: tuple[str, 
     Raises:
         ConfigError: a goal that no touchpoint fits.
     """
-    from features.journey_map.selection import unmatched
-
     if not goals:
         return settings
     if missing := unmatched(names, goals, "a goal"):
@@ -288,7 +279,7 @@ def write_tables(drawn: JourneyMap, folder: Path, comparison: MapComparison | No
 
 
 def _tracker(name: str) -> Tracker:
-    from training.tracking.tracking import Tracker  # not before it is asked for: it takes MLflow along
+    from training.tracking.tracking import Tracker  # MLflow is slow to import, and most maps are not logged
 
     return Tracker(name if SLUG.fullmatch(name) else _slug(name))
 
@@ -305,7 +296,7 @@ def log_map(
     Returns:
         Its id.
     """
-    from training.journey_map.pictures import draw_map
+    from training.journey_map.pictures import draw_map  # matplotlib is needed for a run in MLflow only
 
     summary = drawn.summary
     numbers = {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}

@@ -17,9 +17,11 @@ import pandas as pd
 
 from features.journey_map.comparison import MapComparison
 from features.journey_map.tables import JourneyMap
-from training.journey_map.figures import side_by_side
+from training.journey_map.colours import touchpoint_colours
+from training.journey_map.figures import cohorts, funnel, influence, side_by_side, step_matrix
 from training.journey_map.findings import dates, findings
-from training.journey_map.pictures import map_figures
+from training.journey_map.graph import transition_graph
+from training.journey_map.sankey import sankey
 from training.journey_map.words import (
     FLOWS,
     HOW_TO_READ,
@@ -34,6 +36,7 @@ from training.journey_map.words import (
     comparison_words,
 )
 from training.reports.blocks import Block, Column, Heading, Notes, Sentences, Table, Terms
+from training.reports.interactive import InteractiveFigure
 from training.reports.numbers import count, days, share
 from training.reports.pages import Fact, Page, Section, write_page
 
@@ -193,3 +196,21 @@ def _comparison(comparison: MapComparison) -> Section:
         columns = comparison_columns(heads, comparison.names)
         blocks.append(Table(frame, columns, f"{name}, in both groups.", MOST_COMPARED))
     return Section("comparison", title, blocks, how)
+
+
+def map_figures(journey_map: JourneyMap, period: str) -> dict[str, InteractiveFigure]:
+    """Name → picture, for the tables that have rows."""
+    colours = touchpoint_colours(journey_map.touchpoints, journey_map.funnel["stage"].astype(str).tolist())
+    figures: list[InteractiveFigure] = []
+    if len(journey_map.funnel):
+        figures.append(funnel(journey_map.funnel))
+    if len(journey_map.sankey):
+        figures.append(sankey(journey_map.sankey, colours))
+    if len(journey_map.transitions):
+        figures.append(transition_graph(journey_map.transitions, journey_map.touchpoints, colours))
+    if len(journey_map.step_matrix):
+        figures.append(step_matrix(journey_map.step_matrix))
+    figures += [influence(journey_map.influence, str(level)) for level in journey_map.influence["level"].unique()]
+    if (journey_map.cohorts["period"] > 0).any():
+        figures.append(cohorts(journey_map.cohorts, period))
+    return {figure.name: figure for figure in figures}

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from features.journey_map.tables import JourneyMap
-from training.journey_map.colours import touchpoint_colours
-from training.journey_map.figures import cohorts, funnel, influence, pain_points, step_matrix
+from training.journey_map.figures import pain_points
 from training.journey_map.findings import dates
-from training.journey_map.graph import transition_graph
-from training.journey_map.sankey import sankey
-from training.reports.interactive import InteractiveFigure
+from training.journey_map.page import map_figures
 from training.reports.picture_style import save
 from training.reports.stills import still
 
@@ -48,21 +45,3 @@ def draw_map(journey_map: JourneyMap, folder: Path, period: str = "month") -> li
         save(still(figure, TITLES[figure.name], subtitle, WIDTHS.get(figure.name, 7.2)), folder / f"{figure.name}.png")
         for figure in figures
     ]
-
-
-def map_figures(journey_map: JourneyMap, period: str) -> dict[str, InteractiveFigure]:
-    """Name → picture, for the tables that have rows."""
-    colours = touchpoint_colours(journey_map.touchpoints, journey_map.funnel["stage"].astype(str).tolist())
-    figures: list[InteractiveFigure] = []
-    if len(journey_map.funnel):
-        figures.append(funnel(journey_map.funnel))
-    if len(journey_map.sankey):
-        figures.append(sankey(journey_map.sankey, colours))
-    if len(journey_map.transitions):
-        figures.append(transition_graph(journey_map.transitions, journey_map.touchpoints, colours))
-    if len(journey_map.step_matrix):
-        figures.append(step_matrix(journey_map.step_matrix))
-    figures += [influence(journey_map.influence, str(level)) for level in journey_map.influence["level"].unique()]
-    if (journey_map.cohorts["period"] > 0).any():
-        figures.append(cohorts(journey_map.cohorts, period))
-    return {figure.name: figure for figure in figures}

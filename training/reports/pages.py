@@ -106,12 +106,6 @@ def render_page(page: Page) -> str:
     return templates().get_template("page.html.jinja").render(page=page, themes=THEMES, plotly=plotly)
 
 
-def render_block(block: Block) -> str:
-    """A block alone as HTML."""
-    macros: Any = templates().get_template("blocks.html.jinja").module
-    return str(getattr(macros, block.macro)(block))
-
-
 @cache
 def templates() -> Environment:
     """The environment of all templates."""

@@ -98,18 +98,16 @@ def draw_evaluation(
     if not 1 <= len(evaluations) <= MOST_MODELS:
         raise ConfigError(f"{len(evaluations)} models in one picture: give 1 to {MOST_MODELS}")
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {
-        "roc": roc(evaluations),
-        "pr": precision_recall(evaluations),
-        "calibration": calibration(evaluations),
-        "lift": lift(evaluations),
-        "scores": scores(evaluations[0]),
-    }
-    if evaluations[0].importance:
-        metrics["importance"] = importance(evaluations[0])
-    if evaluations[0].cutoffs is not None:
-        metrics["score_over_time"] = score_over_time(evaluations, earlier)
-    return [save(figure, folder / f"{name}.png") for name, figure in metrics.items()]
+    model = evaluations[0]
+    figures = {
+        "roc": roc(evaluations), "pr": precision_recall(evaluations), "calibration": calibration(evaluations),
+        "lift": lift(evaluations), "scores": scores(model),
+    }  # fmt: skip
+    if model.importance:
+        figures["importance"] = importance(model)
+    if model.cutoffs is not None:
+        figures["score_over_time"] = score_over_time(evaluations, earlier)
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 def roc(evaluations: Sequence[Predictions]) -> Figure:
@@ -134,16 +132,8 @@ def precision_recall(evaluations: Sequence[Predictions]) -> Figure:
         curve(axes, pr_table(scored.y, scored.p, scored.customers), "recall", "precision", place)
     share_axes(axes, "Recall: share of the positives that are picked", "Precision")
     low = base_rate > 0.35
-    axes.annotate(
-        f"base rate {base_rate:.1%}",
-        (0.99, base_rate),
-        (0, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        color=INK,
-        fontsize=10,
-    )
+    style = LABEL_TEXT | {"ha": "right", "va": "top"}
+    axes.annotate(f"base rate {base_rate:.1%}", (0.99, base_rate), (0, -4), **style)
     _metric_legend(axes, evaluations, "average_precision", "Average precision", right=not low, top=not low)
     return figure
 
@@ -177,9 +167,7 @@ def lift(evaluations: Sequence[Predictions]) -> Figure:
     base_rate = float(np.mean(np.asarray(evaluations[0].y, dtype=np.float64)))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     axes.plot([0, base_rate, 1], [0, 1, 1], color=FAINT, linewidth=1)
-    axes.annotate(
-        "no better is possible", (base_rate, 1.0), (6, -4), textcoords="offset points", va="top", color=INK, fontsize=10
-    )
+    axes.annotate("no better is possible", (base_rate, 1.0), (6, -4), **LABEL_TEXT | {"va": "top"})
     for place, scored in enumerate(evaluations):
         table = lift_table(scored.y, scored.p, scored.customers)
         start = pd.DataFrame(0.0, index=[0], columns=table.columns)
@@ -214,11 +202,8 @@ def scores(scored: Predictions) -> Figure:
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(share, edges, color=colour, linewidth=2)
         axes.axvline(float(predicted.mean()), color=colour, linewidth=1.2, linestyle=DASHES[1])
-    axes.set_xlim(0, end)
-    axes.set_ylim(0, None)
+    axes.set(xlim=(0, end), ylim=(0, None), xlabel="Predicted probability", ylabel="Share of the class")
     axes.yaxis.set_major_formatter(FuncFormatter(percent))
-    axes.set_xlabel("Predicted probability")
-    axes.set_ylabel("Share of the class")
     lines = [
         (f"{name}, mean {p[y == label].mean():.3f}", {"color": COLOURS[label], "linewidth": 2})
         for label, name in enumerate(("negatives", "positives"))
@@ -235,7 +220,7 @@ def importance(scored: Predictions) -> Figure:
         ConfigError: the model has no importance.
     """
     if not scored.importance:
-        raise ConfigError(f"{scored.name} has no importance to draw: give Scored.importance")
+        raise ConfigError(f"{scored.name} has no importance to draw: give Predictions.importance")
     ranked = sorted(scored.importance.items(), key=lambda item: (-item[1], item[0]))[:MOST_FEATURES]
     total = sum(scored.importance.values()) or 1.0
     shares = [value / total for _, value in ranked]
@@ -283,7 +268,7 @@ def score_over_time(evaluations: Sequence[Predictions], earlier: Sequence[Predic
 
 def _over_time(above: Axes, below: Axes, scored: Predictions, place: int, hollow: bool) -> pd.DataFrame:
     if scored.cutoffs is None:
-        raise ConfigError(f"{scored.name} has no cutoffs to draw over time: give Scored.cutoffs")
+        raise ConfigError(f"{scored.name} has no cutoffs to draw over time: give Predictions.cutoffs")
     table = by_cutoff(scored.y, scored.p, scored.customers, scored.cutoffs, n_boot=200 if place == 0 else 0)
     when = (table["start"] + pd.to_timedelta(table["days"] / 2, unit="D")).to_numpy()
     style = line_style(place) | {"marker": "o", "markersize": 7 if place == 0 else 4}
@@ -294,15 +279,8 @@ def _over_time(above: Axes, below: Axes, scored: Predictions, place: int, hollow
         rate = table["base_rate"].to_numpy(np.float64)
         low, high = wilson(rate * (n := table["n_customers"].to_numpy(np.float64)), n)
         below.vlines(when, low, high, color=INK, linewidth=1.2)
-        below.plot(
-            when,
-            rate,
-            color=INK,
-            linewidth=1.6,
-            marker="s",
-            markersize=6,
-            markerfacecolor=BACKGROUND if hollow else INK,
-        )
+        squares: dict[str, Any] = {"marker": "s", "markersize": 6, "markerfacecolor": BACKGROUND if hollow else INK}
+        below.plot(when, rate, color=INK, linewidth=1.6, **squares)
         below.plot(when, table["mean_prediction"].to_numpy(), **style)
     return table
 
@@ -353,16 +331,10 @@ def _stage(axes: Axes, stage: str, losses: pd.DataFrame) -> None:
 
 
 def _metric_legend(
-    axes: Axes,
-    evaluations: Sequence[Predictions],
-    metric: str,
-    heading: str,
-    *,
-    right: bool,
-    top: bool,
+    axes: Axes, evaluations: Sequence[Predictions], metric: str, heading: str, *, right: bool, top: bool,
     form: str = "{:.3f}",
-) -> None:
-    """What a legend would say, in the colour of each line and with the figure: name, value, interval."""
+) -> None:  # fmt: skip
+    """Name, value and interval of each model beside a sample of its line."""
     lines = []
     for place, scored in enumerate(evaluations):
         value, low, high = (scored.metrics[f"{metric}{end}"] for end in ("", "_low", "_high"))

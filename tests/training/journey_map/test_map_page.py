@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import html
 import json
 import re
 import shutil
@@ -28,12 +27,10 @@ from training.journey_map.colours import touchpoint_colours
 from training.journey_map.figures import cohorts, funnel, step_matrix
 from training.journey_map.findings import findings
 from training.journey_map.graph import backbone, levels, main_moves, place, wrapped
-from training.journey_map.page import MapText, map_page, write_map_page
-from training.journey_map.pictures import draw_map, map_figures
-from training.reports.blocks import Column, Table
-from training.reports.interactive import GROUPS, REST, THEMES, label, painted, rarity_filter
-from training.reports.numbers import clean, seconds, share, share_difference, span
-from training.reports.pages import packed_plotly, render_block, render_page
+from training.journey_map.page import MapText, map_figures, map_page, write_map_page
+from training.journey_map.pictures import draw_map
+from training.reports.interactive import GROUPS, REST, THEMES, label, painted
+from training.reports.pages import packed_plotly, render_page
 
 EVIL = '<script>alert("x")</script> & %{x} <b>bold</b>'
 SHARES = ("conversion", "converted_after", "bounce_share", "click_through", "csat", "nps", "converted_share")
@@ -293,27 +290,6 @@ def test_findings_have_the_figures_of_the_tables() -> None:
     assert any("Satisfaction is lowest at support call: 30% of 35 scores" in one for one in said)
 
 
-def test_numbers_are_written_for_people() -> None:
-    assert [share(one) for one in (0, 1, 0.999, 0.0001, -0.2, np.nan)] == ["0%", "100%", "100%", "0.01%", "−20%", "–"]
-    assert [seconds(one) for one in (0, 59.4, 600, 86_400 * 400, np.nan)] == ["0 s", "59 s", "10 min", "400 days", "–"]
-    assert span(-0.05, 0.021) == "−5.0 to 2.1%"
-    assert share_difference(0.0) == "+0.0 pts"
-    assert clean("") == clean(" \x00") == "(no name)"
-    assert clean("bad \ud800 half") == "bad half"
-
-
-def test_tables_leave_out_what_says_nothing_and_say_what_they_cut() -> None:
-    frame = pd.DataFrame(
-        {"a": [EVIL, "y", None], "n": [0, 0, 0], "r": [0.5, None, np.nan], "r_low": 0.4, "r_high": 0.6}
-    )
-    columns = [Column("a", "A", "name"), Column("n", "N"), Column("r", "R", "share"), Column("gone", "G")]
-    text = render_block(Table(frame, columns, "Some.", most=2))
-    assert "The first 2 of 3 are shown." in text
-    assert re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)<', text) == ["A", "R"]
-    assert html.escape(clean(EVIL)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in text
-    assert 'data-value="0.5">50%<small>40–60%</small>' in text
-
-
 def test_the_graph_runs_from_start_to_end_without_crowding() -> None:
     placed = place(main_moves(invented().transitions), 4, 7)
     assert (placed.names[int(np.argmin(placed.layer))], placed.names[int(np.argmax(placed.layer))]) == ("start", "end")
@@ -326,14 +302,6 @@ def test_the_graph_runs_from_start_to_end_without_crowding() -> None:
     assert levels(np.array([[0, 1.0], [1.0, 0]])).round(9).tolist() == [0, 0], "a cycle has no direction"
     assert wrapped("W_Completeren aanvraag", 17) == "W_Completeren<br>aanvraag"
     assert label("<b>" * 30, 12) == "&lt;b&gt;&lt;b&gt;…b&gt;&lt;b&gt;"
-
-
-def test_the_slider_hides_the_rare_ones() -> None:
-    slider = rarity_filter(("at least ", ""), [1] * 50 + [10] * 30 + [100] * 5, 40)
-    assert slider is not None
-    assert slider.levels == (1, 10, 100)
-    assert slider.levels[slider.first] == 10
-    assert rarity_filter(("", ""), [3, 3, 3, 3, 3], 40) is None, "there is nothing to choose"
 
 
 def test_colours_stand_for_stages_or_else_for_the_touchpoints_met_most() -> None:
