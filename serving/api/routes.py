@@ -31,6 +31,14 @@ def _answer(route: str, service: Service, body: bytes, request_id: str) -> Answe
     return service.answerer.answer(route, body, request_id)
 
 
+def _reasons(service: Service, body: bytes, request_id: str) -> Answer:
+    return service.answerer.explain(body, request_id)
+
+
+def _embedding(service: Service, body: bytes, request_id: str) -> Answer:
+    return service.answerer.embed(body, request_id)
+
+
 def _lookalikes(service: Service, body: bytes, request_id: str) -> Answer:
     search = service.answerer.lookalikes
     assert search is not None  # the route is available only where vectors were packaged
@@ -43,9 +51,21 @@ def _batch(service: Service, body: bytes, call: Mapping[str, str], request_id: s
     return media_out, service.batches.answer(batch, media_out, request_id)
 
 
+def _model(service: Service, body: bytes, request_id: str) -> Answer:
+    return service.champions.describe()
+
+
 def _metrics(service: Service, body: bytes, request_id: str) -> Response:
     content, media = exposition()
     return Response(content, media_type=media)
+
+
+def _page(service: Service, body: bytes, request_id: str) -> Response:
+    return HTMLResponse(PAGE)
+
+
+def _document(service: Service, body: bytes, request_id: str) -> Answer:
+    return service.document
 
 
 def negotiate(call: Mapping[str, str]) -> tuple[str, str]:
@@ -90,90 +110,44 @@ def _batch_example(champions: Champions) -> dict[str, Any]:
 
 ROUTES = (
     ServiceRoute(
-        "score",
-        "What every champion says about one customer, events packed once",
-        answer=partial(_answer, "score"),
-        request="Request",
-        response=schemas.all_answers,
-        example=example,
-        micro_batched=True,
-        warm_up="start",
+        "score", "What every champion says about one customer, events packed once", answer=partial(_answer, "score"),
+        request="Request", response=schemas.all_answers, example=example, micro_batched=True, warm_up="start",
     ),
     ServiceRoute(
-        "reasons",
-        "What moved each champion's answer, in words",
-        answer=lambda service, body, request_id: service.answerer.explain(body, request_id),
-        request="Request",
-        response=schemas.all_answers,
-        example=example,
+        "reasons", "What moved each champion's answer, in words", answer=_reasons,
+        request="Request", response=schemas.all_answers, example=example,
         warm_up="background",  # reasons of trees need LightGBM, whose import takes longer than all the rest
     ),
     ServiceRoute(
-        "embedding",
-        "The journey as a vector, with its encoder's version",
-        answer=lambda service, body, request_id: service.answerer.embed(body, request_id),
-        request="Request",
-        response=schemas.embeddings,
-        example=example,
-        warm_up="start",
+        "embedding", "The journey as a vector, with its encoder's version", answer=_embedding,
+        request="Request", response=schemas.embeddings, example=example, warm_up="start",
     ),
     ServiceRoute(
-        "lookalikes",
-        "The customers nearest to a list, or to a journey, under keyed hashes",
-        answer=_lookalikes,
-        request="LookalikesRequest",
-        response=schemas.nearest_customers,
-        example=_lookalikes_example,
+        "lookalikes", "The customers nearest to a list, or to a journey, under keyed hashes", answer=_lookalikes,
+        request="LookalikesRequest", response=schemas.nearest_customers, example=_lookalikes_example,
         available=lambda champions: champions.with_lookalikes is not None,
     ),
     ServiceRoute(
-        "score_batch",
-        "What every champion says about many customers; answered as a stream",
-        stream=_batch,
-        request="BatchRequest",
-        response=schemas.batch_answers,
-        example=_batch_example,
+        "score_batch", "What every champion says about many customers; answered as a stream", stream=_batch,
+        request="BatchRequest", response=schemas.batch_answers, example=_batch_example, max_bytes=BATCH_BYTES,
+        media_in=(ARROW, PARQUET), media_out=(NDJSON, ARROW), query={"as_of": "Of a table's customers."},
         description="JSON, or canonical event rows as an Arrow IPC stream or Parquet. Accept chooses between "
         f"{', '.join(MEDIA_OUT)}. Rows that cannot be used are rejected and counted under `set_aside`.",
-        media_in=(ARROW, PARQUET),
-        media_out=(NDJSON, ARROW),
-        query={"as_of": "Of a table's customers."},
-        max_bytes=BATCH_BYTES,
     ),
     ServiceRoute(
-        "model",
-        "What is packaged: names, versions, aliases, columns, training window.",
-        answer=lambda service, body, request_id: service.champions.describe(),
+        "model", "What is packaged: names, versions, aliases, columns, training window.", answer=_model,
         response=schemas.any_object,
     ),
     ServiceRoute("livez", "The process is up.", needs_token=False),
     ServiceRoute("readyz", "The models are loaded.", needs_token=False),
-    ServiceRoute(
-        "metrics",
-        "Counts and times of requests, for Prometheus.",
-        answer=_metrics,
-        needs_token=False,
-    ),
+    ServiceRoute("metrics", "Counts and times of requests, for Prometheus.", answer=_metrics, needs_token=False),
     ServiceRoute("healthz", "The process is up.", needs_token=False, in_document=False),
     ServiceRoute("schema.json", "BentoML's description of the service.", in_document=False),
-    ServiceRoute(
-        "",
-        "The documentation.",
-        answer=lambda service, body, request_id: HTMLResponse(PAGE),
-        needs_token=False,
-        in_document=False,
-    ),
-    *(
-        ServiceRoute(  # docs.json takes the place of BentoML's document, which does not know these routes
-            path,
-            "The OpenAPI document.",
-            answer=lambda service, body, request_id: service.document,
-            needs_token=False,
-            in_document=False,
-        )
-        for path in ("openapi.json", "docs.json")
-    ),
-)
+    ServiceRoute("", "The documentation.", answer=_page, needs_token=False, in_document=False),
+    ServiceRoute("openapi.json", "The OpenAPI document.", answer=_document, needs_token=False, in_document=False),
+    # In the place of BentoML's document, which does not know these routes.
+    ServiceRoute("docs.json", "The OpenAPI document.", answer=_document, needs_token=False, in_document=False),
+)  # fmt: skip
 OPEN_FOLDER = "/static_content/"  # the documentation's viewer, which BentoML serves
 OPEN_PATHS = frozenset(f"/{route.path}" for route in ROUTES if not route.needs_token)
 

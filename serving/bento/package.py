@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENTRY_POINTS = ("serving.service", "serving.bento.replay")
 PACKAGES = ("features", "models", "serving")
 SERVICE = "serving.service:JourneyLab"
+LABELS = {"version": "version", "alias": "alias", "run": "run_id", "data": "data_fingerprint"}  # -> field of `Origin`
 SERVER = ("bentoml", "httptools", "uvloop")  # uvicorn takes the last two where they are: half the time of its own
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore"}
 DROPPED = ("PYTHONPATH", "FORCE_COLOR", "CLICOLOR_FORCE")  # output is parsed, and notebooks ask for colours
@@ -158,7 +159,7 @@ def _resolve(model: str | Path) -> _PackagedModel:
         task = read_task(folder)
         fingerprint = str(task["about"].get("data_fingerprint", ""))
         return _PackagedModel(folder, Origin(str(task["task"]["name"]), data_fingerprint=fingerprint))
-    from training.tracking.registry import resolve
+    from training.tracking.registry import resolve  # MLflow takes seconds, and a scoring folder does without
 
     resolved = resolve(str(model))
     origin = Origin(
@@ -212,12 +213,12 @@ def _add_lookalikes(context: Path, models: Sequence[_PackagedModel]) -> None:
         if (folder := _lookalikes_of(model)) is not None:
             shutil.copytree(folder, context / "champions" / model.route / LOOKALIKES)
             return
-    raise PackagingError("None of these models kept look-alikes: add [segments.lookalikes] and segment again.")
+    raise PackagingError("None of these models saved look-alikes: add [segments.lookalikes] and segment again.")
 
 
 def _lookalikes_of(model: _PackagedModel) -> Path | None:
     if model.origin.run_id:
-        from training.tracking.registry import fetched
+        from training.tracking.registry import fetched  # as in `_resolve`
 
         return fetched(model.origin.run_id, LOOKALIKES)
     folder = model.folder.parent / "artifacts" / LOOKALIKES
@@ -227,14 +228,8 @@ def _lookalikes_of(model: _PackagedModel) -> Path | None:
 def _labels(models: Sequence[_PackagedModel]) -> dict[str, str]:
     labels: dict[str, str] = {"champions": ",".join(model.route for model in models)}
     for model in models:
-        origin = model.origin
-        parts = {
-            "version": origin.version,
-            "alias": origin.alias,
-            "run": origin.run_id,
-            "data": origin.data_fingerprint,
-        }
-        labels |= {f"{model.route}.{part}": str(value) for part, value in parts.items() if value}
+        values = {label: getattr(model.origin, field) for label, field in LABELS.items()}
+        labels |= {f"{model.route}.{label}": value for label, value in values.items() if value}
     return labels
 
 
@@ -268,39 +263,30 @@ def _packages(context: Path) -> tuple[str, ...]:
     return tuple(sorted({name for scorer in scorers for name in package_names(scorer.model)} | set(SERVER)))
 
 
-@dataclass(frozen=True)
-class _RecordedRequest:
-    """A recorded journey as a request, and the answers that it must get."""
-
-    route: str
-    body: dict[str, Any]
-    answers: dict[str, Any]
-
-
-def _recorded_requests(model: _PackagedModel) -> list[_RecordedRequest]:
+def _recorded_requests(model: _PackagedModel) -> list[dict[str, Any]]:
+    """Recorded journeys as requests, `route` and `body`, with the `answers` that they must get."""
     events, scores = read_sample(model.folder)
     bodies = request_bodies(events)
     rows = scores.drop(columns=["customer_id", "cutoff"]).to_dict("records")
     return [
-        _RecordedRequest(model.route, bodies[customer], {str(name): value for name, value in answers.items()})
+        {"route": model.route, "body": bodies[customer], "answers": answers}
         for customer, answers in zip(scores["customer_id"], rows, strict=True)
     ]
 
 
-def _prove(source: Path, requests: Sequence[_RecordedRequest]) -> dict[str, float]:
+def _prove(source: Path, requests: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Champion → largest difference, measured with the code and the files of the bento."""
-    sent = json.dumps([{"route": request.route, "body": request.body} for request in requests])
-    done = _run([sys.executable, "-m", "serving.bento.replay"], source, sent)
+    done = _run([sys.executable, "-m", "serving.bento.replay"], source, json.dumps(requests))
     if done.returncode:
         raise PackagingError(f"The packaged service cannot score recorded journeys: {_last_line(done.stderr)}")
     answer = json.loads(done.stdout)
     if Path(answer["code"]) != source.resolve():
         raise PackagingError(f"The proof ran the code in {answer['code']}, not the bento's: is there a sitecustomize?")
     differences = [
-        difference(list(request.answers.values()), [(values or {}).get(name) for name in request.answers])
+        difference(list(request["answers"].values()), [(values or {}).get(name) for name in request["answers"]])
         for request, values in zip(requests, answer["answers"], strict=True)
     ]
-    largest = pd.Series(differences, dtype="float64").groupby([request.route for request in requests]).max()
+    largest = pd.Series(differences, dtype="float64").groupby([request["route"] for request in requests]).max()
     if (worst := float(largest.max())) > TOLERANCE:
         raise PackagingError(
             f"The bento's answers for '{largest.idxmax()}' differ by up to {worst:.3g} from those recorded with "

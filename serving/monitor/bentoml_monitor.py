@@ -1,7 +1,7 @@
-"""Rows through `bentoml.monitor`: to files of ours, or wherever BentoML's own configuration sends them.
+"""Rows through `bentoml.monitor`: to our files, or wherever BentoML's configuration sends them.
 
-BentoML keeps the record that is being made in context variables and forgets to clear them when the block fails, after
-which every further block fails, too. So rows are whole before a block begins, and each block has a context of its own.
+BentoML keeps a record in context variables and does not clear them when the block fails, after which every further
+block fails, too. So rows are complete before a block begins, and each block runs in a context of its own.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Recorder:
 
     def __init__(self, columns: dict[str, tuple[str, str]], folder: Path | None, most_bytes: int) -> None:
         self.columns = columns
-        self._how: dict[str, Any] = {}
+        self._options: dict[str, Any] = {}
         if folder is not None:
-            self._how = {
+            self._options = {
                 "monitor_class": FileMonitor,
                 "monitor_options": {"folder": str(folder), "most_bytes": most_bytes},
             }
@@ -72,6 +72,6 @@ class Recorder:
 
     def _write(self, rows: Sequence[Row]) -> None:
         whole = {name: [row[name] for row in rows] for name in self.columns}
-        with bentoml.monitor(NAME, **self._how) as monitor:
+        with bentoml.monitor(NAME, **self._options) as monitor:
             for name, (role, kind) in self.columns.items():
                 monitor.log_batch(whole[name], name, role, kind)

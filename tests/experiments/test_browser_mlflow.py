@@ -146,17 +146,17 @@ def look(pages: dict[int, Any]) -> Iterator[Callable[..., Any]]:
         page.goto(url)
         reads(page, *texts)
         if name:
-            shown(page, f"{name}_{width}")
+            wait_for(page, f"{name}_{width}")
         return page
 
     yield at
-    told = [fault for visited in pages.values() for fault in visited.faults]
+    faults = [fault for visited in pages.values() for fault in visited.faults]
     for visited in pages.values():
         visited.faults.clear()
-    assert [fault for fault in told if not any(their.search(fault) for their in THEIRS)] == []
+    assert [fault for fault in faults if not any(their.search(fault) for their in THEIRS)] == []
 
 
-def shown(page: Any, name: str) -> None:
+def wait_for(page: Any, name: str) -> None:
     """A picture of what the page has become."""
     if folder := os.environ.get("JOURNEYLAB_SCREENSHOTS"):
         page.wait_for_timeout(2_000)
@@ -185,11 +185,11 @@ def _text(frame: Any) -> str:
 def test_every_view_of_the_run_list_shows_its_columns(desk: Desk, look: Callable[..., Any], view: Any) -> None:
     names = {run.info.run_name for run in desk.runs.values() if run.data.tags["role"] in ("model", "baseline")}
     first = {"segments": ["segments"], "maps": [], "search": ["search gbdt"], "sequence": ["probe_shuffled"]}
-    wanted = first.get(view.id, sorted(names))
+    expected = first.get(view.id, sorted(names))
     columns = sorted(view.metrics) or list(view.tags)  # as MLflow orders them; those further right come with scrolling
-    found = {name for run in desk.runs.values() for name in (*run.data.metrics, *run.data.tags)}
-    visible = [name for name in columns if name in found][:2] if wanted else []
-    look(desk.view(view.id), view.name[:20], *wanted, *visible, name=f"view_{view.id}")
+    logged = {name for run in desk.runs.values() for name in (*run.data.metrics, *run.data.tags)}
+    visible = [name for name in columns if name in logged][:2] if expected else []
+    look(desk.view(view.id), view.name[:20], *expected, *visible, name=f"view_{view.id}")
 
 
 def test_which_run_is_best_stands_first(desk: Desk, look: Callable[..., Any]) -> None:
@@ -204,16 +204,16 @@ def test_which_run_is_best_stands_first(desk: Desk, look: Callable[..., Any]) ->
 def test_tables_lie_side_by_side(desk: Desk, look: Callable[..., Any]) -> None:
     page = look(desk.view("customers", "ARTIFACT"), "Table")
     page.get_by_text("tables/").first.wait_for(timeout=PATIENCE_MS)
-    shown(page, "tables")
+    wait_for(page, "tables")
 
 
-def test_two_runs_compared_show_figures_with_intervals_and_what_differs(desk: Desk, look: Callable[..., Any]) -> None:
+def test_comparison_of_two_runs(desk: Desk, look: Callable[..., Any]) -> None:
     chosen = json.dumps([desk.runs[name].info.run_id for name in ("gbdt", "rfm")]).replace(" ", "")
     url = f'{desk.url}/#/compare-runs?runs={chosen}&experiments=["{desk.experiment}"]'
     look(url, "gbdt", "rfm", "test_auroc", "test_auroc_low", "test_auroc_high", "num_leaves", name="compare")
 
 
-def test_a_run_says_what_it_is_and_what_made_it(desk: Desk, look: Callable[..., Any]) -> None:
+def test_description_of_a_run(desk: Desk, look: Callable[..., Any]) -> None:
     look(
         desk.run("gbdt"), "gbdt: desk", "held out", "desk train", "num_leaves", "trained_until", name="run",
     )  # fmt: skip
@@ -240,27 +240,25 @@ def test_an_artifact_can_be_read_on_its_run(desk: Desk, look: Callable[..., Any]
 
 
 @pytest.mark.parametrize("picture", PICTURES)
-def test_a_picture_is_shown_on_its_run(desk: Desk, look: Callable[..., Any], picture: str) -> None:
+def test_pictures_of_a_run(desk: Desk, look: Callable[..., Any], picture: str) -> None:
     page = look(desk.run("gbdt", f"/artifacts/pictures/{picture}.png"), f"{picture}.png")
     page.wait_for_function(
         "() => [...document.images].some((image) => image.naturalWidth > 900)", timeout=PATIENCE_MS
     )  # fmt: skip
 
 
-def test_what_happened_in_the_search(desk: Desk, look: Callable[..., Any]) -> None:
+def test_search_of_a_run(desk: Desk, look: Callable[..., Any]) -> None:
     page = look(desk.run("search gbdt", "/artifacts/pictures/search.png"), "search.png")
     page.wait_for_function("() => [...document.images].some((image) => image.naturalWidth > 900)", timeout=PATIENCE_MS)
     look(desk.run("search gbdt", "/artifacts/parameter_importance.csv"), "num_leaves")
 
 
-def test_how_it_learnt(desk: Desk, look: Callable[..., Any]) -> None:
+def test_learning_curves_of_a_run(desk: Desk, look: Callable[..., Any]) -> None:
     look(desk.run("probe", "/model-metrics"), "pretraining", "train_loss", name="learning")
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_a_registered_version_says_what_would_change_and_carries_its_card(
-    desk: Desk, look: Callable[..., Any], width: int
-) -> None:
+def test_registered_version_has_a_card(desk: Desk, look: Callable[..., Any], width: int) -> None:
     look(f"{desk.url}/#/models/desk", "Version 2", "champion", name="model", width=width)
     look(
         f"{desk.url}/#/models/desk/versions/2", "What would change: of the tenth of rows", "Model card: gbdt, desk",
@@ -268,7 +266,7 @@ def test_a_registered_version_says_what_would_change_and_carries_its_card(
     )  # fmt: skip
 
 
-def test_champion_and_challenger_side_by_side_on_one_page(desk: Desk, look: Callable[..., Any]) -> None:
+def test_champion_and_challenger_on_one_page(desk: Desk, look: Callable[..., Any]) -> None:
     look(
         desk.run("gbdt", "/artifacts/comparison/with_champion.html"), "Side by side: gbdt", "First − second",
         "tenure: ", name="beside",

@@ -71,7 +71,7 @@ def urls(small_training: Trained, tmp_path_factory: pytest.TempPathFactory) -> I
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         patch.setenv("JOURNEYLAB_MONITOR_KEY", "a key of the service")
         scored = resolve(result.models["gbdt"]["uri"], connect()).folder
-        made = {
+        paths = {
             "map": _map_page(folder),
             "segments": _segments_page(training, folder),
             "compare": write_comparison(
@@ -80,7 +80,7 @@ def urls(small_training: Trained, tmp_path_factory: pytest.TempPathFactory) -> I
             "monitor": _monitor_page(scored, folder),
         }
     with _api_page(scored, folder) as url:
-        yield {name: path.as_uri() for name, path in made.items()} | {"api": url}
+        yield {name: path.as_uri() for name, path in paths.items()} | {"api": url}
 
 
 def _journeys() -> Journeys:
@@ -116,8 +116,8 @@ def _monitor_page(scored: Path, folder: Path) -> Path:
     watch.start()
     scores = champions.scorers["small_churn"].answers(snapshots)["probability"]
     for place, customer in enumerate(snapshots.customer_ids):
-        one = snapshots.take(np.array([place]))
-        watch.record(champions, "small_churn", one, [float(scores[place])], [str(customer)])
+        snapshot = snapshots.take(np.array([place]))
+        watch.record(champions, "small_churn", snapshot, [float(scores[place])], [str(customer)])
     watch.close()
     for place, row in enumerate(rows):
         row["at"] = f"2024-06-{1 + place % 10:02d}T10:00:00Z"
@@ -182,12 +182,12 @@ def test_a_slider_hides_and_a_header_sorts(urls: dict[str, str], visit: Callable
     page.keyboard.press("Enter")
     table = head.locator("xpath=ancestor::table")
     assert table.locator("th[aria-sort=descending]").count() == 1
-    values = [float(one or "nan") for one in table.locator("tbody td:nth-child(2)").evaluate_all(
+    values = [float(snapshot or "nan") for snapshot in table.locator("tbody td:nth-child(2)").evaluate_all(
         "cells => cells.map((cell) => cell.dataset.value)")]  # fmt: skip
     assert values == sorted(values, reverse=True)
     slider = page.locator("input[data-filter]").first
-    told = page.locator("output").first.text_content()
+    output = page.locator("output").first.text_content()
     slider.focus()
     page.keyboard.press("End")
-    assert page.locator("output").first.text_content() != told
+    assert page.locator("output").first.text_content() != output
     assert visited.faults == []

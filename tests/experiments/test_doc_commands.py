@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What runs for good, or needs more than a world of files: where it is run.
 ELSEWHERE = {"package": "test_package.py", "serve": "test_package.py", "swap": "test_swap.py", "ui": "test_tracking.py"}
 # Words of the documents → words of the world.
-MEANT = {
+REPLACED = {
     "demo_churn@champion": "my_events_churn@champion",
     "experiments/configs/bpi2012_conversion.toml": "my_conversion.toml", "my_churn.toml": "my_events_churn.toml",
     "moved/events.parquet": "my_events.csv",
@@ -50,28 +50,28 @@ class Follower:
             cli.main()
         except SystemExit as end:
             code = end.code
-        said = self.capsys.readouterr()
-        assert code in (0, None), f"{words}: {said.err[-3000:]}"
-        told = json.loads(said.out.splitlines()[-1])
-        self.uri = told.get("model_uri", self.uri) if name == "train" else self.uri
-        self.run_id = told["run_id"] if name == "train" else self.run_id
-        self.other = told["models"]["rfm"]["uri"] if name == "train" else self.other
+        output = self.capsys.readouterr()
+        assert code in (0, None), f"{words}: {output.err[-3000:]}"
+        result = json.loads(output.out.splitlines()[-1])
+        self.uri = result.get("model_uri", self.uri) if name == "train" else self.uri
+        self.run_id = result["run_id"] if name == "train" else self.run_id
+        self.other = result["models"]["rfm"]["uri"] if name == "train" else self.other
         self.done.append(name)
         if name == "promote":  # whatever a model of two trials has earned
-            connect().set_registered_model_alias(told["name"], "champion", told["version"])
+            connect().set_registered_model_alias(result["name"], "champion", result["version"])
 
     def _word(self, word: str) -> str:
         word = word.replace("models:/m-…", self.uri).replace("RUN_ID", self.run_id)
         word = word.replace("demo_churn@challenger", self.other)
-        return MEANT.get(word.removeprefix("models:/"), word)
+        return REPLACED.get(word.removeprefix("models:/"), word)
 
 
 def block(heading: str, page: str = README) -> list[str]:
     """The command lines of the first fence below a heading."""
     below = page[page.index(f"{heading}\n") :]
-    found = re.search(r"```\n(.*?)```", below, re.DOTALL)
-    assert found is not None
-    lines = (line.split("  #")[0].strip() for line in found[1].splitlines())
+    match = re.search(r"```\n(.*?)```", below, re.DOTALL)
+    assert match is not None
+    lines = (line.split("  #")[0].strip() for line in match[1].splitlines())
     return [part.strip() for line in lines for part in line.split("&&") if part.strip().startswith("journeylab ")]
 
 
@@ -87,16 +87,21 @@ def world(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_command_is_run_here_or_elsewhere() -> None:
+def test_every_command_has_a_test() -> None:
     """What is run below, what is run by other tests, and `simulate`, `monitor`, `reproduce` by theirs."""
-    here = {"draft", "train", "promote", "score", "segment", "map", "compare", "reproduce"}
-    others = {"simulate": "test_house.py", "monitor": "test_monitor_report.py", "work": "team", "features": "spark"}
-    known = here | set(ELSEWHERE) | set(others)
-    assert set(docs.commands_of()) - known == set()
+    in_this_file = {"draft", "train", "promote", "score", "segment", "map", "compare", "reproduce"}
+    elsewhere = {
+        "simulate": "test_project.py",
+        "monitor": "test_monitor_report.py",
+        "work": "team",
+        "features": "spark",
+    }
+    tested = in_this_file | set(ELSEWHERE) | set(elsewhere)
+    assert set(docs.commands_of()) - tested == set()
 
 
 @pytest.mark.slow
-def test_the_way_of_the_readme(
+def test_commands_of_the_readme(
     world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     someone = Follower(capsys, monkeypatch)

@@ -25,7 +25,7 @@ from training.config.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OWN = [page for page in PAGES if page.name not in ("scaling.md", "team.md")]  # those have tests of their own
+CHECKED_PAGES = [page for page in PAGES if page.name not in ("scaling.md", "team.md")]  # those have tests of their own
 MAKE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
@@ -46,7 +46,7 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_link_is_dead(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    for link in (one or other for one, other in LINK.findall(text)):
+    for link in (inline or reference for inline, reference in LINK.findall(text)):
         parts = urlparse(link)
         if parts.scheme:
             assert parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost"), link
@@ -59,7 +59,7 @@ def test_no_link_is_dead(page: Path) -> None:
             assert parts.fragment in anchors(target), f"{page.name}: {link}"
 
 
-def test_files_that_are_named_are_there() -> None:
+def test_named_files_exist() -> None:
     """`experiments/….toml`, `docs/….md`, `features/….py` in the text."""
     for page in PAGES:
         for name in re.findall(
@@ -76,10 +76,10 @@ def test_pictures_are_small_and_ours() -> None:
 
 
 def fences(page: Path, language: str) -> list[str]:
-    return [text for found, text in FENCE.findall(page.read_text(encoding="utf-8")) if found == language]
+    return [text for name, text in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
 
 
-@pytest.mark.parametrize("page", OWN, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", CHECKED_PAGES, ids=lambda page: page.name)
 def test_toml_is_toml(page: Path) -> None:
     for text in fences(page, "toml"):
         assert tomllib.loads(text)
@@ -116,14 +116,14 @@ def commands(text: str) -> Iterator[str]:
     for _, block in FENCE.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             for part in line.split("  #")[0].split(" && "):
-                if found := re.match(r"(?:\w+=\S+ )*(?:\.venv/bin/)?((?:journeylab|make) .*)", part.strip()):
-                    yield found[1].strip()
+                if match := re.match(r"(?:\w+=\S+ )*(?:\.venv/bin/)?((?:journeylab|make) .*)", part.strip()):
+                    yield match[1].strip()
     yield from (
-        one for one in re.findall(r"`((?:journeylab|make) [^`\n]+)`", FENCE.sub("", text)) if "…" not in one[-2:]
+        line for line in re.findall(r"`((?:journeylab|make) [^`\n]+)`", FENCE.sub("", text)) if "…" not in line[-2:]
     )
 
 
-def understood(command: str) -> None:
+def check_command(command: str) -> None:
     """Raise where the command line would be refused before it did anything."""
     words = [word for word in shlex.split(command) if word not in ("…", "--help")]
     if words[0] == "make":
@@ -132,11 +132,11 @@ def understood(command: str) -> None:
         return
     if words[1] == "COMMAND":
         return
-    known = docs.commands_of()
-    assert words[1] in known, f"{command}: there is no such command"
+    by_name = docs.commands_of()
+    assert words[1] in by_name, f"{command}: there is no such command"
     if words[2:]:
-        given = ["1" if word == "N" else word for word in words[2:]]
-        known[words[1]].make_context(words[1], given, resilient_parsing=_mentions(words))
+        filled = ["1" if word == "N" else word for word in words[2:]]
+        by_name[words[1]].make_context(words[1], filled, resilient_parsing=_mentions(words))
 
 
 def _mentions(words: list[str]) -> bool:
@@ -145,11 +145,11 @@ def _mentions(words: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_is_one(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNEYLAB_STORAGE", "postgresql+psycopg://someone@somewhere/search")
     for command in commands(page.read_text(encoding="utf-8")):
         try:
-            understood(command)
+            check_command(command)
         except Exception as error:
             pytest.fail(f"{page.name}: {command}: {error}")
 
@@ -160,10 +160,10 @@ def test_every_help_has_an_example_that_is_a_command(name: str) -> None:
     examples = re.findall(r"`(journeylab [^`]+)`", text[text.index("Example") :])
     assert any(example.split()[1] == name for example in examples)
     for example in examples:
-        understood(example)
+        check_command(example)
 
 
-def test_every_option_says_what_it_is() -> None:
+def test_options_have_help() -> None:
     bare = [(name, option.name) for name, command in docs.commands_of().items()
             for option in command.params if not getattr(option, "help", None)]  # fmt: skip
     assert bare == []
@@ -192,7 +192,7 @@ def test_public_functions_say_which_errors_they_raise() -> None:
             raised = [node.exc.func for node in ast.walk(function)
                       if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)]  # fmt: skip
             ours = {call.id for call in raised if isinstance(call, ast.Name)} & {"DataError", "ConfigError"}
-            said = (ast.get_docstring(function) or "").lower()
-            if ours and not any(word in said for word in ("raise", "refus", "error")):
+            docstring = (ast.get_docstring(function) or "").lower()
+            if ours and not any(word in docstring for word in ("raise", "refus", "error")):
                 silent.append(f"{path.relative_to(ROOT)}: {name}")
     assert silent == []

@@ -22,7 +22,7 @@ Trained = tuple[Path, TrainResult]
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def run_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """A command line → its status and what it said on standard error."""
 
     def run(line: str) -> tuple[object, str]:
@@ -44,7 +44,7 @@ def folder(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ("trian experiment.toml", "No such command 'trian'. Did you mean 'train'?"),
         ("train", "Missing argument 'experiment'"),
@@ -102,16 +102,16 @@ def folder(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("draft events.parquet --columns customer_id", "write OURS=THEIRS"),
     ],
 )
-def test_one_sentence_and_status_2(folder: Path, said, line: str, told: str) -> None:  # type: ignore[no-untyped-def]
-    code, text = said(line)
+def test_bad_input_ends_with_a_sentence_and_status_2(folder: Path, run_line, line: str, expected: str) -> None:  # type: ignore[no-untyped-def]
+    code, text = run_line(line)
     assert code == 2, text
-    assert told in text
+    assert expected in text
     assert "Traceback" not in text
     assert "pydantic" not in text
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_no_stack(folder: Path) -> None:
+def test_ctrl_c_prints_no_stack(folder: Path) -> None:
     """While models are fitted: one line, status 130, and nothing left running."""
     command = [sys.executable, "-m", "experiments.cli", "train", "experiment.toml", "--trials", "500"]
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).resolve().parents[2])}

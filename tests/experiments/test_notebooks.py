@@ -23,7 +23,7 @@ def cells(path: Path, kind: str) -> list[Any]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
 
 
-def test_there_are_four() -> None:
+def test_four_notebooks() -> None:
     assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_"]
 
 
@@ -46,7 +46,7 @@ def test_outputs_are_small_pictures(path: Path) -> None:
 
 
 @each
-def test_nothing_of_the_machine_it_ran_on(path: Path) -> None:
+def test_no_traces_of_a_machine(path: Path) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
     text = "".join(line for cell in notebook["cells"] for line in cell["source"])
@@ -63,9 +63,11 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.slow
 @each
-def test_it_runs(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     from notebooks.refresh import executed
 
     notebook, _ = executed(path, tmp_path)  # raises where a cell does; how long it takes, refresh.py says
-    said = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
-    assert not said, said[0]["text"]
+    warnings_ = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
+    ]
+    assert not warnings_, warnings_[0]["text"]

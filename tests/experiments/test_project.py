@@ -50,7 +50,7 @@ def test_the_readme_python_runs() -> None:
     assert len(names["x"]) == 2  # type: ignore[arg-type]
 
 
-def test_the_readme_experiment_is_one(tmp_path: Path) -> None:
+def test_the_readme_experiment_loads(tmp_path: Path) -> None:
     """The README's file, with the sections that docs/segments.md shows."""
     sections = snippets("toml", (ROOT / "docs" / "segments.md").read_text(encoding="utf-8"))
     (tmp_path / "my_churn.toml").write_text("\n".join([*snippets("toml"), *sections]), encoding="utf-8")
@@ -69,12 +69,12 @@ def test_no_other_distribution_owns_our_names() -> None:
     assert {package: set(owners[package]) for package in PACKAGES} == {package: {"journeylab"} for package in PACKAGES}
 
 
-def test_nothing_unpickles() -> None:
+def test_no_unpickling() -> None:
     bad = re.compile(r"import pickle|import joblib|import cloudpickle|import dill|allow_pickle=True|torch\.load")
     assert [path for path in modules() if bad.search(path.read_text(encoding="utf-8"))] == []
 
 
-def test_every_module_says_what_it_is_for() -> None:
+def test_modules_have_a_docstring() -> None:
     assert [path for path in modules() if not first_line(path).strip()] == []
 
 

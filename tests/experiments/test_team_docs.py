@@ -28,14 +28,14 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_is_one(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNEYLAB_STORAGE", "postgresql+psycopg://journeylab@127.0.0.1/search")
     _, name, *arguments = shlex.split(line)
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     command.make_context(name, list(arguments))
 
 
-def test_there_are_commands() -> None:
+def test_main_commands_are_shown() -> None:
     assert {line.split()[1] for line in COMMANDS} >= {"train", "work", "promote", "score", "serve", "swap"}
 
 
@@ -45,7 +45,7 @@ def test_the_settings_are_settings(tmp_path: Path) -> None:
     assert experiment.models.settings["gru"]["devices"] == 2
 
 
-def test_what_the_python_imports_is_there() -> None:
+def test_imported_names_exist() -> None:
     [block] = [block for _, block in BLOCKS if "import" in block]
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom):
@@ -56,6 +56,6 @@ def test_what_the_python_imports_is_there() -> None:
             assert all(hasattr(module, name.name) for name in node.names)
 
 
-def test_every_file_it_names_is_there() -> None:
+def test_named_files_exist() -> None:
     for name in re.findall(r"docs/deploy/[a-z.]+[a-z]", PAGE):
         assert (ROOT / name).is_file()

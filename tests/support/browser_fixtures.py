@@ -50,23 +50,23 @@ class Visit:
         self.faults: list[str] = []
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        page.on("requestfailed", lambda asked: self.faults.append(f"failed: {asked.url} {asked.failure}"))
+        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url} {request.failure}"))
         page.on("response", lambda got: self.faults.append(f"{got.status}: {got.url}") if got.status >= 400 else None)
 
-    def _console(self, said: ConsoleMessage) -> None:
-        if said.type == "error":
-            self.faults.append(f"console: {said.text} {said.location['url']}")
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text} {message.location['url']}")
 
     def layout(self) -> dict[str, list[str]]:
         """What reaches past the right edge of the page; pictures that are not there."""
-        found: dict[str, list[str]] = self.page.evaluate(LAYOUT)
-        return found
+        result: dict[str, list[str]] = self.page.evaluate(LAYOUT)
+        return result
 
     def serious(self) -> list[list[str]]:
         """What axe-core calls serious or critical."""
         axe = files("axe_playwright_python") / "axe.min.js"
         self.page.evaluate(axe.read_text(encoding="utf-8"))
-        return [found for found in self.page.evaluate(BY_AXE) if found[0] in ("serious", "critical")]
+        return [result for result in self.page.evaluate(BY_AXE) if result[0] in ("serious", "critical")]
 
     def keep(self, name: str) -> None:
         """A picture of the page for people to look at, in the folder JOURNEYLAB_SCREENSHOTS, if there is one."""

@@ -72,7 +72,7 @@ def check(folder: Path, trials: int) -> dict[str, object]:
     runs = "select t.value from tags t join runs r using (run_uuid) where t.key = ? and r.lifecycle_stage = 'active'"
     logged = [row[0] for row in _rows(store, f"{runs} and r.status = 'FINISHED'", "trial")]
     roles = [row[0] for row in _rows(store, runs, "role")]
-    found: dict[str, object] = {
+    counts: dict[str, object] = {
         "finished_trials": sum(state in ("COMPLETE", "PRUNED") for state in states),
         "other_trials": sum(state not in ("COMPLETE", "PRUNED") for state in states),
         "distinct_settings": len(set(settings)),
@@ -83,10 +83,10 @@ def check(folder: Path, trials: int) -> dict[str, object]:
         "baseline_runs": roles.count("baseline"),
         "integrity": [_rows(path, "pragma integrity_check")[0][0] for path in (study, store)],
     }
-    wanted = dict.fromkeys(("finished_trials", "distinct_settings", "trial_runs", "distinct_trial_runs"), trials)
-    wanted |= {"other_trials": 0, "search_runs": 1, "model_runs": 1, "baseline_runs": 3}
-    ok = all(found[name] == value for name, value in wanted.items()) and found["integrity"] == ["ok", "ok"]
-    return found | {"ok": ok}
+    expected = dict.fromkeys(("finished_trials", "distinct_settings", "trial_runs", "distinct_trial_runs"), trials)
+    expected |= {"other_trials": 0, "search_runs": 1, "model_runs": 1, "baseline_runs": 3}
+    ok = all(counts[name] == value for name, value in expected.items()) and counts["integrity"] == ["ok", "ok"]
+    return counts | {"ok": ok}
 
 
 def _killed(folder: Path, trials: int, jobs: int, chance: random.Random, limit: int) -> int:

@@ -30,9 +30,9 @@ SETTINGS = "listen_addresses = '127.0.0.1'\nmax_connections = 60\nshared_buffers
 
 def programs() -> Path | None:
     """The folder of `initdb` and `pg_ctl`, the newest version's; None where PostgreSQL is not installed."""
-    found = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    if found:
-        return found[-1].parent
+    initdbs = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if initdbs:
+        return initdbs[-1].parent
     on_path = shutil.which("initdb")
     return Path(on_path).resolve().parent if on_path else None
 

@@ -89,7 +89,7 @@ def run(folder: Path, customers: int, workers: int, kill: bool, partitions: int)
     prepare(folder, customers)
     begun = time.perf_counter()
     make(folder, folder / "here", None, partitions)
-    here_s = time.perf_counter() - begun
+    local_s = time.perf_counter() - begun
     with cluster(folder, workers) as master:
         begun = time.perf_counter()
         process = start(folder, folder / "there", master, partitions)
@@ -97,13 +97,19 @@ def run(folder: Path, customers: int, workers: int, kill: bool, partitions: int)
         if killer is not None:
             killer.start()
         output, _ = process.communicate(timeout=1200)
-        there_s = time.perf_counter() - begun
+        cluster_s = time.perf_counter() - begun
     if process.returncode:
         raise RuntimeError(f"the job on the cluster failed:\n{output[-4000:]}")
-    found = differences(folder / "here", folder / "there")
+    results = differences(folder / "here", folder / "there")
     killed = killer.killed if killer is not None else 0
-    ok = not found["unequal"] and found["largest"] <= MOST_DIFFERENCE and (killed > 0 or not kill)
-    return {"ok": ok, "customers": customers, "executors_killed": killed, "here_s": here_s, "there_s": there_s} | found
+    ok = not results["unequal"] and results["largest"] <= MOST_DIFFERENCE and (killed > 0 or not kill)
+    return {
+        "ok": ok,
+        "customers": customers,
+        "executors_killed": killed,
+        "here_s": local_s,
+        "there_s": cluster_s,
+    } | results
 
 
 def prepare(folder: Path, customers: int) -> None:
@@ -134,16 +140,16 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     settings = {"spark.executor.memory": "700m", "spark.executor.cores": "1", "spark.task.maxFailures": "8"}
-    settings |= {f"spark.{one}.extraJavaOptions": JAVA for one in ("driver", "executor")}
+    settings |= {f"spark.{entry}.extraJavaOptions": JAVA for entry in ("driver", "executor")}
     experiment, plan = load_experiment(folder / "experiment.toml"), map_plan(folder / "experiment.toml")
     how: dict[str, Any] = {"master": master, "settings": settings, "partitions": partitions}
     land(experiment, out / "features", **(how | {"engine": "spark"} if master else {}))
-    asked = SparkAsked(master, settings) if master else None
+    choice = SparkAsked(master, settings) if master else None
     events = folder / "events.parquet"
     many = partitions if master else None
     for name, moment in (("scores", None), ("scores_at", MOMENT)):
         score_file(
-            str(folder / "model"), events, None, out / f"{name}.parquet", as_of=moment, partitions=many, spark=asked
+            str(folder / "model"), events, None, out / f"{name}.parquet", as_of=moment, partitions=many, spark=choice
         )
     centres(experiment, how if master else None).to_csv(out / "centres.csv", index=False)
     page: dict[str, Any] = {"log": False, "tables": out / "map"}
@@ -164,28 +170,28 @@ def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
     at = int(pd.Timestamp(MOMENT).as_unit("us").value)
     rows = everyone_at(part_of(load_journeys(experiment.events)), at)
     if how is None:
-        found = ClusterSegments(settings).fit(rows)
+        results = ClusterSegments(settings).fit(rows)
     else:
         log = read_log(session(how["master"], how["settings"]), experiment.events, partitions=how["partitions"]).named()
-        found = ClusterSegments(settings).fit(
+        results = ClusterSegments(settings).fit(
             rows, everyone=SparkCustomers(log, partial(everyone_at, at=at), None).points
         )
         log.close()
-    return pd.DataFrame(found.clustering_.arrays["centres"]).assign(share=found.shares_)
+    return pd.DataFrame(results.clustering_.arrays["centres"]).assign(share=results.shares_)
 
 
-def differences(here: Path, there: Path) -> dict[str, Any]:
+def differences(local: Path, cluster_folder: Path) -> dict[str, Any]:
     """Which tables differ where they must not, and by how much numbers differ at most."""
     unequal, largest, cells = [], 0.0, 0
-    pairs = {"features": (rows_of(here / "features"), rows_of(there / "features"))}
+    pairs = {"features": (rows_of(local / "features"), rows_of(cluster_folder / "features"))}
     for name in ("scores", "scores_at"):
-        pairs[name] = (rows_of(here / f"{name}.parquet"), rows_of(there / f"{name}.parquet"))
-    pairs["centres"] = (pd.read_csv(here / "centres.csv"), pd.read_csv(there / "centres.csv"))
-    journeys = [open_landed(one / "features").journeys.fingerprint() for one in (here, there)]
+        pairs[name] = (rows_of(local / f"{name}.parquet"), rows_of(cluster_folder / f"{name}.parquet"))
+    pairs["centres"] = (pd.read_csv(local / "centres.csv"), pd.read_csv(cluster_folder / "centres.csv"))
+    journeys = [open_landed(entry / "features").journeys.fingerprint() for entry in (local, cluster_folder)]
     unequal += [] if journeys[0] == journeys[1] else ["journeys"]
-    for file in sorted((here / "map").glob("*.csv")):
-        pairs[file.stem] = (pd.read_csv(file), pd.read_csv(there / "map" / file.name))
-    if {p.name for p in (here / "map").iterdir()} != {p.name for p in (there / "map").iterdir()}:
+    for file in sorted((local / "map").glob("*.csv")):
+        pairs[file.stem] = (pd.read_csv(file), pd.read_csv(cluster_folder / "map" / file.name))
+    if {p.name for p in (local / "map").iterdir()} != {p.name for p in (cluster_folder / "map").iterdir()}:
         unequal.append("the map's tables")
     for name, (mine, theirs) in pairs.items():
         if list(mine.columns) != list(theirs.columns) or len(mine) != len(theirs):
@@ -194,12 +200,12 @@ def differences(here: Path, there: Path) -> dict[str, Any]:
         cells += mine.size
         for column in mine.columns:
             a, b = mine[column], theirs[column]
-            there_too = (a.isna() == b.isna()).all()
+            both = (a.isna() == b.isna()).all()
             if a.dtype.kind != "f":
-                same = there_too and a.dropna().tolist() == b.dropna().tolist()  # a column of nothing has no type
+                same = both and a.dropna().tolist() == b.dropna().tolist()  # a column of nothing has no type
                 unequal += [] if same else [f"{name}.{column}"]
                 continue
-            unequal += [] if there_too else [f"{name}.{column}"]
+            unequal += [] if both else [f"{name}.{column}"]
             mine_, theirs_ = a.to_numpy(np.float64), b.to_numpy(np.float64)
             apart = np.abs(mine_ - theirs_) / np.maximum(1.0, np.abs(mine_))
             largest = max(largest, float(np.nanmax(apart, initial=0.0)))
@@ -236,8 +242,8 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
     place = ["--host", "127.0.0.1", "--webui-port", "0"]
     commands = [[spark_class, "org.apache.spark.deploy.master.Master", "--port", str(port), *place]]
     for number in range(workers):
-        own = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / "workers" / str(number)), *place]
-        commands.append([spark_class, "org.apache.spark.deploy.worker.Worker", *own, url])
+        options_ = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / "workers" / str(number)), *place]
+        commands.append([spark_class, "org.apache.spark.deploy.worker.Worker", *options_, url])
     processes = []
     try:
         for number, command in enumerate(commands):
@@ -256,15 +262,15 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
 
 
 def answers(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as entry:
+        return entry.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(is_so: Any, what: str) -> None:
+def wait_for(is_so: Any, reason: str) -> None:
     begun = time.monotonic()
     while not is_so():
         if time.monotonic() - begun > GIVE_UP_S:
-            raise RuntimeError(f"{what} did not come up within {GIVE_UP_S:.0f} s")
+            raise RuntimeError(f"{reason} did not come up within {GIVE_UP_S:.0f} s")
         time.sleep(0.1)
 
 
@@ -274,9 +280,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     except psutil.NoSuchProcess:
         return
-    for one in family:
+    for entry in family:
         try:
-            one.kill()
+            entry.kill()
         except psutil.NoSuchProcess:
             continue
     process.wait()
@@ -304,12 +310,12 @@ class Killer(threading.Thread):
         return any(self.workers.parent.glob("local/spark-*/executor-*/blockmgr-*/*/shuffle_*.data"))
 
     def _executors(self) -> list[psutil.Process]:
-        found = []
-        for one in psutil.process_iter(["cmdline"]):
-            line = " ".join(one.info["cmdline"] or [])
-            if "CoarseGrainedExecutorBackend" in line and str(self.workers) in (cwd(one) or ""):
-                found.append(one)
-        return sorted(found, key=lambda one: one.pid)
+        results = []
+        for entry in psutil.process_iter(["cmdline"]):
+            line = " ".join(entry.info["cmdline"] or [])
+            if "CoarseGrainedExecutorBackend" in line and str(self.workers) in (cwd(entry) or ""):
+                results.append(entry)
+        return sorted(results, key=lambda entry: entry.pid)
 
 
 def cwd(process: psutil.Process) -> str | None:

@@ -16,8 +16,8 @@ def spark() -> Any:
     java = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}  # short work: compiled once
     settings = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"} | java
     try:
-        found = session("local[2]", settings)
+        spark_session = session("local[2]", settings)
     except ConfigError as error:
         pytest.skip(str(error))
-    yield found
-    found.stop()
+    yield spark_session
+    spark_session.stop()

@@ -34,7 +34,7 @@ def answerer(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def bodies(simulated_events: pd.DataFrame) -> list[dict[str, Any]]:
     """Customers of different lengths; some of their events lack fields, one has an unknown touchpoint."""
-    made = []
+    prepared = []
     for number, (customer, rows) in enumerate(simulated_events.groupby("customer_id")):
         events = [
             {str(name): value for name, value in row.items() if name != "customer_id" and not pd.isna(value)}
@@ -44,12 +44,12 @@ def bodies(simulated_events: pd.DataFrame) -> list[dict[str, Any]]:
         if number % 2:
             body["customer_id"] = customer
         if number % 3 == 0:
-            body["events"] = [{"timestamp": one["timestamp"], "touchpoint": one["touchpoint"]} for one in events]
-        made.append(body)
-        if len(made) == 2 * MAX_SIZE + 3:
+            body["events"] = [{"timestamp": entry["timestamp"], "touchpoint": entry["touchpoint"]} for entry in events]
+        prepared.append(body)
+        if len(prepared) == 2 * MAX_SIZE + 3:
             break
-    made[1]["events"][0]["touchpoint"] = "teleport"
-    return made
+    prepared[1]["events"][0]["touchpoint"] = "teleport"
+    return prepared
 
 
 def _parsed(
@@ -63,25 +63,27 @@ def _parsed(
 
 def test_a_micro_batch_answers_as_single_calls(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
     requests = _parsed(answerer, bodies, ("score", "churn"))
-    alone = [answerer.answer_many([one])[0] for one in requests]
-    assert answerer.answer_many(requests) == alone
-    assert answerer.answer_many(requests[::-1]) == alone[::-1]
-    assert isinstance(alone[1], dict)
-    assert alone[1]["unknown"] == {"teleport": 1}
-    assert [one["request_id"] for one in alone if isinstance(one, dict)] == [f"r{k}" for k in range(len(requests))]
+    single = [answerer.answer_many([entry])[0] for entry in requests]
+    assert answerer.answer_many(requests) == single
+    assert answerer.answer_many(requests[::-1]) == single[::-1]
+    assert isinstance(single[1], dict)
+    assert single[1]["unknown"] == {"teleport": 1}
+    assert [entry["request_id"] for entry in single if isinstance(entry, dict)] == [
+        f"r{k}" for k in range(len(requests))
+    ]
 
 
-def test_the_same_customer_may_be_asked_for_twice(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
+def test_a_customer_may_occur_twice(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
     shorter = bodies[5] | {"events": bodies[5]["events"][:1]}
     requests = _parsed(answerer, [bodies[5], shorter, bodies[5]])
-    one, two, three = answerer.answer_many(requests)
-    assert isinstance(one, dict)
+    entry, two, three = answerer.answer_many(requests)
+    assert isinstance(entry, dict)
     assert isinstance(three, dict)
-    assert one["answers"] == three["answers"]
+    assert entry["answers"] == three["answers"]
     assert two == answerer.answer_many(requests[1:2])[0]
 
 
-def test_who_has_no_event_before_as_of_is_refused_alone(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
+def test_a_request_without_events_fails_alone(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
     requests = _parsed(answerer, [bodies[0], bodies[1] | {"as_of": "2020-01-01"}, bodies[2]])
     first, refused, third = answerer.answer_many(requests)
     assert isinstance(refused, RequestError)
@@ -91,27 +93,27 @@ def test_who_has_no_event_before_as_of_is_refused_alone(answerer: Answerer, bodi
 
 def _gathered(answerer: Answerer, requests: Sequence[ParsedRequest]) -> list[Answer | BaseException]:
     async def all_at_once() -> list[Answer | BaseException]:
-        together = MicroBatcher()
-        return await asyncio.gather(*(together.answer(answerer, one) for one in requests), return_exceptions=True)
+        batcher = MicroBatcher()
+        return await asyncio.gather(*(batcher.answer(answerer, entry) for entry in requests), return_exceptions=True)
 
     return asyncio.run(all_at_once())
 
 
-def test_those_who_come_at_once_are_answered_by_few_calls(
+def test_simultaneous_requests_share_calls(
     answerer: Answerer, bodies: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests, calls, answer = _parsed(answerer, bodies), [], answerer.answer_many
 
-    def counted(some: Sequence[ParsedRequest]) -> list[Answer | RequestError]:
-        calls.append(len(some))
-        return answer(some)
+    def counted(batch: Sequence[ParsedRequest]) -> list[Answer | RequestError]:
+        calls.append(len(batch))
+        return answer(batch)
 
     monkeypatch.setattr(answerer, "answer_many", counted)
-    assert _gathered(answerer, requests) == [answer([one])[0] for one in requests]
+    assert _gathered(answerer, requests) == [answer([entry])[0] for entry in requests]
     assert calls == [MAX_SIZE, MAX_SIZE, 3]
 
 
-def test_a_failure_is_its_own(
+def test_a_failing_request_fails_alone(
     answerer: Answerer, bodies: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_rows = Scorer.answer_rows
@@ -128,31 +130,31 @@ def test_a_failure_is_its_own(
     assert [first, third] == answerer.answer_many([requests[0], requests[2]])
 
 
-def test_who_has_gone_is_not_waited_for(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
-    one, other = _parsed(answerer, bodies[:2])
+def test_a_disconnected_client_is_ignored(answerer: Answerer, bodies: list[dict[str, Any]]) -> None:
+    entry, other = _parsed(answerer, bodies[:2])
 
-    async def one_leaves() -> Answer:
-        together = MicroBatcher()
-        gone = asyncio.ensure_future(together.answer(answerer, one))
+    async def client_disconnects() -> Answer:
+        batcher = MicroBatcher()
+        gone = asyncio.ensure_future(batcher.answer(answerer, entry))
         await asyncio.sleep(0)
         gone.cancel()
-        return await together.answer(answerer, other)
+        return await batcher.answer(answerer, other)
 
-    assert asyncio.run(one_leaves()) == answerer.answer_many([other])[0]
+    assert asyncio.run(client_disconnects()) == answerer.answer_many([other])[0]
 
 
 def test_event_loops_of_several_threads_do_not_wait_for_each_other(
     answerer: Answerer, bodies: list[dict[str, Any]]
 ) -> None:
-    together, requests = MicroBatcher(), _parsed(answerer, bodies[:8])
+    batcher, requests = MicroBatcher(), _parsed(answerer, bodies[:8])
 
-    def ask(one: ParsedRequest) -> list[Answer]:
-        return [asyncio.run(together.answer(answerer, one)) for _ in range(20)]
+    def ask(entry: ParsedRequest) -> list[Answer]:
+        return [asyncio.run(batcher.answer(answerer, entry)) for _ in range(20)]
 
     with ThreadPoolExecutor(8) as pool:
-        given = [pool.submit(ask, one) for one in requests]
-        for one, found in zip(requests, given, strict=True):
-            assert found.result(timeout=60) == [answerer.answer_many([one])[0]] * 20
+        futures = [pool.submit(ask, entry) for entry in requests]
+        for entry, future in zip(requests, futures, strict=True):
+            assert future.result(timeout=60) == [answerer.answer_many([entry])[0]] * 20
 
 
 def test_recorded_journeys_are_answered_as_recorded(answerer: Answerer, scoring_folder: Path) -> None:

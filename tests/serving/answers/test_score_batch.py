@@ -51,7 +51,7 @@ def read(content: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     return table.to_pandas(), json.loads(table.schema.metadata[b"journeylab"])
 
 
-def test_arrow_gives_what_the_scorer_gives(
+def test_arrow_agrees_with_the_scorer(
     client: Client, simulated_events: pd.DataFrame, expected: pd.Series, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.answers.batches.CUSTOMERS_PER_BLOCK", 7)  # several blocks in one stream
@@ -69,40 +69,40 @@ def test_arrow_gives_what_the_scorer_gives(
 
 
 def test_parquet_json_and_lines_agree(client: Client, simulated_events: pd.DataFrame, expected: pd.Series) -> None:
-    some = list(dict.fromkeys(simulated_events["customer_id"]))[:5]
-    events = simulated_events[simulated_events["customer_id"].isin(some)]
+    ids = list(dict.fromkeys(simulated_events["customer_id"]))[:5]
+    events = simulated_events[simulated_events["customer_id"].isin(ids)]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(events, preserve_index=False), sink)
     by_parquet = client.post(f"/score_batch?as_of={AS_OF}", content=sink.getvalue(), headers={"content-type": PARQUET})
     frame, _ = read(by_parquet.content)
-    np.testing.assert_array_equal(frame["demo_churn.probability"], expected[some])
-    call = {"customers": [as_json(one, events) for one in some], "as_of": AS_OF}
+    np.testing.assert_array_equal(frame["demo_churn.probability"], expected[ids])
+    call = {"customers": [as_json(entry, events) for entry in ids], "as_of": AS_OF}
     by_json = client.post("/score_batch", json=call).json()
     lines = client.post("/score_batch", json=call, headers={"accept": NDJSON}).text.splitlines()
-    for told in (by_json["customers"], [json.loads(line) for line in lines[1:]]):
-        assert [one["customer_id"] for one in told] == some
-        given = [one["answers"]["demo_churn"].get("probability", np.nan) for one in told]
-        np.testing.assert_array_equal(given, expected[some])
+    for parsed in (by_json["customers"], [json.loads(line) for line in lines[1:]]):
+        assert [entry["customer_id"] for entry in parsed] == ids
+        probabilities = [entry["answers"]["demo_churn"].get("probability", np.nan) for entry in parsed]
+        np.testing.assert_array_equal(probabilities, expected[ids])
 
 
 def as_json(customer: str, events: pd.DataFrame) -> dict[str, Any]:
-    own = events[events["customer_id"] == customer].drop(columns="customer_id")
-    own = own.assign(timestamp=own["timestamp"].map(lambda moment: moment.isoformat()))
-    rows = [{str(k): v for k, v in row.items() if not pd.isna(v)} for row in own.to_dict("records")]
+    history = events[events["customer_id"] == customer].drop(columns="customer_id")
+    history = history.assign(timestamp=history["timestamp"].map(lambda moment: moment.isoformat()))
+    rows = [{str(k): v for k, v in row.items() if not pd.isna(v)} for row in history.to_dict("records")]
     return {"customer_id": customer, "events": rows}
 
 
-def test_an_own_as_of_and_what_happened_later(client: Client, simulated_events: pd.DataFrame) -> None:
-    one = as_json(simulated_events["customer_id"].iloc[0], simulated_events)
-    early = one["events"][0]["timestamp"]
-    call = {"customers": [one | {"as_of": early}, one | {"customer_id": "later"}], "as_of": AS_OF}
+def test_as_of_of_one_customer_hides_later_events(client: Client, simulated_events: pd.DataFrame) -> None:
+    entry = as_json(simulated_events["customer_id"].iloc[0], simulated_events)
+    early = entry["events"][0]["timestamp"]
+    call = {"customers": [entry | {"as_of": early}, entry | {"customer_id": "later"}], "as_of": AS_OF}
     first, second = client.post("/score_batch", json=call).json()["customers"]
     assert "probability" not in first["answers"]["demo_churn"]
     assert "no event before" in first["answers"]["demo_churn"]["reason"]
     assert second["as_of"] == AS_OF
 
 
-def test_rows_that_cannot_be_used_are_counted(client: Client) -> None:
+def test_rejected_rows_are_counted(client: Client) -> None:
     events = pd.DataFrame(
         {"customer_id": ["a", "a", "b"], "timestamp": ["2024-05-01", "2024-05-02", "2024-05-03"],
          "touchpoint": ["visit", None, "never_seen"]}
@@ -139,7 +139,7 @@ BAD: dict[str, tuple[bytes, dict[str, str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_calls_get_one_sentence(client: Client, name: str) -> None:
+def test_bad_calls_are_refused_with_a_sentence(client: Client, name: str) -> None:
     body, headers, status, part = BAD[name]
     response = client.post("/score_batch", content=body, headers=headers)
     answer = response.json()
@@ -147,7 +147,7 @@ def test_bad_calls_get_one_sentence(client: Client, name: str) -> None:
     assert "\n" not in answer["error"]
 
 
-def test_a_table_with_too_many_rows_is_refused_before_it_is_unpacked(client: Client) -> None:
+def test_too_many_rows_are_refused_before_unpacking(client: Client) -> None:
     columns = {"customer_id": pa.nulls(ROWS + 1), "timestamp": pa.nulls(ROWS + 1), "touchpoint": pa.nulls(ROWS + 1)}
     sink = pa.BufferOutputStream()
     table = pa.table(columns)
@@ -161,11 +161,11 @@ def test_a_table_with_too_many_rows_is_refused_before_it_is_unpacked(client: Cli
 
 @pytest.mark.parametrize("dictionary", [False, True])
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
-def test_compression_is_seen_in_the_metadata(compression: str | None, dictionary: bool) -> None:
+def test_metadata_show_compression(compression: str | None, dictionary: bool) -> None:
     values: Any = pa.array(["a" * 200] * 50)
     table = pa.table({"x": values.dictionary_encode() if dictionary else values})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table)
-    found = [is_compressed(m.metadata.to_pybytes()) for m in pa.ipc.MessageReader.open_stream(sink.getvalue())]
-    assert any(found) == (compression is not None)
+    compressed = [is_compressed(m.metadata.to_pybytes()) for m in pa.ipc.MessageReader.open_stream(sink.getvalue())]
+    assert any(compressed) == (compression is not None)

@@ -64,8 +64,14 @@ def call(gate: TokenGate, path: str, headers: Any = (), **scope: Any) -> int:
     async def receive() -> Any:
         return {"type": "http.request", "body": b""}
 
-    given = {"type": "http", "method": "POST", "path": path, "headers": list(headers), "server": ("127.0.0.1", 3000)}
-    asyncio.run(gate(given | scope, receive, send))
+    scope_of_call = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": list(headers),
+        "server": ("127.0.0.1", 3000),
+    }
+    asyncio.run(gate(scope_of_call | scope, receive, send))
     if sent[0]["status"] != 200:
         (answer,) = [message["body"] for message in sent if message["type"] == "http.response.body"]
         assert json.loads(answer)["error"] in (NO_TOKEN, LOCAL_ONLY)
@@ -112,7 +118,7 @@ def test_each_of_several_tokens_lets_in_and_nothing_else() -> None:
         ([], 401),
     ],
 )
-def test_only_one_header_says_it(headers: list[tuple[bytes, bytes]], status: int) -> None:
+def test_two_authorization_headers_are_refused(headers: list[tuple[bytes, bytes]], status: int) -> None:
     assert call(gate_of({TOKENS: FIRST}), "/score", headers) == status
 
 
@@ -131,23 +137,23 @@ def test_all_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(access.hmac, "compare_digest", watched)
     tokens = Tokens({TOKENS: f"{FIRST} {SECOND} third-token-0123456789"})
-    for asked in (FIRST, SECOND, "x", ""):
+    for candidate in (FIRST, SECOND, "x", ""):
         compared.clear()
-        tokens.accept(asked)
+        tokens.accept(candidate)
         assert compared == [(32, 32)] * 3, "every token, whether or not one was found, and digests of one length"
 
 
-@pytest.mark.parametrize("given", ["short", "x" * (SHORTEST_TOKEN - 1), f"{FIRST} short", "Ünsichtbar-0123456789"])
-def test_tokens_that_are_none_are_said(given: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="fewer than 16 characters, or one beyond ASCII") as said:
-        Tokens({TOKENS: given})
-    assert given not in str(said.value)
-    (tmp_path / "tokens").write_text(given.replace(" ", "\n"), encoding="utf-8")
+@pytest.mark.parametrize("tokens", ["short", "x" * (SHORTEST_TOKEN - 1), f"{FIRST} short", "Ünsichtbar-0123456789"])
+def test_unusable_tokens_are_refused(tokens: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fewer than 16 characters, or one beyond ASCII") as raised:
+        Tokens({TOKENS: tokens})
+    assert tokens not in str(raised.value)
+    (tmp_path / "tokens").write_text(tokens.replace(" ", "\n"), encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be used"):
         Tokens({TOKENS_FILE: str(tmp_path / "tokens")})
 
 
-def test_a_file_that_is_missing_is_said(tmp_path: Path) -> None:
+def test_a_missing_token_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{TOKENS_FILE}=.*nowhere cannot be used"):
         Tokens({TOKENS_FILE: str(tmp_path / "nowhere")})
 
@@ -186,7 +192,7 @@ def _written(path: Path, text: str, at: int) -> Path:
     return path
 
 
-def test_what_is_open_and_what_pretends_to_be() -> None:
+def test_open_paths_and_their_imitations() -> None:
     gate = gate_of({TOKENS: FIRST})
     assert {path: call(gate, path) for path in OPEN} == dict.fromkeys(OPEN, 200)
     decoded = [path.replace("%2e", ".").replace("%2f", "/").replace("%00", "\0").replace("%20", " ") for path in TRICKS]
@@ -207,7 +213,7 @@ def test_what_is_open_and_what_pretends_to_be() -> None:
         (None, 200),
     ],
 )
-def test_without_tokens_only_its_own_machine_is_answered(server: Any, status: int) -> None:
+def test_without_tokens_only_loopback_is_answered(server: Any, status: int) -> None:
     gate = gate_of({})
     for path in ("/score", "/metrics", "/"):
         assert call(gate, path, server=server) == status
@@ -228,18 +234,18 @@ def test_without_tokens_only_its_own_machine_is_answered(server: Any, status: in
         (b"\xff\x00", 403),
     ],
 )
-def test_a_page_that_lets_its_own_name_point_here_gets_nothing(host: bytes, status: int) -> None:
+def test_dns_rebinding_is_refused(host: bytes, status: int) -> None:
     assert call(gate_of({}), "/score", [(b"host", host)]) == status
     with_token = gate_of({TOKENS: FIRST})
     assert call(with_token, "/score", [*bearer(FIRST), (b"host", host)]) == 200, "a token is enough under any name"
 
 
-def test_every_route_of_the_document_wants_a_token(champions: Champions) -> None:
+def test_documented_routes_want_a_token(champions: Champions) -> None:
     client = Client(TokenGate(application(champions), Tokens({TOKENS: FIRST})))
     paths = service_of(champions).document["paths"]
-    wanted = {(method, path) for path, methods in paths.items() for method in methods}
-    assert {("post", "/churn"), ("post", "/score"), ("post", "/score_batch"), ("get", "/model")} <= wanted
-    for method, path in sorted(wanted):
+    expected = {(method, path) for path, methods in paths.items() for method in methods}
+    assert {("post", "/churn"), ("post", "/score"), ("post", "/score_batch"), ("get", "/model")} <= expected
+    for method, path in sorted(expected):
         response = client.request(method.upper(), path, content=b"{")
         assert (paths[path][method].get("security") == []) == (path in OPEN_PATHS), "what the page shows is true"
         if path in OPEN_PATHS:
@@ -250,11 +256,11 @@ def test_every_route_of_the_document_wants_a_token(champions: Champions) -> None
             {"error": NO_TOKEN},
             "Bearer",
         )
-        known = client.request(method.upper(), path, content=b"{", headers={"Authorization": f"Bearer {FIRST}"})
-        assert known.status_code != 401
+        authorized = client.request(method.upper(), path, content=b"{", headers={"Authorization": f"Bearer {FIRST}"})
+        assert authorized.status_code != 401
 
 
-def test_other_addresses_want_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_public_addresses_want_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(TOKENS, raising=False)
     monkeypatch.delenv(TOKENS_FILE, raising=False)
     with pytest.raises(ConfigError, match=f"'0.0.0.0' can be reached by others and no tokens .* {TOKENS_FILE}"):
@@ -266,8 +272,8 @@ def test_other_addresses_want_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         with pytest.raises(ConfigError, match="fewer than 16 characters"):
             command("journeylab:latest", host=host)
     monkeypatch.setenv(TOKENS, FIRST)
-    wanted = command("journeylab:latest", host="0.0.0.0", port=free_port())
-    assert wanted[wanted.index("--host") + 1] == "0.0.0.0"
+    expected = command("journeylab:latest", host="0.0.0.0", port=free_port())
+    assert expected[expected.index("--host") + 1] == "0.0.0.0"
     with pytest.raises(ConfigError, match=r"'example\.org' is no IP address"):
         command("journeylab:latest", host="example.org")
     assert "127.0.0.1" in command("journeylab:latest", host="localhost", port=free_port())
@@ -303,7 +309,7 @@ def test_a_served_bento_is_closed(bento: str, tmp_path: Path, monkeypatch: pytes
     tokens, log = tmp_path / "tokens", tmp_path / "log.txt"
     _written(tokens, FIRST, 1)
     monkeypatch.setenv(TOKENS_FILE, str(tokens))
-    known = {"Authorization": f"Bearer {FIRST}"}
+    authorized = {"Authorization": f"Bearer {FIRST}"}
     with running(bento, log=log) as url:
         port = int(url.rpartition(":")[2])
         document = json.loads(ask(port, "GET", "/openapi.json", body=b"")[1])
@@ -316,12 +322,12 @@ def test_a_served_bento_is_closed(bento: str, tmp_path: Path, monkeypatch: pytes
         for path in TRICKS:
             for method in ("GET", "POST", "PUT", "OPTIONS"):
                 assert (path, ask(port, method, path)[0]) == (path, 401)
-            assert 200 <= ask(port, "POST", path, known)[0] < 500, path
-        assert ask(port, "POST", "/churn", known)[0] == 422
+            assert 200 <= ask(port, "POST", path, authorized)[0] < 500, path
+        assert ask(port, "POST", "/churn", authorized)[0] == 422
         _written(tokens, SECOND, 2)
         after = [ask(port, "POST", "/churn", {"Authorization": f"Bearer {SECOND}"})[0] for _ in _for_seconds(2.5)]
         assert after[-1] == 422
-        assert ask(port, "POST", "/churn", known)[0] == 401
+        assert ask(port, "POST", "/churn", authorized)[0] == 401
         figures = ask(port, "GET", "/metrics", body=b"")[1].decode()
     assert 'endpoint="/churn"' in figures
     assert 'endpoint="other"' in figures
@@ -340,7 +346,7 @@ def _for_seconds(seconds: float) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_served_bento_without_tokens_answers_its_own_machine(bento: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_served_bento_without_tokens_answers_loopback(bento: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKENS, raising=False)
     monkeypatch.delenv(TOKENS_FILE, raising=False)
     with running(bento) as url:

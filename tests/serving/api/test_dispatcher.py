@@ -41,24 +41,24 @@ def test_the_dispatcher_answers_as_the_application(app: Application) -> None:
         ("POST", "/churn"), ("POST", "/demo_churn"), ("POST", "/score"), ("POST", "/nothing"), ("POST", "/a/b"),
         ("GET", "/churn"), ("GET", "/model"), ("GET", "/"), ("GET", "/openapi.json"), ("POST", "/score_batch"),
     ):  # fmt: skip
-        how = {"content": json.dumps(GOOD), "headers": {"X-Request-ID": "same"}}
-        one, two = dispatched.request(method, path, **how), direct.request(method, path, **how)
-        assert (path, one.status_code, one.text, dict(one.headers)) == (
+        request = {"content": json.dumps(GOOD), "headers": {"X-Request-ID": "same"}}
+        first, second = dispatched.request(method, path, **request), direct.request(method, path, **request)
+        assert (path, first.status_code, first.text, dict(first.headers)) == (
             path,
-            two.status_code,
-            two.text,
-            dict(two.headers),
+            second.status_code,
+            second.text,
+            dict(second.headers),
         )
     for path in ("/livez", "/readyz", "/healthz", "/schema.json", "/static_content/swagger-ui.css"):
         assert dispatched.get(path).text == "BentoML"
 
 
-def test_paths_of_several_parts_get_a_sentence(app: Application) -> None:
+def test_nested_paths_are_refused_with_a_sentence(app: Application) -> None:
     answer = Client(app).post("/a/b")
     assert (answer.status_code, answer.json()["error"][:24]) == (404, "There is no /a/b here: s")
 
 
-def test_what_is_to_be_read_is_not_written_to(app: Application) -> None:
+def test_get_routes_refuse_post(app: Application) -> None:
     client = Client(Dispatcher(BENTOML, app))
     for path in ("/metrics", "/livez", "/readyz", "/healthz", "/model", "/openapi.json", "/docs.json"):
         answer = client.post(path)
@@ -66,7 +66,7 @@ def test_what_is_to_be_read_is_not_written_to(app: Application) -> None:
         assert answer.json()["error"] == f"{path} does not take POST: see the documentation at /."
 
 
-def test_more_than_there_is_memory_for_is_put_off(app: Application) -> None:
+def test_bodies_beyond_the_memory_limit_are_refused(app: Application) -> None:
     dispatcher = Dispatcher(BENTOML, app)
     client, body = Client(dispatcher), json.dumps(GOOD) + " " * READ_AHEAD_BYTES
     assert client.post("/churn", content=body).status_code == 200
@@ -87,11 +87,11 @@ def test_more_than_there_is_memory_for_is_put_off(app: Application) -> None:
         ([(b"transfer-encoding", b"chunked")], BATCH_BYTES),
     ],
 )
-def test_what_a_body_says_of_its_size(headers: Any, size: int) -> None:
+def test_declared_size_of_a_body(headers: Any, size: int) -> None:
     assert declared_bytes({"headers": headers}) == size
 
 
-def test_paths_are_no_labels(app: Application) -> None:
+def test_unknown_paths_share_a_label(app: Application) -> None:
     client = Client(RequestMetrics(Dispatcher(BENTOML, app), app.endpoint, lambda: ("journeylab", "bento", "v1")))
     before = _figures()
     for number in range(30):
@@ -111,7 +111,7 @@ def test_paths_are_no_labels(app: Application) -> None:
     assert counted("/static_content/", 200) == 1
 
 
-def test_what_fails_is_counted_and_passed_on(app: Application) -> None:
+def test_failures_are_counted_and_raised(app: Application) -> None:
     async def failing(*_: Any) -> None:
         raise RuntimeError("no")
 

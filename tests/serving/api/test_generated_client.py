@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "serving.md"
 
 
 @pytest.mark.slow
-def test_it_is_generated_and_asks(scoring_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_generated_client_works(scoring_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = DOCS.read_text(encoding="utf-8")
     install, generate = re.search(r"```\n(python -m venv generator.*)\n(generator/bin/open.*)\n```", text).groups()  # type: ignore[union-attr]
     snippet = re.search(r"```py\n(.*?)```", text, re.DOTALL).group(1)  # type: ignore[union-attr]
@@ -26,10 +26,12 @@ def test_it_is_generated_and_asks(scoring_folder: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentos"))
     monkeypatch.setenv("JOURNEYLAB_HOME", str(tmp_path / "own"))
     with running(package([scoring_folder]).tag) as url:
-        made = _run(generate.replace("http://127.0.0.1:3000", url), tmp_path)
-        assert "Unable to parse" not in made
-        said = _run([tmp_path / "generator/bin/python", "-c", snippet.replace("http://127.0.0.1:3000", url)], tmp_path)
-    assert 0 < float(said) < 1
+        output = _run(generate.replace("http://127.0.0.1:3000", url), tmp_path)
+        assert "Unable to parse" not in output
+        printed = _run(
+            [tmp_path / "generator/bin/python", "-c", snippet.replace("http://127.0.0.1:3000", url)], tmp_path
+        )
+    assert 0 < float(printed) < 1
 
 
 def _run(command: str | list[str | Path], folder: Path) -> str:

@@ -36,7 +36,7 @@ def client(champions: Champions) -> Client:
     return Client(application(champions))
 
 
-def test_the_answer_is_the_scorers(client: Client, scoring_folder: Path) -> None:
+def test_answers_agree_with_the_scorer(client: Client, scoring_folder: Path) -> None:
     events, scores = read_sample(scoring_folder)
     bodies = request_bodies(events)
     for customer, probability in zip(scores["customer_id"], scores["probability"], strict=True):
@@ -46,7 +46,7 @@ def test_the_answer_is_the_scorers(client: Client, scoring_folder: Path) -> None
         assert pd.Timestamp(answer["as_of"]) == pd.Timestamp(bodies[customer]["as_of"])
 
 
-def test_an_answer_says_what_it_is(client: Client) -> None:
+def test_fields_of_an_answer(client: Client) -> None:
     request = {"events": [GOOD, GOOD | {"touchpoint": "teleport", "mood": "good"}], "as_of": AS_OF}
     response = client.post("/demo_churn", json=request, headers={"X-Request-ID": "abc-1"})
     answer = response.json()
@@ -59,25 +59,25 @@ def test_an_answer_says_what_it_is(client: Client) -> None:
     assert 0 <= answer["probability"] <= 1
 
 
-def test_as_of_is_now_unless_said(client: Client) -> None:
+def test_as_of_defaults_to_now(client: Client) -> None:
     before = datetime.now(UTC)
     answer = client.post("/churn", json={"events": [GOOD]}).json()
     assert before <= datetime.fromisoformat(answer["as_of"]) <= datetime.now(UTC)
     assert len(answer["request_id"]) == 32
 
 
-def test_reasons_where_asked_for(client: Client, scoring_folder: Path) -> None:
+def test_reasons_on_request(client: Client, scoring_folder: Path) -> None:
     body = next(iter(request_bodies(read_sample(scoring_folder)[0]).values()))
     reasons = client.post("/churn", json=body | {"reasons": 2}).json()["reasons"]
     assert 1 <= len(reasons) <= 2
     assert set(reasons[0]) == {"subject", "text", "contribution", "value"}
 
 
-def test_times_with_a_zone_are_moments(client: Client) -> None:
+def test_time_zones_are_converted(client: Client) -> None:
     utc = {"events": [GOOD | {"timestamp": "2024-05-01T10:00:00"}], "as_of": AS_OF}
     paris = {"events": [GOOD | {"timestamp": "2024-05-01T12:00:00+02:00"}], "as_of": "2024-06-01T02:00:00+02:00"}
-    one, two = (client.post("/churn", json=request).json() for request in (utc, paris))
-    assert (one["probability"], one["as_of"]) == (two["probability"], two["as_of"])
+    first, two = (client.post("/churn", json=request).json() for request in (utc, paris))
+    assert (first["probability"], first["as_of"]) == (two["probability"], two["as_of"])
 
 
 def _event(**fields: Any) -> bytes:
@@ -144,7 +144,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_answered_with_one_sentence(client: Client, name: str) -> None:
+def test_bad_input_is_refused_with_a_sentence(client: Client, name: str) -> None:
     body, status, part = BAD[name]
     response = client.post("/churn", content=body)
     answer = response.json()
@@ -155,7 +155,7 @@ def test_bad_input_is_answered_with_one_sentence(client: Client, name: str) -> N
     assert not any(word in answer["error"] for word in ("Traceback", "pydantic", ".py", "Error"))
 
 
-def test_a_body_that_lies_about_its_length_or_is_compressed_is_refused(client: Client) -> None:
+def test_wrong_length_and_compression_are_refused(client: Client) -> None:
     async def endless() -> Any:
         for _ in range(BODY_BYTES // 2**20 + 2):
             yield b" " * 2**20
@@ -177,12 +177,12 @@ def test_other_paths_and_methods(client: Client) -> None:
     assert client.request("PUT", "/model").status_code == 405
 
 
-def test_a_strange_request_id_is_replaced(client: Client) -> None:
+def test_an_invalid_request_id_is_replaced(client: Client) -> None:
     answer = client.post("/churn", json={"events": [GOOD]}, headers={"X-Request-ID": "a b\t<script>"}).json()
     assert len(answer["request_id"]) == 32
 
 
-def test_a_failure_is_logged_without_what_was_sent(
+def test_failures_are_logged_without_content(
     client: Client, champions: Champions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -197,12 +197,12 @@ def test_a_failure_is_logged_without_what_was_sent(
     assert response.json()["request_id"] in caplog.text
 
 
-def test_the_openapi_document_has_examples_that_work(client: Client, champions: Champions) -> None:
+def test_examples_of_the_document_work(client: Client, champions: Champions) -> None:
     spec = client.get("/openapi.json").json()
     assert client.get("/docs.json").json() == spec == service_of(champions).document
     for route in ("/churn", "/demo_churn"):
-        shown = spec["paths"][route]["post"]["requestBody"]["content"]["application/json"]["example"]
-        answer = client.post(route, json=shown)
+        example_body = spec["paths"][route]["post"]["requestBody"]["content"]["application/json"]["example"]
+        answer = client.post(route, json=example_body)
         assert answer.status_code == 200
         assert answer.json()["unknown"] == {}
         declared = spec["components"]["schemas"]["ProbabilityAnswer"]["properties"]
@@ -212,7 +212,7 @@ def test_the_openapi_document_has_examples_that_work(client: Client, champions: 
     assert "googletagmanager" not in client.get("/").text
 
 
-def test_what_is_packaged_can_be_asked(client: Client) -> None:
+def test_model_route_lists_the_champions(client: Client) -> None:
     (model,) = client.get("/model").json()["models"]
     assert (model["name"], model["version"], model["alias"], model["run_id"]) == (
         "demo_churn",
@@ -223,7 +223,7 @@ def test_what_is_packaged_can_be_asked(client: Client) -> None:
     assert model["routes"] == ["/churn", "/demo_churn"]
 
 
-def test_two_champions_of_one_kind_answer_by_name_alone(scoring_folder: Path, tmp_path: Path) -> None:
+def test_two_champions_of_one_kind_answer_by_name(scoring_folder: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         shutil.copytree(scoring_folder, tmp_path / name)
         Origin(name).write(tmp_path / name)
@@ -233,7 +233,7 @@ def test_two_champions_of_one_kind_answer_by_name_alone(scoring_folder: Path, tm
         Answerer(champions).answer("churn", b"{}", "")
 
 
-def test_champions_that_cannot_live_together_are_refused(scoring_folder: Path, tmp_path: Path) -> None:
+def test_incompatible_champions_are_refused(scoring_folder: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         shutil.copytree(scoring_folder, tmp_path / name)
     with pytest.raises(DataError, match="Two champions are named 'demo_churn'"):
@@ -257,25 +257,25 @@ def test_a_champion_named_as_a_route_is_refused(scoring_folder: Path, tmp_path: 
         application(Champions(tmp_path))
 
 
-def test_a_service_without_champions_is_whole(tmp_path: Path) -> None:
+def test_a_service_without_champions_starts(tmp_path: Path) -> None:
     client = Client(application(Champions(tmp_path)))
     assert client.get("/openapi.json").status_code == 200
     assert client.post("/churn", json={}).json()["error"].startswith("There is no task 'churn' here")
 
 
-def test_clocks_may_differ_by_a_day() -> None:
+def test_as_of_may_be_a_day_ahead() -> None:
     decoder = Decoder(Columns(("touchpoint",), ()))
     now = datetime(2024, 6, 1, tzinfo=UTC)
     body = json.dumps({"events": [GOOD], "as_of": (now + timedelta(hours=23)).isoformat()}).encode()
     assert decoder.decode(body, now).as_of > decoder.decode(json.dumps({"events": [GOOD]}).encode(), now).as_of
 
 
-def test_the_example_follows_the_training(champions: Champions) -> None:
-    shown = [event["touchpoint"] for event in example(champions, "churn")["events"]]
-    assert set(shown) <= set(champions.tasks["demo_churn"]["touchpoints"])
+def test_examples_use_touchpoints_of_training(champions: Champions) -> None:
+    example_body = [event["touchpoint"] for event in example(champions, "churn")["events"]]
+    assert set(example_body) <= set(champions.tasks["demo_churn"]["touchpoints"])
 
 
-def test_scores_do_without_lightgbm_itself(scoring_folder: Path, tmp_path: Path) -> None:
+def test_scores_need_no_lightgbm_import(scoring_folder: Path, tmp_path: Path) -> None:
     """A worker is ready before the library is loaded, which with what it takes along is the longest of its imports."""
     shutil.copytree(scoring_folder, tmp_path / "demo_churn")
     code = """
@@ -290,12 +290,12 @@ for warm_up in (warm_up_scores, warm_up_reasons):
     loaded.append([name for name in ("lightgbm", "sklearn", "scipy.optimize") if name in sys.modules])
 print(loaded[0], "lightgbm" in loaded[1])
 """
-    told = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[] True", done.stderr[-2000:]
 
 
-def test_the_service_does_not_import_what_trains(scoring_folder: Path, tmp_path: Path) -> None:
+def test_service_imports_stay_light(scoring_folder: Path, tmp_path: Path) -> None:
     """Nor the heavy modules, until a worker starts."""
     shutil.copytree(scoring_folder, tmp_path / "demo_churn")
     code = """

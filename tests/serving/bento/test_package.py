@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def _without_bentoml(patch: pytest.MonkeyPatch, home: Path) -> list[str]:
-    """What BentoML would build is copied as it was staged; returns the list that what is deleted is told in."""
+    """What BentoML would build is copied as it was staged; returns the list of deleted tags."""
     patch.setenv("BENTOML_HOME", str(home))
     deleted: list[str] = []
 
@@ -62,7 +62,7 @@ def built(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bui
         return package([scoring_folder], out=home / "copy")
 
 
-def test_what_is_packaged_stands_alone_and_gives_the_recorded_numbers(built: BuiltBento, scoring_folder: Path) -> None:
+def test_a_package_is_complete_and_gives_the_recorded_answers(built: BuiltBento, scoring_folder: Path) -> None:
     assert str(built) == "journeylab:v1"
     assert built.path.parts[-3:] == ("bentos", "journeylab", "v1")
     assert built.differences == {"demo_churn": 0.0}
@@ -79,7 +79,7 @@ def test_what_is_packaged_stands_alone_and_gives_the_recorded_numbers(built: Bui
     assert labels["demo_churn.data"] == task["about"]["data_fingerprint"]
 
 
-def test_a_bento_that_differs_from_what_was_recorded_is_not_left(
+def test_a_bento_with_other_answers_is_deleted(
     scoring_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleted = _without_bentoml(monkeypatch, tmp_path / "home")
@@ -93,7 +93,7 @@ def test_a_bento_that_differs_from_what_was_recorded_is_not_left(
     assert deleted == ["journeylab:v1"]
 
 
-def test_what_cannot_be_packaged_is_said(scoring_folder: Path, tmp_path: Path) -> None:
+def test_unusable_models_are_refused(scoring_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PackagingError, match="No model to package"):
         package([])
     with pytest.raises(PackagingError, match="Two models are named 'demo_churn'"):
@@ -112,9 +112,9 @@ def test_a_registered_model_brings_its_labels(scoring_folder: Path, monkeypatch:
         )
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "training.tracking.registry", registry)
-    found = packaging._resolve("shop_churn@champion")
-    assert found.origin == Origin("shop_churn", "7", "champion", "r1", "f00d")
-    assert packaging._labels([found]) == {
+    resolved = packaging._resolve("shop_churn@champion")
+    assert resolved.origin == Origin("shop_churn", "7", "champion", "r1", "f00d")
+    assert packaging._labels([resolved]) == {
         "champions": "shop_churn",
         "shop_churn.version": "7",
         "shop_churn.alias": "champion",
@@ -154,23 +154,23 @@ def test_every_package_is_pinned() -> None:
 
 def _at_the_top(module: str) -> list[str]:
     """What importing one of our modules imports, itself included; what only a call imports is left out."""
-    wanted, found = [module], dict[str, None]()
-    while wanted:
-        name = wanted.pop()
+    pending, reached = [module], dict[str, None]()
+    while pending:
+        name = pending.pop()
         path = packaging._file_of(name)
-        if path is None or name in found:
+        if path is None or name in reached:
             continue
-        found[name] = None
+        reached[name] = None
         for node in ast.parse((ROOT / path).read_text()).body:
             if isinstance(node, ast.Import):
-                wanted += [alias.name for alias in node.names]
+                pending += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                wanted += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return list(found)
+                pending += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return list(reached)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "blend"])
-def test_what_a_packed_kind_imports_is_packed_and_pinned(kind: str) -> None:
+def test_imports_of_a_kind_are_packaged_and_pinned(kind: str) -> None:
     pins = {pin.split("==")[0] for pin in pinned((*package_names(make(kind, {})), "bentoml"))} | {"bentoml"}
     ours = {*packaging.PACKAGES, *sys.stdlib_module_names}
     packed = {path.as_posix() for path in modules()}
@@ -190,7 +190,7 @@ def test_what_a_packed_kind_imports_is_packed_and_pinned(kind: str) -> None:
                 assert from_ & pins, f"{path} imports {top}, which no bento of {kind} has"
 
 
-def test_a_bento_pins_what_its_champions_need_and_no_more(tmp_path: Path, scoring_folder: Path) -> None:
+def test_a_bento_pins_the_needs_of_its_champions(tmp_path: Path, scoring_folder: Path) -> None:
     journeys = simulate(n_customers=40, days=120, seed=1)
     snapshots = pack(journeys.events).at(str(journeys.events["timestamp"].max()))
     labels = np.arange(len(snapshots)) % 2
@@ -203,21 +203,21 @@ def test_a_bento_pins_what_its_champions_need_and_no_more(tmp_path: Path, scorin
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
-def test_no_address_that_others_reach(host: str) -> None:
+def test_public_addresses_are_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="can be reached by others and no tokens are configured"):
         command("journeylab:latest", host=host)
 
 
-def test_a_port_that_is_taken_is_said() -> None:
+def test_an_occupied_port_is_refused() -> None:
     import socket
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
         with pytest.raises(ConfigError, match=r"Cannot listen on 127\.0\.0\.1:\d+ .* --port"):
-            command("journeylab:latest", port=taken.getsockname()[1])
-    wanted = command("journeylab:latest", host="localhost", port=free_port())
-    assert wanted[1:4] == ["-m", "bentoml", "serve"]
+            command("journeylab:latest", port=occupied.getsockname()[1])
+    pending = command("journeylab:latest", host="localhost", port=free_port())
+    assert pending[1:4] == ["-m", "bentoml", "serve"]
 
 
 def test_a_bento_in_a_read_only_folder_starts_with_its_kernels(built: BuiltBento, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ print(fill_rows._cache.cache_path, sum(fill_rows.stats.cache_hits.values()), sum
 
 
 @pytest.mark.slow
-def test_a_real_bento_answers_over_http_what_was_recorded(
+def test_a_served_bento_gives_the_recorded_answers(
     scoring_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
@@ -290,7 +290,7 @@ def _other_version(built: BuiltBento, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_real_bento_that_differs_is_deleted(
+def test_a_real_bento_with_other_answers_is_deleted(
     scoring_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
@@ -300,7 +300,7 @@ def test_a_real_bento_that_differs_is_deleted(
     assert not list((tmp_path / "home" / "bentos" / "journeylab").glob("*/bento.yaml"))
 
 
-def test_champions_are_read_from_what_was_packaged(scoring_folder: Path, tmp_path: Path) -> None:
+def test_champions_of_a_folder(scoring_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(scoring_folder, tmp_path / "demo_churn")
     assert Champions(tmp_path).origins["demo_churn"].version == "0"
 

@@ -80,11 +80,11 @@ def test_broken_champions_leave_the_old_ones(
 
 def test_watch_updates(versions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.live.live.CHECK_INTERVAL_S", 0.01)
-    pointer, seen = tmp_path / "pointer", threading.Event()
+    pointer, updated = tmp_path / "pointer", threading.Event()
     live = LiveChampions(Champions(versions[0]), pointer)
-    live.watch(lambda champions: seen.set())
+    live.watch(lambda champions: updated.set())
     point(pointer, versions[1])
-    assert seen.wait(10)
+    assert updated.wait(10)
 
 
 def test_swap_waits_until_the_service_answers_with_them(
@@ -109,5 +109,5 @@ def test_swap_waits_until_the_service_answers_with_them(
 
 
 def test_identity_follows_the_origin(versions: list[Path]) -> None:
-    one, two = (Champions(folder).identity for folder in versions)
-    assert one != two == json.loads(json.dumps(Champions(versions[1]).describe()))["champions"]
+    first, two = (Champions(folder).identity for folder in versions)
+    assert first != two == json.loads(json.dumps(Champions(versions[1]).describe()))["champions"]

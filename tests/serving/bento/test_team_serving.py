@@ -41,30 +41,30 @@ def manifest() -> list[dict[str, Any]]:
 
 
 def of_kind(manifest: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    [found] = [one for one in manifest if one["kind"] == kind]
-    return found
+    [resource] = [item for item in manifest if item["kind"] == kind]
+    return resource
 
 
 def test_the_manifest_fits_the_official_schema(manifest: list[dict[str, Any]]) -> None:
-    assert [one["kind"] for one in manifest] == ["Deployment", "Service", "PodDisruptionBudget"]
-    for one in manifest:
-        validate(one, KUBERNETES, strict=True)
+    assert [item["kind"] for item in manifest] == ["Deployment", "Service", "PodDisruptionBudget"]
+    for item in manifest:
+        validate(item, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("break_it", [
+@pytest.mark.parametrize("damage", [
     lambda pod: pod["containers"][0].update(livenesProbe={}),
     lambda pod: pod["containers"][0]["readinessProbe"].update(periodSeconds="often"),
     lambda pod: pod["containers"][0]["securityContext"].update(readOnlyRootFileSystem=True),
     lambda pod: pod["containers"][0].pop("name"),
 ])  # fmt: skip
-def test_the_schema_would_find_a_slip(manifest: list[dict[str, Any]], break_it: Callable[[Any], Any]) -> None:
+def test_the_schema_finds_errors(manifest: list[dict[str, Any]], damage: Callable[[Any], Any]) -> None:
     broken = copy.deepcopy(of_kind(manifest, "Deployment"))
-    break_it(broken["spec"]["template"]["spec"])
+    damage(broken["spec"]["template"]["spec"])
     with pytest.raises(ValidationError):
         validate(broken, KUBERNETES, strict=True)
 
 
-def test_the_pod_is_as_restricted_as_it_can_be(manifest: list[dict[str, Any]]) -> None:
+def test_the_pod_is_restricted(manifest: list[dict[str, Any]]) -> None:
     """What the schema cannot say: Kubernetes' own profile "restricted", probes, tokens, and names that meet."""
     deployment = of_kind(manifest, "Deployment")
     pod = deployment["spec"]["template"]["spec"]
@@ -81,9 +81,9 @@ def test_the_pod_is_as_restricted_as_it_can_be(manifest: list[dict[str, Any]]) -
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
     assert "memory" in container["resources"]["limits"]
-    environment = {one["name"]: one["value"] for one in container["env"]}
-    mounts = {one["name"]: one for one in container["volumeMounts"]}
-    volumes = {one["name"]: one for one in pod["volumes"]}
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    mounts = {item["name"]: item for item in container["volumeMounts"]}
+    volumes = {item["name"]: item for item in pod["volumes"]}
     assert Path(environment["JOURNEYLAB_TOKENS_FILE"]).parent == Path(mounts["tokens"]["mountPath"])
     assert volumes["tokens"]["secret"]["secretName"] == "journeylab-tokens"
     assert environment["BENTOML_HOME"].startswith(mounts["temporary"]["mountPath"])
@@ -154,9 +154,9 @@ def team(scoring_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
             for port in (*ports[1:], ports[0]):
                 _wait(port, begun, folder)
             events, scores = read_sample(scoring_folder)
-            bodies = {who: json.dumps(body).encode() for who, body in request_bodies(events).items()}
-            known = dict(zip(scores["customer_id"], scores["probability"], strict=True))
-            yield Team(ports[0], services, bodies, known)
+            bodies = {customer_id: json.dumps(body).encode() for customer_id, body in request_bodies(events).items()}
+            expected = dict(zip(scores["customer_id"], scores["probability"], strict=True))
+            yield Team(ports[0], services, bodies, expected)
         finally:
             for process in begun:
                 _end(process)
@@ -206,7 +206,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.skipif(
     shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists(), reason="nginx is not installed"
 )
-def test_two_services_behind_nginx_share_the_work_and_one_may_die(team: Team) -> None:
+def test_two_services_behind_nginx_share_the_load(team: Team) -> None:
     for token in (None, "not-one-of-the-tokens"):
         status, answer = team.ask(next(iter(team.bodies)), token=token)
         assert status == 401

@@ -61,8 +61,8 @@ def champions(folder: Path) -> Champions:
 
 
 def _bodies(events: pd.DataFrame, n: int = 40) -> list[dict[str, Any]]:
-    some = events[events["customer_id"].isin(events["customer_id"].unique()[:n])]
-    return list(request_bodies(some.assign(cutoff=events["timestamp"].max())).values())
+    few = events[events["customer_id"].isin(events["customer_id"].unique()[:n])]
+    return list(request_bodies(few.assign(cutoff=events["timestamp"].max())).values())
 
 
 def _recorded(
@@ -80,7 +80,7 @@ def _recorded(
     return [row for row in rows if row["touchpoints"] is None], [row for row in rows if row["touchpoints"] is not None]
 
 
-def test_a_row_says_what_was_answered_and_nothing_of_whom(
+def test_a_row_has_no_identifiers(
     champions: Champions, simulated_events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY, SECRET)
@@ -93,21 +93,23 @@ def test_a_row_says_what_was_answered_and_nothing_of_whom(
     assert len(answers) == len(bodies)
     assert all(set(row) == set(COLUMNS) for row in (*answers, *touchpoints))
     row = answers[0]
-    given = Answerer(champions).answer("churn", json.dumps(bodies[0]).encode(), "r")
-    assert row["score"] == pytest.approx(given["probability"], rel=1e-5)
+    reply = Answerer(champions).answer("churn", json.dumps(bodies[0]).encode(), "r")
+    assert row["score"] == pytest.approx(reply["probability"], rel=1e-5)
     assert (row["champion"], row["version"], row["stands_for"]) == ("demo_churn", "3", 1.0)
     assert row["as_of"] == "2025-06-01T10:00:00Z"
     assert (row["events"], row["unknown"]) == (len(bodies[0]["events"]), 1)
     assert row["who"] == Pseudonyms(SECRET.encode()).of(bodies[0]["customer_id"])
     assert row["key"] == Pseudonyms(SECRET.encode()).key_id
     written = json.dumps([answers, touchpoints])
-    names = {str(one) for column in ("channel", "item", "country", "plan") for one in simulated_events[column].dropna()}
+    names = {
+        str(item) for column in ("channel", "item", "country", "plan") for item in simulated_events[column].dropna()
+    }
     for word in (*(body["customer_id"] for body in bodies), *names, "jane@example.org", "secret-channel", SECRET):
         assert f'"{word}"' not in written, word
-    (together,) = touchpoints
-    assert together["answers"] == len(bodies) >= MIN_ANSWERS_COUNTED
-    assert all(n <= len(bodies) for n in together["touchpoints"].values())
-    assert set(together["touchpoints"]) <= champions.scorers["demo_churn"].touchpoint_set
+    (counted,) = touchpoints
+    assert counted["answers"] == len(bodies) >= MIN_ANSWERS_COUNTED
+    assert all(n <= len(bodies) for n in counted["touchpoints"].values())
+    assert set(counted["touchpoints"]) <= champions.scorers["demo_churn"].touchpoint_set
 
 
 def test_few_answers_leave_no_counts_of_touchpoints(champions: Champions, simulated_events: pd.DataFrame) -> None:
@@ -124,7 +126,7 @@ def test_a_request_without_a_customer_has_no_pseudonym(champions: Champions, sim
     assert (row["who"], row["key"]) == (None, None)
 
 
-def test_pseudonyms_of_one_process_agree_and_those_of_two_do_not(
+def test_pseudonyms_agree_within_a_process(
     champions: Champions, simulated_events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(KEY, raising=False)
@@ -135,7 +137,7 @@ def test_pseudonyms_of_one_process_agree_and_those_of_two_do_not(
     assert first["key"] != other["key"]
 
 
-def test_more_than_the_rate_is_counted_and_not_recorded(champions: Champions, simulated_events: pd.DataFrame) -> None:
+def test_answers_beyond_the_rate_are_counted(champions: Champions, simulated_events: pd.DataFrame) -> None:
     bodies = _bodies(simulated_events, 30)
     answers, _ = _recorded(champions, bodies, rate=0.001)
     assert len(answers) == 1
@@ -160,16 +162,16 @@ def test_a_call_with_many_customers_is_sampled(champions: Champions, simulated_e
     bodies = _bodies(simulated_events)
     call = {"customers": [{**body, "as_of": body["as_of"]} for body in bodies]}
     call["customers"][3]["as_of"] = "1999-01-01"  # nothing to say about them
-    given = b"".join(batches.answer(batches.decode(json.dumps(call).encode(), JSON), JSON, "r"))
+    reply = b"".join(batches.answer(batches.decode(json.dumps(call).encode(), JSON), JSON, "r"))
     monitor.close()
     scores = {
-        one["customer_id"]: one["answers"]["demo_churn"].get("probability") for one in json.loads(given)["customers"]
+        item["customer_id"]: item["answers"]["demo_churn"].get("probability") for item in json.loads(reply)["customers"]
     }
     answers = [row for row in rows if row["touchpoints"] is None]
     assert 10 <= len(answers) <= 12
     assert sum(row["stands_for"] for row in answers) == pytest.approx(len(bodies) - 1, rel=1e-3)
-    found = sorted(score for score in scores.values() if score is not None)
-    assert all(min(abs(row["score"] - score) for score in found) < 1e-5 for row in answers)
+    ordered = sorted(score for score in scores.values() if score is not None)
+    assert all(min(abs(row["score"] - score) for score in ordered) < 1e-5 for row in answers)
 
 
 def test_a_failed_record_costs_no_answer(
@@ -193,8 +195,8 @@ def test_a_failed_record_costs_no_answer(
 def test_a_record_costs_little(champions: Champions, snapshots: Snapshots) -> None:
     monitor = AnswerMonitor(MonitorSettings(None, 1e6), lambda rows: None)
     monitor._thread = object()  # type: ignore[assignment]  # the queue alone
-    one = snapshots.take(np.array([0]))
-    best = min(_seconds(lambda: monitor.record(champions, "demo_churn", one, [0.5], ["c"])) for _ in range(5))
+    item = snapshots.take(np.array([0]))
+    best = min(_seconds(lambda: monitor.record(champions, "demo_churn", item, [0.5], ["c"])) for _ in range(5))
     assert best < 50e-6
 
 
@@ -208,10 +210,10 @@ def _seconds(call: Any, n: int = 1000) -> float:
 def test_nothing_is_watched_unless_somebody_says_so() -> None:
     assert AnswerMonitor.from_environment({}) is None
     assert MonitorSettings.from_environment({"JOURNEYLAB_MONITOR": "bentoml"}) == MonitorSettings(None)
-    given = {"JOURNEYLAB_MONITOR": "rows", "JOURNEYLAB_MONITOR_RATE": "0.5", "JOURNEYLAB_MONITOR_MB": "10"}
-    assert MonitorSettings.from_environment(given) == MonitorSettings(Path("rows"), 0.5, 10_000_000)
+    reply = {"JOURNEYLAB_MONITOR": "rows", "JOURNEYLAB_MONITOR_RATE": "0.5", "JOURNEYLAB_MONITOR_MB": "10"}
+    assert MonitorSettings.from_environment(reply) == MonitorSettings(Path("rows"), 0.5, 10_000_000)
     with pytest.raises(ConfigError, match="JOURNEYLAB_MONITOR_RATE='many' is no positive number"):
-        MonitorSettings.from_environment(given | {"JOURNEYLAB_MONITOR_RATE": "many"})
+        MonitorSettings.from_environment(reply | {"JOURNEYLAB_MONITOR_RATE": "many"})
 
 
 def test_keys_come_from_a_file_or_the_environment(tmp_path: Path) -> None:
@@ -233,11 +235,11 @@ def test_files_of_rows_are_the_owners_and_the_oldest_go_first(tmp_path: Path) ->
     days = [datetime(2024, 6, day, tzinfo=UTC) for day in range(1, 31)]
     for day in days:
         files.write([{"text": "x" * 60_000, "day": day.day}], day)
-    kept = sorted((tmp_path / "rows").iterdir())
-    assert sum(path.stat().st_size for path in kept) <= 1_000_000
-    assert json.loads(kept[-1].read_text())["day"] == 30
-    assert json.loads(kept[0].read_text())["day"] > 10
-    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+    remaining = sorted((tmp_path / "rows").iterdir())
+    assert sum(path.stat().st_size for path in remaining) <= 1_000_000
+    assert json.loads(remaining[-1].read_text())["day"] == 30
+    assert json.loads(remaining[0].read_text())["day"] > 10
+    assert {path.stat().st_mode & 0o777 for path in remaining} == {0o600}
     assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o700
 
 
@@ -272,7 +274,7 @@ record([{"a": 4, "b": 5}])
     assert rows == [{"a": 1, "b": None}, {"a": 2, "b": [3]}, {"a": 4, "b": 5}]
 
 
-def test_a_reference_comes_back_as_it_was_saved(folder: Path, snapshots: Snapshots, tmp_path: Path) -> None:
+def test_a_reference_is_saved_and_loaded(folder: Path, snapshots: Snapshots, tmp_path: Path) -> None:
     reference = TrainingReference.load(folder)
     assert reference is not None
     assert 0 < len(reference.names) <= MOST_FEATURES
@@ -296,17 +298,17 @@ def test_sketches_count_up_to_the_reference(folder: Path, snapshots: Snapshots) 
     sketches = reference.sketch(snapshots)
     x = reference.features.transform(snapshots)
     for column, (edges, counts) in enumerate(zip(reference.edges, reference.counts, strict=True)):
-        own = [text[column] for text in sketches]
+        digits = [text[column] for text in sketches]
         cells = [*DIGITS[: len(edges) + 1], "-"]
-        assert tuple(own.count(cell) for cell in cells) == counts
+        assert tuple(digits.count(cell) for cell in cells) == counts
         assert len(edges) <= BINS
-        known = x[:, column][np.isfinite(x[:, column])]
-        assert [int((known > edge).sum()) for edge in edges] == [
+        finite = x[:, column][np.isfinite(x[:, column])]
+        assert [int((finite > edge).sum()) for edge in edges] == [
             sum(counts[place + 1 : -1]) for place in range(len(edges))
         ]
 
 
-def test_a_model_without_features_is_watched_by_those_of_any_journey(snapshots: Snapshots) -> None:
+def test_a_model_without_features_has_a_reference(snapshots: Snapshots) -> None:
     labels = np.arange(len(snapshots)) % 2
     scorer = Scorer(BaseRate().fit(snapshots, labels), {"name": "x", "kind": "churn"}, SCHEMA)
     segments = np.array(["a", "b", None], dtype=object)[np.arange(len(snapshots)) % 3]
@@ -317,18 +319,16 @@ def test_a_model_without_features_is_watched_by_those_of_any_journey(snapshots: 
 
 
 def test_columns_without_a_value(simulated_events: pd.DataFrame) -> None:
-    some = simulated_events[simulated_events["customer_id"].isin(simulated_events["customer_id"].unique()[:3])].copy()
-    some.loc[some["customer_id"] == some["customer_id"].unique()[1], "value"] = np.nan
-    journeys = pack(some, SCHEMA)
+    few = simulated_events[simulated_events["customer_id"].isin(simulated_events["customer_id"].unique()[:3])].copy()
+    few.loc[few["customer_id"] == few["customer_id"].unique()[1], "value"] = np.nan
+    journeys = pack(few, SCHEMA)
     every = journeys.at(int(journeys.t.max()) + 1)
     assert absent(every, "value").tolist() == [False, True, False]
     assert [bool(absent(every.take(np.array([row])), "value")[0]) for row in range(3)] == [False, True, False]
     assert absent(every, "no such column").all()
 
 
-def test_the_service_records_what_it_answers(
-    champions: Champions, simulated_events: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_the_service_records_answers(champions: Champions, simulated_events: pd.DataFrame, tmp_path: Path) -> None:
     """In a process of its own, as BentoML starts a worker; the invented requests of its warm-up leave no row."""
     body = _bodies(simulated_events, 1)[0]
     code = """
