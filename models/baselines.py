@@ -1,4 +1,4 @@
-"""Baselines: the base rate, recency alone, and RFM with logistic regression. What a model must beat to be worth it."""
+"""Baselines that a model must beat: the base rate, recency alone, and RFM with logistic regression."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from features.journeys.journeys import Snapshots
+from features.timestamps import DAY_US
 from models.calibration import Vector, sigmoid
 from models.contract import check_labels
-
-DAY_US = 86_400_000_000
 
 
 class BaseRate:
@@ -53,7 +52,7 @@ class RFMLogistic:
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
         """Learn centre, scale and weights."""
-        from sklearn.linear_model import LogisticRegression  # scoring, in a bento for one, does without it
+        from sklearn.linear_model import LogisticRegression  # heavy, and scoring needs none of it
 
         y = check_labels(snapshots, labels)
         x = self._inputs(snapshots)  # (n, k)
@@ -115,7 +114,7 @@ def rfm(snapshots: Snapshots) -> npt.NDArray[np.float64]:
     t = journeys.t if journeys.n_events else np.zeros(1, dtype=np.int64)
     day = t // DAY_US
     new_day = np.concatenate(([1.0], (np.diff(day) != 0).astype(np.float64)))
-    days = 1.0 + _sums(new_day, first + 1, last + 1)  # the first event's own flag belongs to the customer before
+    days = 1.0 + _sums(new_day, first + 1, last + 1)  # a customer's first flag compares with the customer before
     x = np.column_stack(
         (
             (snapshots.cutoff - t[last]) / DAY_US,

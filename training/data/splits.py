@@ -149,12 +149,12 @@ def _fewest(rows: Ints, y: npt.NDArray[np.float64] | None) -> int:
 def _check_counts(
     slices: Sequence[Slice], y: npt.NDArray[np.float64] | None, fewest_train: int, fewest_check: int
 ) -> None:
-    what = "rows" if y is None else "rows of the rarer class"
+    noun = "rows" if y is None else "rows of the rarer class"
     for part in slices:
         for side, rows, fewest in (("train", part.fit, fewest_train), ("check", part.later, fewest_check)):
-            if (found := _fewest(rows, y)) < fewest:
+            if (count := _fewest(rows, y)) < fewest:
                 raise DataError(
-                    f"fold {part.group + 1} of {len(slices)} has {found:,} {what} to {side} on "
+                    f"fold {part.group + 1} of {len(slices)} has {count:,} {noun} to {side} on "
                     f"({len(rows):,} rows in all, checking starts on {_moment(part.since)}) and needs {fewest:,}: "
                     f"label more cutoffs or customers, take fewer folds, or lower fewest_{side}"
                 )

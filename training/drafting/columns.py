@@ -1,4 +1,4 @@
-"""Which column of a stranger's log is which: customer, time, touchpoint, value; by its name and by what is in it."""
+"""Which column of an unfamiliar log is the customer, time, touchpoint or value: by its name and its contents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from features.events.formats import has_decimal_commas, time_formats
 
 Texts = Sequence[str | None]
 
-# Words of a column's name that speak for a role, the plainer ones first.
+# Words of a column's name that suggest a role, the clearest first.
 HINTS = {
     "customer_id": ("customer", "client", "kund", "user", "member", "visitor", "account", "subscriber", "person",
                     "patient", "cliente", "cust", "case", "session", "uuid", "id"),
@@ -34,15 +34,15 @@ NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns of a log were taken for.
+    """The roles that the columns of a log were taken for.
 
     Attributes:
         columns: canonical name → theirs.
         time_format: of times that are text and not ISO 8601; the first of `time_formats`.
         time_formats: every format that reads them.
         time_unit: of numeric times.
-        decimal: what parts decimals.
-        left: columns that were taken for nothing.
+        decimal: the decimal separator.
+        unused: columns that were taken for nothing.
     """
 
     columns: dict[str, str]
@@ -50,26 +50,28 @@ class Roles:
     time_formats: tuple[str, ...] = ()
     time_unit: TimeUnit | None = None
     decimal: str = "."
-    left: tuple[str, ...] = field(default=())
+    unused: tuple[str, ...] = field(default=())
 
 
-def roles_of(rows: pa.Table, told: Mapping[str, str] | None = None) -> Roles:
-    """Take each column for what it looks like.
+def roles_of(rows: pa.Table, named: Mapping[str, str] | None = None) -> Roles:
+    """Give columns roles by what they look like.
 
     Args:
         rows: the first rows of a log, as they are read.
-        told: canonical name → theirs, where the user has said so.
+        named: canonical name → theirs, where the user names it.
 
     Returns:
-        `columns` holds those that were found; `customer_id`, `timestamp` or `touchpoint` may be missing.
+        `columns` may lack roles, also `customer_id`, `timestamp` or `touchpoint`.
     """
     texts = {name: _texts(rows[name]) for name in rows.column_names}
-    found = dict(told or {})
-    clock = found.get("timestamp") or _best("timestamp", [name for name in texts if _is_time(rows[name], texts[name])])
+    columns = dict(named or {})
+    clock = columns.get("timestamp") or _best(
+        "timestamp", [name for name in texts if _is_time(rows[name], texts[name])]
+    )
     if clock:
-        found["timestamp"] = clock
+        columns["timestamp"] = clock
     fits: dict[str, Callable[[str], bool]] = {
-        "customer_id": lambda name: _comes_again(texts[name]),
+        "customer_id": lambda name: _is_identifier(texts[name]),
         "touchpoint": lambda name: 1 < len(set(texts[name])) <= MOST_TOUCHPOINTS and not _is_number(texts[name]),
         "value": lambda name: _is_number(texts[name]),
         "channel": lambda name: len(set(texts[name])) <= MOST_TOUCHPOINTS,
@@ -78,15 +80,15 @@ def roles_of(rows: pa.Table, told: Mapping[str, str] | None = None) -> Roles:
         "satisfaction": lambda name: _is_number(texts[name]),
     }
     for role, fit in fits.items():
-        free = [name for name in texts if name not in found.values()]
-        if role not in found and (name := _best(role, [one for one in free if fit(one)])):
-            found[role] = name
-    numbers = [texts[found[role]] for role in ("value", "duration_s", "satisfaction") if role in found]
+        free = [name for name in texts if name not in columns.values()]
+        if role not in columns and (name := _best(role, [column for column in free if fit(column)])):
+            columns[role] = name
+    numbers = [texts[columns[role]] for role in ("value", "duration_s", "satisfaction") if role in columns]
     formats, unit = _clock(rows[clock], texts[clock]) if clock else ((), None)
     return Roles(
-        {role: found[role] for role in HINTS if role in found}, next(iter(formats), None), formats, unit,
+        {role: columns[role] for role in HINTS if role in columns}, next(iter(formats), None), formats, unit,
         "," if any(has_decimal_commas(each) for each in numbers) else ".",
-        tuple(name for name in texts if name not in found.values()),
+        tuple(name for name in texts if name not in columns.values()),
     )  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def _texts(column: pa.ChunkedArray) -> Texts:
 
 
 def _best(role: str, names: Sequence[str]) -> str | None:
-    """The name that speaks loudest for the role; for customer and time there is always one."""
+    """The name that suggests the role most; customer and time always get one."""
     ranked = sorted(names, key=lambda name: _rank(role, name))
     if not ranked or (_rank(role, ranked[0]) >= len(HINTS[role]) and role not in ("customer_id", "timestamp")):
         return None
@@ -112,10 +114,16 @@ def _rank(role: str, name: str) -> float:
     return len(HINTS[role])
 
 
-def _comes_again(texts: Texts) -> bool:
-    """Identifiers are many, and some come again; no column of a handful of values is one."""
-    known = [text for text in texts if text]
-    return len(known) > 0.5 * len(texts) and len(set(known)) > min(20, 0.05 * len(known)) and not _has_fractions(known)
+def _is_identifier(texts: Texts) -> bool:
+    """Identifiers are many, and some recur; a column of a handful of values is none."""
+    values = _filled(texts)
+    return (
+        len(values) > 0.5 * len(texts) and len(set(values)) > min(20, 0.05 * len(values)) and not _has_fractions(values)
+    )
+
+
+def _filled(texts: Texts) -> list[str]:
+    return [text for text in texts if text and text.strip()]
 
 
 def _has_fractions(texts: Texts) -> bool:
@@ -123,8 +131,8 @@ def _has_fractions(texts: Texts) -> bool:
 
 
 def _is_number(texts: Texts) -> bool:
-    known = [text for text in texts if text and text.strip()]
-    return bool(known) and (all(NUMBER.fullmatch(text) for text in known) or has_decimal_commas(known))
+    values = _filled(texts)
+    return bool(values) and (all(NUMBER.fullmatch(text) for text in values) or has_decimal_commas(values))
 
 
 def _is_time(column: pa.ChunkedArray, texts: Texts) -> bool:
@@ -142,16 +150,16 @@ def _clock(column: pa.ChunkedArray, texts: Texts) -> tuple[tuple[str, ...], Time
 
 
 def _is_iso(texts: Texts) -> bool:
-    known = [text for text in texts if text and text.strip()]
-    shaped = bool(known) and all(re.match(r"\s*\d{4}-\d{2}-\d{2}", text) for text in known)
-    return shaped and bool(pd.to_datetime(pd.Series(known), format="ISO8601", utc=True, errors="coerce").notna().all())
+    values = _filled(texts)
+    shaped = bool(values) and all(re.match(r"\s*\d{4}-\d{2}-\d{2}", text) for text in values)
+    return shaped and bool(pd.to_datetime(pd.Series(values), format="ISO8601", utc=True, errors="coerce").notna().all())
 
 
 def _unit(texts: Texts) -> TimeUnit | None:
     """Seconds, milliseconds … since 1970, where all are whole numbers between 2000 and 2100."""
-    known = [text for text in texts if text and text.strip()]
-    if not known or not all(re.fullmatch(r"\d{9,19}(\.0+)?", text.strip()) for text in known):
+    values = _filled(texts)
+    if not values or not all(re.fullmatch(r"\d{9,19}(\.0+)?", text.strip()) for text in values):
         return None
-    seconds = float(known[len(known) // 2])
+    seconds = float(values[len(values) // 2])
     units: tuple[tuple[TimeUnit, float], ...] = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
     return next((unit for unit, ticks in units if 946_684_800 <= seconds / ticks < 4_102_444_800), None)

@@ -1,10 +1,10 @@
-"""From a stranger's log to the draft of an experiment file: what `journeylab draft` does.
+"""The draft of an experiment file for an unfamiliar log: `journeylab draft`.
 
-    drafted = draft(Path("sales.csv"), Path("sales_churn.toml"))
-    drafted.notes        # what was taken for what, and whether it can be trained as it stands
+    result = draft(Path("sales.csv"), Path("sales_churn.toml"))
+    result.notes         # the roles of the columns, and whether it can be trained as it stands
 
-The log's first rows are looked at, columns, formats and touchpoints are guessed, the log is then read by that guess,
-and the file is written with a comment beside each line that is worth a look.
+Columns, formats and touchpoints are guessed from the log's first rows, the log is then read by that guess, and the file
+is written with a comment beside each line to check.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ from features.labels.kinds import KINDS
 from features.labels.task import DraftLog
 from features.timestamps import DAY_US
 from training.config.experiment import SLUG, Experiment, load_experiment
+from training.data.task_data import task_data
 from training.drafting.columns import Roles, roles_of
 from training.progress import say, stage
 
-ROWS = 20_000  # that are looked at
-SHOWN = 12  # touchpoints in the file's comment
+SAMPLE_ROWS = 20_000
+MOST_SHOWN = 12  # touchpoints in the file's comment
 
 
 @dataclass(frozen=True)
-class Drafted:
-    """A draft and what it rests on.
+class DraftResult:
+    """A draft and the guesses behind it.
 
     Attributes:
         file: the experiment file.
         experiment: as it reads.
-        roles: what the columns were taken for.
+        roles: of the log's columns.
         notes: sentences for the user.
         ready: whether it can be trained as it stands.
     """
@@ -66,7 +67,7 @@ def draft(
     kind: str = "churn",
     columns: Mapping[str, str] | None = None,
     progress: Console | None = None,
-) -> Drafted:
+) -> DraftResult:
     """Look at a log and write an experiment file for it.
 
     Args:
@@ -87,31 +88,31 @@ def draft(
     out = out or Path(f"{name}.toml")
     if out.exists():
         raise ConfigError(f"{out} is there already: name another file with --out, or delete it.")
-    event_files(log)  # a wrong path is told before anything else
+    event_files(log)  # a wrong path is an error before anything else
     encoding = _encoding(log)
     with stage(progress, f"Looking at {log}"):
         roles = roles_of(_first_rows(log, encoding, columns or {}), columns)
     _require(roles, log)
     source = _source(log, out, roles, encoding)
-    draft_of = _Draft(name, kind, source, roles)
+    writer = _DraftWriter(name, kind, source, roles)
     with stage(progress, f"Reading {log}"):
-        loaded = load_log(_experiment(draft_of.text(), out).events)
+        loaded = load_log(_experiment(writer.text(), out).events)
     journeys = loaded.journeys
     days = float(journeys.end_us - journeys.start_us) / DAY_US
-    draft_of = _Draft(name, kind, source, roles, _counts(journeys), days)
+    writer = _DraftWriter(name, kind, source, roles, _counts(journeys), days)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(draft_of.text(), encoding="utf-8")
+    out.write_text(writer.text(), encoding="utf-8")
     experiment = load_experiment(out)
-    ready, said = _trainable(experiment, loaded)
-    notes = (*_told(loaded, roles, days), said)
+    ready, verdict = _trainable(experiment, loaded)
+    notes = (*_summary(loaded, roles, days), verdict)
     for note in notes:
         say(progress, f"  {note}")
-    return Drafted(out, experiment, roles, notes, ready)
+    return DraftResult(out, experiment, roles, notes, ready)
 
 
 @dataclass(frozen=True)
-class _Draft:
-    """What the file is written from; `counts` and `days` once the log has been read."""
+class _DraftWriter:
+    """Writes the file; `counts` and `days` are set once the log has been read."""
 
     name: str
     kind: str
@@ -131,7 +132,7 @@ class _Draft:
             "",
             "[events]",
             *(_line(key, value) for key, value in self.source.items()),
-            *self._left(),
+            *self._unused(),
             "",
             "[task]",
             f"kind = {_toml(self.kind)}",
@@ -144,17 +145,17 @@ class _Draft:
             "",
         ])  # fmt: skip
 
-    def _left(self) -> list[str]:
-        if not self.roles.left:
+    def _unused(self) -> list[str]:
+        if not self.roles.unused:
             return []
-        return [_line("# profile", list(self.roles.left), "? not used; keep those that describe the customer")]
+        return [_line("# profile", list(self.roles.unused), "? not used; keep those that describe the customer")]
 
     def _touchpoints(self) -> list[str]:
         if not self.counts:
             return []
-        shown = ", ".join(f"{name} ({n:,})" for name, n in self.counts[:SHOWN])
-        more = f", and {len(self.counts) - SHOWN:,} more" if len(self.counts) > SHOWN else ""
-        return [f"# touchpoints of the log: {' '.join(shown.split())}{more}"]
+        listed = ", ".join(f"{name} ({n:,})" for name, n in self.counts[:MOST_SHOWN])
+        more = f", and {len(self.counts) - MOST_SHOWN:,} more" if len(self.counts) > MOST_SHOWN else ""
+        return [f"# touchpoints of the log: {' '.join(listed.split())}{more}"]
 
 
 def _slug(log: Path, kind: str) -> str:
@@ -185,7 +186,7 @@ def _first_rows(log: Path, encoding: str, columns: Mapping[str, str]) -> pa.Tabl
     table = next(batches(log, encoding=encoding, malformed=[])).read()
     if not table.num_rows:
         raise DataError(f"{log} has no rows below its header.")
-    every = max(1, table.num_rows // ROWS)
+    every = max(1, table.num_rows // SAMPLE_ROWS)
     return table.take(pa.array(np.arange(0, table.num_rows, every))).select(
         [name for name in header if name in table.column_names]
     )
@@ -194,21 +195,21 @@ def _first_rows(log: Path, encoding: str, columns: Mapping[str, str]) -> pa.Tabl
 def _require(roles: Roles, log: Path) -> None:
     for role in REQUIRED[:2]:
         if role not in roles.columns:
-            there = ", ".join((*roles.columns.values(), *roles.left))
+            names = ", ".join((*roles.columns.values(), *roles.unused))
             raise DataError(
-                f"{log}: no column looks like a {role}. Name it: --columns {role}=THEIRS. There are: {there}."
+                f"{log}: no column looks like a {role}. Name it: --columns {role}=THEIRS. There are: {names}."
             )
 
 
 def _source(log: Path, out: Path, roles: Roles, encoding: str) -> dict[str, Any]:
-    """`[events]`, without what is a default."""
+    """`[events]`, without defaults."""
     source: dict[str, Any] = {"path": os.path.relpath(log.resolve(), out.resolve().parent)}
     source["columns"] = {ours: theirs for ours, theirs in roles.columns.items() if ours != theirs}
     if "touchpoint" not in roles.columns:
         source["touchpoint"] = "purchase"
-    asked = {"encoding": encoding, "time_format": roles.time_format, "time_unit": roles.time_unit,
+    options = {"encoding": encoding, "time_format": roles.time_format, "time_unit": roles.time_unit,
              "decimal": roles.decimal}  # fmt: skip
-    return source | {key: value for key, value in asked.items() if value not in (None, "utf8", ".")}
+    return source | {key: value for key, value in options.items() if value not in (None, "utf8", ".")}
 
 
 COMMENTS = {
@@ -226,7 +227,7 @@ def _line(key: str, value: Any, comment: str = "") -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        inside = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items())
+        inside = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
         return f"{{ {inside} }}" if inside else "{}"
     return json.dumps(value, ensure_ascii=False)  # texts, numbers and lists are the same in both
 
@@ -245,24 +246,24 @@ def _counts(journeys: Journeys) -> tuple[tuple[str, int], ...]:
     return tuple((str(category.names[place]), int(n[place])) for place in np.argsort(-n, kind="stable") if n[place])
 
 
-def _told(loaded: Loaded, roles: Roles, days: float) -> list[str]:
+def _summary(loaded: Loaded, roles: Roles, days: float) -> list[str]:
     journeys = loaded.journeys
     took = ", ".join(f"{theirs} is {ours}" for ours, theirs in roles.columns.items())
-    said = [
+    texts = [
         f"{journeys.n_events:,} events of {journeys.n_customers:,} customers over {days:,.0f} days.",
-        f"Taken: {took}." + (f" Left: {', '.join(roles.left)}." if roles.left else ""),
+        f"Taken: {took}." + (f" Left: {', '.join(roles.unused)}." if roles.unused else ""),
     ]
     if "touchpoint" not in roles.columns:
-        said.append("No column says what happened: every row is a purchase. Otherwise --columns touchpoint=THEIRS.")
+        texts.append("No column says what happened: every row is a purchase. Otherwise --columns touchpoint=THEIRS.")
     if len(roles.time_formats) > 1:
-        said.append(f"Times read as {roles.time_formats[0]}; {roles.time_formats[1]} would read them, too: look twice.")
-    return [*said, *(f"{n:,} rows set aside: {reason}." for reason, n in loaded.counts.items())]
+        texts.append(
+            f"Times read as {roles.time_formats[0]}; {roles.time_formats[1]} would read them, too: look twice."
+        )
+    return [*texts, *(f"{n:,} rows rejected: {reason}." for reason, n in loaded.counts.items())]
 
 
 def _trainable(experiment: Experiment, loaded: Loaded) -> tuple[bool, str]:
-    """Whether `train` would find enough to learn from, and in which share the labels are positive."""
-    from training.data.task_data import task_data  # not before a log is read: it takes much along
-
+    """Whether `train` has enough to learn from, and a sentence on its rows."""
     try:
         data = task_data(experiment, loaded.journeys, experiment.labels(loaded.journeys), loaded)
     except JourneyLabError as error:

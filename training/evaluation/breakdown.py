@@ -1,4 +1,4 @@
-"""Metrics apart by kind of customer and by time, and whether the base rate moved between train and test.
+"""Metrics by kind of customer and by time, and whether the mean label moved between train and test.
 
 >>> shift = base_rate_shift([1, 0] * 50, range(100), [1, 1, 1, 0] * 50, range(200, 400))
 >>> shift.moved, round(shift.difference, 2)
@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import DataError
+from features.timestamps import DAY_US
 from training.evaluation.bootstrap import customer_codes, draw_weights, interval
 from training.evaluation.metrics import METRICS, check_labels, evaluate
 
 MOST_PERIODS = 14
-DAY_US = 86_400_000_000
 SPANS_DAYS = (1, 7, 14, 28, 91, 365)
 
 
@@ -36,7 +36,7 @@ def by_slice(
     Args:
         y: (n,) labels.
         p: (n,) probabilities.
-        customers: (n,) who each row belongs to.
+        customers: (n,) the customer of each row.
         slices: (n,) the category of each row; missing is a category of its own.
         n_boot: replicates for the intervals.
         seed: of the resampling.
@@ -48,16 +48,16 @@ def by_slice(
     Raises:
         DataError: arrays of different lengths.
     """
-    labels, scores, who = np.asarray(y), np.asarray(p), np.asarray(customers)
+    labels, scores, ids = np.asarray(y), np.asarray(p), np.asarray(customers)
     codes, names = pd.factorize(pd.Series(np.asarray(slices).reshape(-1)), sort=True)
     if len(codes) != len(labels):
         raise DataError(f"{len(labels)} labels and {len(codes)} slices: give one of each for every row")
-    found = []
+    records = []
     for code in range(-1 if (codes < 0).any() else 0, len(names)):
         rows = codes == code
-        figures = evaluate(labels[rows], scores[rows], who[rows], n_boot=n_boot, seed=seed)
-        found.append({"slice": names[code] if code >= 0 else "missing", **figures})
-    table = pd.DataFrame(found)
+        figures = evaluate(labels[rows], scores[rows], ids[rows], n_boot=n_boot, seed=seed)
+        records.append({"slice": names[code] if code >= 0 else "missing", **figures})
+    table = pd.DataFrame(records)
     counts = ["n_rows", "n_positives", "n_customers"]
     front = ["slice", *counts, "base_rate", "mean_prediction"]
     rest = [name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high") if name in table]
@@ -78,7 +78,7 @@ def by_cutoff(
     Args:
         y: (n,) labels.
         p: (n,) probabilities.
-        customers: (n,) who each row belongs to.
+        customers: (n,) the customer of each row.
         cutoffs: (n,) µs since 1970 UTC.
         n_boot: replicates for the intervals.
         seed: of the resampling.
@@ -144,7 +144,7 @@ def base_rate_shift(
 
     Args:
         y_train: (n,) labels.
-        customers_train: (n,) who each row belongs to.
+        customers_train: (n,) the customer of each row.
         y_test: (m,) labels.
         customers_test: (m,) the same identifiers as in train where the customer is the same.
         binary: whether labels are 0 or 1, so that their mean is a share of positives.
@@ -161,7 +161,9 @@ def base_rate_shift(
         raise DataError(f"{len(train) + len(test)} labels and {len(codes)} customers: give one of each for every row")
     sides = (codes[: len(train)], train), (codes[len(train) :], test)
     # (n_customers, 4): rows and positives in train, rows and positives in test
-    sums = np.column_stack([np.bincount(who, w, n_customers) for who, y in sides for w in (np.ones(len(y)), y)])
+    sums = np.column_stack(
+        [np.bincount(rows_codes, w, n_customers) for rows_codes, y in sides for w in (np.ones(len(y)), y)]
+    )
     drawn = np.concatenate([weights @ sums for weights in draw_weights(n_customers, n_customers, n_boot, seed)])
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = interval(drawn[:, 3] / drawn[:, 2] - drawn[:, 1] / drawn[:, 0])

@@ -28,7 +28,7 @@ def roc_table(
     Args:
         y: (n,) labels.
         p: (n,) probabilities.
-        customers: (n,) who each row belongs to.
+        customers: (n,) the customer of each row.
         n_boot: replicates for the band; 0 leaves it out.
         seed: of the resampling.
     """
@@ -46,8 +46,8 @@ def pr_table(
     """`recall` .01 … 1 and `precision` with `_low`, `_high`; arguments as `roc_table`."""
 
     def read(positives: Floats, negatives: Floats) -> Floats:
-        found = GRID[1:] * positives[-1]
-        return _share(found, found + _walk(positives, negatives, found, first=True))
+        hits = GRID[1:] * positives[-1]
+        return _share(hits, hits + _walk(positives, negatives, hits, first=True))
 
     return _table(ProbabilityRows.of(y, p, customers), read, "recall", "precision", n_boot, seed, GRID[1:])
 
@@ -72,20 +72,20 @@ def _share(part: Floats, of: Floats) -> Floats:
     return np.asarray(part / of, dtype=np.float64)
 
 
-def _walk(x: Floats, y: Floats, wanted: Floats, first: bool = False) -> Floats:
-    """Read the rising walk (x, y), which starts at (0, 0), at `wanted` values of x: (len(wanted),).
+def _walk(x: Floats, y: Floats, places: Floats, first: bool = False) -> Floats:
+    """Read the rising walk (x, y), which starts at (0, 0), at `places` values of x: (len(wanted),).
 
     Where the walk goes straight up, its highest point counts (the lowest with `first`).
     """
     xs, ys = np.concatenate(([0.0], x)), np.concatenate(([0.0], y))
-    wanted = np.minimum(wanted, xs[-1])  # 0.29 × 100 rows may round to more rows than there are
+    places = np.minimum(places, xs[-1])  # 0.29 × 100 rows may round to more rows than there are
     if first:
-        after = np.clip(np.searchsorted(xs, wanted, side="left"), 1, len(xs) - 1)
+        after = np.clip(np.searchsorted(xs, places, side="left"), 1, len(xs) - 1)
     else:
-        after = np.clip(np.searchsorted(xs, wanted, side="right"), 1, len(xs) - 1)
+        after = np.clip(np.searchsorted(xs, places, side="right"), 1, len(xs) - 1)
     before = after - 1
     width = xs[after] - xs[before]
-    part = np.where(width > 0, (wanted - xs[before]) / np.where(width > 0, width, 1.0), 1.0)
+    part = np.where(width > 0, (places - xs[before]) / np.where(width > 0, width, 1.0), 1.0)
     return np.asarray(ys[before] + part * (ys[after] - ys[before]))
 
 
@@ -114,7 +114,7 @@ def _curves(rows: ProbabilityRows, read: Callable[[Floats, Floats], Floats], wei
     """(b, grid) the curve of each replicate; NaN for one without positives or without negatives."""
     positives, negatives = (counts.cumsum(axis=1) for counts in tied_counts(rows, weights))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.stack([read(found, wrong) for found, wrong in zip(positives, negatives, strict=True)])
+        return np.stack([read(right, wrong) for right, wrong in zip(positives, negatives, strict=True)])
 
 
 def calibration_table(y: npt.ArrayLike, p: npt.ArrayLike, customers: npt.ArrayLike) -> pd.DataFrame:
@@ -128,15 +128,15 @@ def calibration_table(y: npt.ArrayLike, p: npt.ArrayLike, customers: npt.ArrayLi
     rows = ProbabilityRows.of(y, p, customers)
     table = pd.DataFrame({"bin": rows.bins, "customer": rows.customer, "predicted": rows.p, "observed": rows.y})
     grouped = table.groupby("bin", sort=True)
-    found = grouped.agg(
+    bins = grouped.agg(
         rows=("observed", "size"),
         customers=("customer", "nunique"),
         predicted=("predicted", "mean"),
         observed=("observed", "mean"),
     ).reset_index()
-    worth = found["rows"].to_numpy(np.float64) / _design_effect(rows)[found["bin"].to_numpy()]
-    found["observed_low"], found["observed_high"] = wilson(found["observed"].to_numpy(np.float64) * worth, worth)
-    return found.sort_values("predicted", ignore_index=True).assign(bin=range(len(found)))
+    worth = bins["rows"].to_numpy(np.float64) / _design_effect(rows)[bins["bin"].to_numpy()]
+    bins["observed_low"], bins["observed_high"] = wilson(bins["observed"].to_numpy(np.float64) * worth, worth)
+    return bins.sort_values("predicted", ignore_index=True).assign(bin=range(len(bins)))
 
 
 def _design_effect(rows: ProbabilityRows) -> Floats:

@@ -45,7 +45,6 @@ METRICS = (
     *(f"lift_at_{percent}" for percent in TOP_SHARES),
     *(f"captured_at_{percent}" for percent in TOP_SHARES),
 )
-LOWER_IS_BETTER = frozenset({"brier", "log_loss", "calibration_error"})
 PAIRED = ("auroc", "average_precision", "brier", "log_loss")
 CALIBRATION_BINS = 10
 
