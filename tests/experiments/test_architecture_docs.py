@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments.cli import data, entry_point
+from features.labels.kinds import KINDS as TASKS
 from features.simulation.simulator import simulate
 from models.catalogue import KINDS
 from serving.api.routes import OPEN_PATHS
@@ -45,3 +46,8 @@ def test_model_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     days = (snapshots.cutoff - snapshots.journeys.t[snapshots.stop - 1]) / 86_400_000_000
     monkeypatch.setitem(KINDS, "recency_bins", KINDS["base_rate"])  # taken out again after the test
     run_page("model_kind.md", snapshots=snapshots, labels=days > np.median(days), folder=tmp_path)
+
+
+def test_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "event_count", TASKS["churn"])  # taken out again after the test
+    run_page("task.md", journeys=simulate(n_customers=300, days=200, seed=3).journeys)

@@ -1,11 +1,7 @@
-"""What an experiment file says: sources, tasks, models, segments, reports, engines.
+"""The experiment file: events, task, models, search, segments, reports, engine.
 
-engines: On which engine a command runs: this machine, or Spark, with its master and settings.
-experiment: An experiment: one TOML file that says where the events are, what to predict, and how long to
-    search.
-report_settings: What the reviewer is shown beside the figures: the `[report]` table of an experiment file.
-segment_settings: The `[segments]` section of an experiment file: which partitions there are, which is the
-    main one, and the goals.
-tasks: What is to be predicted: churn, conversion, or the user's own label table; for whom, and at which
-    cutoffs.
+engines: The engine of a command: this machine, or Spark with its master and settings.
+experiment: An experiment: one TOML file with the events, the task, the models and the search.
+report_settings: The `[report]` table: what a reviewer sees beside the metrics.
+segment_settings: The `[segments]` table: the partitions, the main one, and the goals.
 """

@@ -1,10 +1,10 @@
-"""An experiment: one TOML file that says where the events are, what to predict, and how long to search.
+"""An experiment: one TOML file with the events, the task, the models and the search.
 
     experiment = load_experiment("experiments/configs/online_retail_churn.toml", ["search.trials=5"])
     journeys = load_journeys(experiment.events)
     table = experiment.build_labels(journeys)     # customer_id, cutoff, label, split
 
-The shipped files beside the command line explain every key. A misspelt one is an error that names the right one.
+`docs/experiment_file.md` explains every key. A misspelt key is an error that names the right one.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from training.config.segment_settings import Segments
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,62}")
-URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path that only Spark can look into
+URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path that only Spark can read
 PATHS = ("events.path", "events.profile_table.path", "task.path")
 
 
 class Search(Section):
-    """How the settings are searched.
+    """How the settings of models are searched.
 
     Attributes:
-        trials: how many finished trials each search has in the end, those of earlier runs included.
+        trials: of each search, those of earlier runs included.
         trials_of: kind → its own number of trials, where it differs.
         seed: of the search; the experiment's seed where not given.
         jobs: processes at a time.
-        timeout_s: stop after this long, whatever is finished.
+        timeout_s: after which a search stops.
     """
 
     trials: int = Field(default=30, ge=1)
@@ -54,7 +54,7 @@ class Search(Section):
     timeout_s: float | None = Field(default=None, gt=0)
 
     def of(self, kind: str) -> int:
-        """How many trials the search of a kind has in the end."""
+        """The number of trials of the search of a kind."""
         return self.trials_of.get(kind, self.trials)
 
 
@@ -62,8 +62,8 @@ class Models(Section):
     """Which models are searched; the baselines run in every experiment.
 
     Attributes:
-        which: kinds that a search may turn, such as "gbdt"; what else runs beside them, the catalogue says.
-        settings: kind → settings that stay fixed instead of being searched.
+        which: kinds to search, such as "gbdt"; the catalogue adds ablations, probes and combinations.
+        settings: kind → settings that are fixed and not searched.
     """
 
     which: tuple[str, ...] = ("gbdt",)
@@ -71,8 +71,8 @@ class Models(Section):
 
     @field_validator("which")
     @classmethod
-    def _known_models(cls, which: tuple[str, ...]) -> tuple[str, ...]:
-        from models.catalogue import BASELINES, searchable_kinds  # not before a file is read: it takes LightGBM along
+    def _check_models(cls, which: tuple[str, ...]) -> tuple[str, ...]:
+        from models.catalogue import BASELINES, searchable_kinds  # heavy (LightGBM), and only a file needs it
 
         for kind in which:
             if kind in BASELINES:
@@ -84,7 +84,7 @@ class Models(Section):
         return which
 
     @model_validator(mode="after")
-    def _settings_of_models(self) -> Self:
+    def _check_model_settings(self) -> Self:
         from models.catalogue import check_settings
 
         for kind in self.settings:
@@ -93,8 +93,8 @@ class Models(Section):
             try:
                 check_settings(kind, self.settings[kind])
             except (ConfigError, ValidationError) as error:
-                said = explain(error).strip() if isinstance(error, ValidationError) else str(error)
-                raise ValueError(f"settings.{kind}: {said}") from error
+                reason = explain(error).strip() if isinstance(error, ValidationError) else str(error)
+                raise ValueError(f"settings.{kind}: {reason}") from error
         return self
 
 
@@ -110,7 +110,7 @@ class Experiment(Section):
         search: how long to search.
         map: of the journey map (`features.journey_map.settings`).
         segments: of the segments (`training.config.segment_settings`).
-        report: what the reviewer is shown (`training.config.report_settings`).
+        report: what a reviewer sees beside the metrics (`training.config.report_settings`).
         seed: of everything random.
         min_class_count: the fewest positives and negatives in training that are modelled without `allow_small`.
         allow_small: train although there is too little data to trust the result.
@@ -133,16 +133,16 @@ class Experiment(Section):
 
     @field_validator("name")
     @classmethod
-    def _slug(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if not SLUG.fullmatch(name):
             raise ValueError("a name is lower case letters, digits and underscores, at most 63, a letter first")
         return name
 
     @field_validator("features")
     @classmethod
-    def _valid_settings(cls, features: dict[str, Any]) -> dict[str, Any]:
+    def _check_features(cls, features: dict[str, Any]) -> dict[str, Any]:
         from features.tabular.settings import (
-            TabularSettings,  # not before a file is read: it takes the compiled kernels along
+            TabularSettings,  # heavy (compiled kernels), and only a file needs it
         )
 
         for key in features:
@@ -156,36 +156,38 @@ class Experiment(Section):
 
     @field_validator("segments")
     @classmethod
-    def _valid_segments(cls, segments: dict[str, Any]) -> dict[str, Any]:
+    def _check_segments(cls, segments: dict[str, Any]) -> dict[str, Any]:
         if segments:
             _segments_of(segments)
         return segments
 
     @model_validator(mode="after")
-    def _trials_of_models(self) -> Self:
+    def _check_trials(self) -> Self:
         for kind in self.search.trials_of:
             if kind not in self.models.which:
                 raise ValueError(f"trials_of '{kind}', which is not among the models: {', '.join(self.models.which)}")
         return self
 
     @model_validator(mode="after")
-    def _fairness_columns(self) -> Self:
+    def _check_fairness(self) -> Self:
         schema = self.events.schema()
-        known = [*schema.category_columns, *schema.number_columns]
+        columns = [*schema.category_columns, *schema.number_columns]
         for name in self.report.fairness:
-            if name not in known:
-                told = unknown_key(name, known).replace("unknown key", "no column").replace("Known keys", "There are")
-                raise ValueError(f"report.fairness: {told}")
+            if name not in columns:
+                reason = (
+                    unknown_key(name, columns).replace("unknown key", "no column").replace("Known keys", "There are")
+                )
+                raise ValueError(f"report.fairness: {reason}")
         return self
 
     @property
     def file(self) -> Path | None:
-        """The file that it was read from, if any."""
+        """The file of the experiment, if any."""
         return self._file
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """What `--set` changed, as written."""
+        """The values of `--set`, as written."""
         return self._overrides
 
     @property
@@ -216,7 +218,7 @@ class Experiment(Section):
 
 
 def _segments_of(data: dict[str, Any]) -> Segments:
-    from training.config.segment_settings import Segments  # not before a file is read: it takes the models along
+    from training.config.segment_settings import Segments  # heavy (the models), and only a file needs it
 
     try:
         return Segments.model_validate(data)
@@ -242,8 +244,8 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
-        told = f" with --set {' --set '.join(overrides)}" if overrides else ""
-        raise ConfigError(f"{file}{told}:\n{explain(error)}") from error
+        options = f" with --set {' --set '.join(overrides)}" if overrides else ""
+        raise ConfigError(f"{file}{options}:\n{explain(error)}") from error
     experiment._file, experiment._overrides = file, tuple(overrides)
     return experiment
 
@@ -254,9 +256,9 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"No experiment file. {missing_path(file)}") from error
     except IsADirectoryError as error:
-        files = sorted(one.name for one in file.glob("*.toml"))
-        said = f"name a file of it: {', '.join(files)}" if files else "it holds no experiment file"
-        raise ConfigError(f"{file} is a folder: {said}.") from error
+        files = sorted(path.name for path in file.glob("*.toml"))
+        hint = f"name a file of it: {', '.join(files)}" if files else "it holds no experiment file"
+        raise ConfigError(f"{file} is a folder: {hint}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file} cannot be read as TOML: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What the reviewer is shown beside the figures: the `[report]` table of an experiment file."""
+"""The `[report]` table of an experiment file: what a reviewer sees beside the metrics."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from features.settings import Section
 
 
 class Report(Section):
-    """What runs report; nothing here changes a model.
+    """Contents of reports; nothing here changes a model.
 
     Attributes:
-        fairness: columns that describe customers (`profile`, `profile_numeric`, or any the log has): the model card and
-            `fairness.csv` show each model apart by their values.
+        fairness: columns that describe customers (`profile`, `profile_numeric`, or any of the log's): the model card
+            and `fairness.csv` show each model by their values.
     """
 
     fairness: tuple[str, ...] = ()

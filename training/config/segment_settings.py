@@ -1,4 +1,4 @@
-"""The `[segments]` section of an experiment file: which partitions there are, which is the main one, and the goals."""
+"""The `[segments]` table of an experiment file: the partitions, the main one, and the goals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from models.segments.rules.schemes import SCHEMES
 
 CLUSTERS, RULES = "found", "rules"
 DEFAULT_PARTITIONS = (CLUSTERS, "rfm", "value", "engagement")
-SEGMENTS_SUFFIX = "_segments"  # after the experiment's name: the registered model
+SEGMENTS_SUFFIX = "_segments"  # of the registered model's name, after the experiment's
 
 
 class Segments(Section):
@@ -28,8 +28,9 @@ class Segments(Section):
         which: partitions: "found" (clusters), built-in schemes (`models.segments.rules.schemes`), "rules" where rules
             are given.
         main: the partition that a customer's `segment` is of.
-        who: whom to fit on and describe: everyone with an event before the last training cutoff, or the candidates of
-            the task at their last training cutoff; by default everyone where cutoffs are shared, else the candidates.
+        who: the customers to fit on and describe: everyone with an event before the last training cutoff, or the
+            candidates of the task at their last training cutoff; by default everyone where cutoffs are shared, else
+            the candidates.
         found: how clusters are found (`models.segments.clustering.clusters`).
         schemes: which touchpoints are what for the built-in schemes (`models.segments.rules.scheme_settings`).
         rules: a marketer's own segments, the first that holds wins (`models.segments.rules.rule_segments`).
@@ -55,17 +56,17 @@ class Segments(Section):
 
     @field_validator("which")
     @classmethod
-    def _known(cls, which: tuple[str, ...]) -> tuple[str, ...]:
-        known = (CLUSTERS, RULES, *SCHEMES)
+    def _check_partitions(cls, which: tuple[str, ...]) -> tuple[str, ...]:
+        names = (CLUSTERS, RULES, *SCHEMES)
         for name in which:
-            if name not in known:
-                raise ValueError(unknown_name("partition", name, known))
+            if name not in names:
+                raise ValueError(unknown_name("partition", name, names))
         if not which or len(set(which)) < len(which):
             raise ValueError("name at least one partition, and each once")
         return which
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _check_main(self) -> Self:
         if RULES in self.which and not self.rules:
             raise ValueError("'rules' is among the partitions, but there are no [[segments.rules]]")
         if self.main and self.main not in self.partitions:

@@ -98,7 +98,7 @@ def make_folds(
         cutoffs: (n,) µs since 1970 UTC.
         horizon_us: length of the label window.
         labels: (n,) 0 or 1; if given, each side of each fold needs enough of both.
-        n_folds: groups of customers, one kept apart by each fold.
+        n_folds: groups of customers; each fold holds one out.
         later_share: of the rows, those to check on; the nearest share that whole cutoffs allow.
         seed: of the grouping of customers.
         horizons: "closed" or "overlapping", or "auto": closed if enough rows remain.
@@ -139,7 +139,7 @@ def _check(n: int, when: Ints, y: npt.NDArray[np.float64] | None, horizon_us: in
 
 
 def _fewest(rows: Ints, y: npt.NDArray[np.float64] | None) -> int:
-    """The rarer class among `rows`, or how many rows there are where labels are not known."""
+    """How many of the rarer class are among `rows`, or how many rows where there are no labels."""
     if y is None:
         return len(rows)
     positives = int(y[rows].sum())
@@ -174,7 +174,7 @@ def _moment(since: int) -> str:
 
 
 def overlap_sentence(folds: Sequence[Fold]) -> str:
-    """One sentence for all folds of `make_folds`: they differ by a few rows only, so the figures are summed.
+    """One sentence for all folds of `make_folds`: they differ by a few rows only, so counts are summed.
 
     Raises:
         ConfigError: there are no folds.

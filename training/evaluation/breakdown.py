@@ -161,9 +161,7 @@ def base_rate_shift(
         raise DataError(f"{len(train) + len(test)} labels and {len(codes)} customers: give one of each for every row")
     sides = (codes[: len(train)], train), (codes[len(train) :], test)
     # (n_customers, 4): rows and positives in train, rows and positives in test
-    sums = np.column_stack(
-        [np.bincount(rows_codes, w, n_customers) for rows_codes, y in sides for w in (np.ones(len(y)), y)]
-    )
+    sums = np.column_stack([np.bincount(side, w, n_customers) for side, y in sides for w in (np.ones(len(y)), y)])
     drawn = np.concatenate([weights @ sums for weights in draw_weights(n_customers, n_customers, n_boot, seed)])
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = interval(drawn[:, 3] / drawn[:, 2] - drawn[:, 1] / drawn[:, 0])
