@@ -23,7 +23,7 @@ def run_page(page: str, **names: object) -> dict[str, object]:
     """Execute a page's Python blocks one after the other and return all names."""
     text = (ARCHITECTURE / page).read_text(encoding="utf-8")
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(block, page, "exec"), names)
+        exec(compile(block, page, "exec", dont_inherit=True), names)
     return names
 
 
