@@ -1,10 +1,10 @@
-"""All segmentations of an experiment as one model: the segments that a customer is in, by every partition at once.
+"""All segmentations of an experiment as one model: a customer's segment in every partition.
 
-    book = SegmentCollection((found, rfm, value), main="found")
-    book.answers(snapshots)["segment"]           # (n,) stable ids of the main partition; None for those in none
+    segments = SegmentCollection((clusters, rfm, value), main="found")
+    segments.answers(snapshots)["segment"]       # (n,) stable ids of the main partition; None for no segment
 
-It is saved, tracked, registered and served like a model of churn; what it answers instead of a probability it says
-itself (`models.contract.AnswerModel`).
+It is saved, tracked, registered and served like a churn model, and names the columns that it answers
+(`models.contract.AnswerModel`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import pandas as pd
 from features.conditions.measures import SnapshotView
 from features.errors import ConfigError, DataError
 from features.journeys.journeys import Snapshots
-from models.segments.contract import Segmentation
+from models.segments.contract import AssignsViews, Segmentation
 
 SEGMENT, NAME = "segment", "segment_name"  # answers by the main partition
-ABOUT = "book.json"
+FILE = "book.json"  # an old name, as saved collections have it
 
 
 class SegmentCollection:
@@ -32,7 +32,7 @@ class SegmentCollection:
 
     Args:
         partitions: each with a name (`scheme`) of its own.
-        main: the name of the one that a customer's `segment` is of.
+        main: the name of the partition of the `segment` column.
 
     Raises:
         ConfigError: no partition, two of one name, or a `main` that is none of them.
@@ -57,27 +57,28 @@ class SegmentCollection:
         return {SEGMENT: "string", NAME: "string"} | dict.fromkeys(self._other_schemes, "string")
 
     def answers(self, snapshots: Snapshots) -> dict[str, npt.NDArray[Any]]:
-        """Name → (n,) text, None for customers who are in no segment."""
+        """Name → (n,) text, None for customers in no segment."""
         places = self.main_partition.assign(snapshots)
         columns = {SEGMENT: _segment_texts(self.main_partition, places, "id")}
         columns[NAME] = _segment_texts(self.main_partition, places, "name")
         view = SnapshotView(snapshots)
         for scheme in self._other_schemes:
             other = self.partitions[scheme]
-            by_rules = getattr(other, "assign_seen", None)  # which share the figures that they ask for
-            columns[scheme] = _segment_texts(other, by_rules(view) if by_rules else other.assign(snapshots), "name")
+            # Partitions by rules share the measures that a view has computed.
+            places = other.assign_view(view) if isinstance(other, AssignsViews) else other.assign(snapshots)
+            columns[scheme] = _segment_texts(other, places, "name")
         return columns
 
     @property
     def main_partition(self) -> Segmentation:
-        """The partition that `segment` is of."""
+        """The partition of the `segment` column."""
         return self.partitions[self.main]
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """What the partitions need to run, together."""
-        named = (getattr(partition, "packages", ()) for partition in self.partitions.values())
-        return tuple(sorted({name for names in named for name in names}))
+        """Packages that the partitions need to run."""
+        needed = (getattr(partition, "packages", ()) for partition in self.partitions.values())
+        return tuple(sorted({name for names in needed for name in names}))
 
     def table(self) -> pd.DataFrame:
         """One row a segment: `scheme, id, name, words`."""
@@ -95,16 +96,16 @@ class SegmentCollection:
         for place, partition in enumerate(self.partitions.values()):
             partition.save(folder / f"partition_{place}")
         text = json.dumps({"main": self.main, "partitions": kinds}, indent=1, ensure_ascii=False)
-        (folder / ABOUT).write_text(text, encoding="utf-8")
+        (folder / FILE).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; runs no code from the folder.
 
         Raises:
-            DataError: a partition of a kind that this version does not know.
+            DataError: a partition of an unknown kind.
         """
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return cls(tuple(_load_partitions(folder, about["partitions"].values())), about["main"])
 
     @property
@@ -124,16 +125,19 @@ def _load_partitions(folder: Path, kinds: Any) -> Iterator[Segmentation]:
 
 
 def _kinds() -> dict[str, Callable[[Path], Segmentation]]:
-    """Kind → how it is read; imported when wanted, by a statement, which tells packaging what a bento needs."""
+    """Kind → its loader.
+
+    Imported on use, because clusters bring an encoder along; by a statement, so that packaging finds the modules.
+    """
     from models.segments.clustering.clusters import ClusterSegments
     from models.segments.rules.rule_segments import RuleSegments
 
     return {ClusterSegments.kind: ClusterSegments.load, RuleSegments.kind: RuleSegments.load}
 
 
-def _segment_texts(partition: Segmentation, places: npt.NDArray[np.int32], what: str) -> npt.NDArray[np.object_]:
+def _segment_texts(partition: Segmentation, places: npt.NDArray[np.int32], field: str) -> npt.NDArray[np.object_]:
     if len(places) == 1:
-        name = None if places[0] < 0 else getattr(partition.segments[places[0]], what)
+        name = None if places[0] < 0 else getattr(partition.segments[places[0]], field)
         return np.array([name], dtype=object)
-    names = np.array([getattr(segment, what) for segment in partition.segments] + [None], dtype=object)
-    return np.asarray(names[places])  # those in none are −1: the None at the end
+    names = np.array([getattr(segment, field) for segment in partition.segments] + [None], dtype=object)
+    return np.asarray(names[places])  # −1, no segment, is the None at the end

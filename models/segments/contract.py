@@ -1,7 +1,7 @@
-"""What every segmentation can do: one partition of customers, found after the fact or set beforehand.
+"""The contract of segmentations: a partition of customers, by clustering or by rules.
 
-A segmentation takes snapshots, never matrices, as a model does (`models.contract`); new customers are assigned
-without fitting anything again.
+A segmentation takes snapshots, never matrices, as a model does (`models.contract`); new customers are assigned without
+a new fit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from features.conditions.measures import SnapshotView
 from features.journeys.journeys import Snapshots
 
 NO_SEGMENT = -1
@@ -23,9 +24,9 @@ class Segment:
     """One segment of a partition.
 
     Attributes:
-        id: stable: it stays with the segment when the segmentation is fitted again, and is never given to another.
-        name: what people call it; unique within the partition.
-        words: a sentence on who is in it.
+        id: stable: it survives refits and is never given to another segment.
+        name: for people; unique within the partition.
+        words: a description of its customers.
     """
 
     id: str
@@ -50,7 +51,7 @@ class Segmentation(Protocol):
         ...
 
     def assign(self, snapshots: Snapshots) -> npt.NDArray[np.int32]:
-        """(n,) places in `segments`, `NO_SEGMENT` for customers who are in none."""
+        """(n,) places in `segments`, `NO_SEGMENT` for customers in none."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -60,4 +61,13 @@ class Segmentation(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; runs no code from the folder."""
+        ...
+
+
+@runtime_checkable
+class AssignsViews(Protocol):
+    """A segmentation that can share the measures of a view with other segmentations."""
+
+    def assign_view(self, view: SnapshotView) -> npt.NDArray[np.int32]:
+        """(n,) the same as `assign`, from a view of the snapshots."""
         ...

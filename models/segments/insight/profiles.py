@@ -1,8 +1,8 @@
-"""The profile of each segment: how many, growing or not, worth what, how they behave, with intervals.
+"""The profile of each segment: size, growth, value, behaviour and rates, with intervals.
 
 profiles = segment_profiles(segmentation.segments, snapshots, place, {"churn": y})
-profiles.table        # a row a segment
-profiles.notes        # what is not known, and why
+profiles.table        # one row for each segment
+profiles.notes        # what is missing, and why
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SegmentProfiles:
             value_mean(+_low, _high), value_median, recency_days_median, events_median, active_days_median,
             satisfaction(+_low, _high), satisfaction_answers, and for each label `<task>_rate` (+_low, _high),
             `<task>_customers`. Shares and rates are 0..1; NaN where unknown.
-        notes: sentences on what could not be said.
+        notes: sentences on what is missing.
     """
 
     table: pd.DataFrame
@@ -44,15 +44,15 @@ class SegmentProfiles:
 
 @dataclass(frozen=True)
 class RowSummary:
-    """What each row's events say, (n,) each.
+    """Figures of each row's events, (n,) each.
 
     Attributes:
         value: sum of the values within the look-back; NaN where the log has no values.
         score_sum: sum of satisfactions.
-        scores: how many there are.
+        scores: their number.
         recency_days: days since the last event; NaN without events.
-        events: how many events.
-        active_days: how many calendar days (UTC) have one.
+        events: their number.
+        active_days: calendar days (UTC) with an event.
     """
 
     value: Floats
@@ -76,17 +76,17 @@ def segment_profiles(
 ) -> SegmentProfiles:
     """Describe each segment.
 
-    Sizes, value, satisfaction and medians are of the rows `now`; rates are of all rows that have a label, because the
+    Sizes, value, satisfaction and medians are of the rows `now`; rates are of all rows with a label, because the
     horizon of the newest cutoff is usually still open.
 
     Args:
         segments: the partition.
         snapshots: (n,) rows at one or more cutoffs.
         place: (n,) place of each row in `segments`, -1 for none.
-        labels: task name -> (n,) 0, 1 or NaN where it is not known.
-        now: mask or indices of the rows that are now, one a customer; by default those of the last cutoff, or where
-            cutoffs are each customer's own, each customer's last.
-        earlier: rows that are before; by default those of the cutoff before the last.
+        labels: task name -> (n,) 0, 1, or NaN without a label.
+        now: mask or indices of the current rows, one for each customer; by default those of the last cutoff, or each
+            customer's last row where each customer has a cutoff of their own.
+        earlier: earlier rows; by default those of the cutoff before the last.
         value_days: value is summed over so many days before the cutoff; None: over all.
         seed: of the resampling.
 
@@ -117,14 +117,14 @@ def check_places(segments: Sequence[Segment], snapshots: Snapshots, place: npt.A
 
 
 def current_rows(snapshots: Snapshots) -> Ints:
-    """Rows of the last cutoff; where cutoffs are each customer's own, the last row of each customer."""
+    """Rows of the last cutoff; each customer's last row where each customer has a cutoff of their own."""
     if _shared_cutoffs(snapshots):
         return np.flatnonzero(snapshots.cutoff == snapshots.cutoff.max())
     return last_rows(snapshots)
 
 
 def earlier_rows(snapshots: Snapshots) -> Ints:
-    """Rows of the cutoff before the last; empty where there is none or cutoffs are each customer's own."""
+    """Rows of the cutoff before the last; empty without one, or where each customer has a cutoff of their own."""
     moments = np.unique(snapshots.cutoff)
     if len(moments) < 2 or not _shared_cutoffs(snapshots):
         return np.zeros(0, np.int64)
@@ -132,30 +132,30 @@ def earlier_rows(snapshots: Snapshots) -> Ints:
 
 
 def last_rows(snapshots: Snapshots) -> Ints:
-    """The row of each customer's last cutoff, rising; rows of unknown customers stand for themselves."""
+    """The row of each customer's last cutoff, ascending; each row of an unknown customer counts."""
     order = np.lexsort((snapshots.cutoff, snapshots.customer))
-    who = snapshots.customer[order]
-    last = np.ones(len(who), bool)
-    last[:-1] = (who[:-1] != who[1:]) | (who[:-1] == UNKNOWN_CUSTOMER)
+    customer = snapshots.customer[order]
+    last = np.ones(len(customer), bool)
+    last[:-1] = (customer[:-1] != customer[1:]) | (customer[:-1] == UNKNOWN_CUSTOMER)
     return np.sort(order[last])
 
 
 def summarise_rows(snapshots: Snapshots, value_days: float | None = None) -> RowSummary:
-    """What each row's events say; values over `value_days` before the cutoff, the rest over all time."""
+    """Figures of each row's events; values over `value_days` before the cutoff, the rest over all time."""
     journeys, start, stop = snapshots.journeys, snapshots.start, snapshots.stop
     since = start if value_days is None else first_since(snapshots, value_days)
     value, satisfaction = journeys.numbers.get("value"), journeys.numbers.get("satisfaction")
     n = len(snapshots)
-    some = stop > start
+    active = stop > start
     day = journeys.t // DAY_US
     new_day = np.concatenate(([0.0], (day[1:] != day[:-1]).astype(np.float64)))[: len(day)]
-    days = _between(new_day, np.where(some, start + 1, stop), stop) + some  # the first event opens a day anyhow
-    last = journeys.t[np.where(some, stop - 1, 0)] if len(journeys.t) else np.zeros(n, np.int64)
+    days = _between(new_day, np.where(active, start + 1, stop), stop) + active  # the first event always opens a day
+    last = journeys.t[np.where(active, stop - 1, 0)] if len(journeys.t) else np.zeros(n, np.int64)
     return RowSummary(
         value=np.full(n, np.nan) if value is None else _between(np.nan_to_num(value), since, stop),
         score_sum=np.zeros(n) if satisfaction is None else _between(np.nan_to_num(satisfaction), start, stop),
         scores=np.zeros(n) if satisfaction is None else _between(np.isfinite(satisfaction), start, stop),
-        recency_days=np.where(some, (snapshots.cutoff - last) / DAY_US, np.nan),
+        recency_days=np.where(active, (snapshots.cutoff - last) / DAY_US, np.nan),
         events=(stop - start).astype(np.float64),
         active_days=days,
     )
@@ -178,8 +178,10 @@ def _shared_cutoffs(snapshots: Snapshots) -> bool:
 
 
 def _rows(rows: npt.ArrayLike, n: int) -> Ints:
-    some = np.asarray(rows)
-    return np.flatnonzero(some) if some.dtype == bool else np.unique(np.arange(n)[some.astype(np.int64).reshape(-1)])
+    chosen = np.asarray(rows)
+    if chosen.dtype == bool:
+        return np.flatnonzero(chosen)
+    return np.unique(np.arange(n)[chosen.astype(np.int64).reshape(-1)])
 
 
 def _sizes(
@@ -189,14 +191,14 @@ def _sizes(
     counts = np.bincount(places[current] + 1, minlength=len(segments) + 1)[1:]
     table = pd.DataFrame({"id": [s.id for s in segments], "name": [s.name for s in segments], "customers": counts})
     table["share"] = counts / max(len(current), 1)
-    known = len(before) > 0
+    has_earlier = len(before) > 0
     earlier = np.bincount(places[before] + 1, minlength=len(segments) + 1)[1:].astype(np.float64)
-    table["customers_before"] = earlier if known else np.nan
+    table["customers_before"] = earlier if has_earlier else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        table["growth"] = np.where(earlier > 0, counts / earlier - 1, np.nan) if known else np.nan
-    table["share_before"] = earlier / max(len(before), 1) if known else np.nan
-    days = (snapshots.cutoff[current].max() - snapshots.cutoff[before].max()) / DAY_US if known else np.nan
-    befores = earlier.tolist() if known else [np.nan] * len(segments)
+        table["growth"] = np.where(earlier > 0, counts / earlier - 1, np.nan) if has_earlier else np.nan
+    table["share_before"] = earlier / max(len(before), 1) if has_earlier else np.nan
+    days = (snapshots.cutoff[current].max() - snapshots.cutoff[before].max()) / DAY_US if has_earlier else np.nan
+    befores = earlier.tolist() if has_earlier else [np.nan] * len(segments)
     table["growth_words"] = [
         growth_words(int(n), before, float(days)) for n, before in zip(counts, befores, strict=True)
     ]
@@ -210,9 +212,11 @@ def growth_words(customers: int, before: float, days: float) -> str:
     'grew from 374 to 412 customers in 14 days (+10.2 %)'
     """
     if np.isnan(before):
-        return f"{customers:,} customers; an earlier count is not known"
+        return f"{customers:,} customers; an earlier count is unknown"
     if before == 0:
-        return f"new: {customers:,} customers, none {days:.0f} days before" if customers else "no customers then or now"
+        return (
+            f"new: {customers:,} customers, none {days:.0f} days before" if customers else "no customers, before or now"
+        )
     if customers == before:
         return f"unchanged at {customers:,} customers in {days:.0f} days"
     change = f"{customers / before - 1:+.1%}".replace("%", " %").replace("-", "−")
@@ -227,10 +231,11 @@ def _described(
 ) -> dict[str, float]:
     """Value, rhythm and satisfaction of a segment now."""
     rows = current[places[current] == segment]
-    who = snapshots.customer[rows]
-    value = mean_over_customers(figures.value[rows], who, n_boot=N_BOOT, seed=seed)
+    value = mean_over_customers(figures.value[rows], snapshots.customer[rows], n_boot=N_BOOT, seed=seed)
     answered = rows[figures.scores[rows] > 0]
-    each = figures.score_sum[answered] / figures.scores[answered]  # each customer counts once, however often asked
+    each = (
+        figures.score_sum[answered] / figures.scores[answered]
+    )  # each customer counts once, whatever the number of answers
     satisfaction = mean_over_customers(each, snapshots.customer[answered], n_boot=N_BOOT, seed=seed)
     return {
         **_columns("value_mean", value, "value"),
@@ -246,14 +251,14 @@ def _described(
 def _rates(segment: int, snapshots: Snapshots, places: Ints, labels: Mapping[str, npt.ArrayLike]) -> dict[str, float]:
     """The share of ones of each label, over all rows that have it."""
     rows = np.flatnonzero(places == segment)
-    found: dict[str, float] = {}
+    rates: dict[str, float] = {}
     for task, label in labels.items():
         y = np.asarray(label, np.float64).reshape(-1)
         if len(y) != len(places) or not np.isin(y[np.isfinite(y)], (0.0, 1.0)).all():
             raise DataError(f"labels '{task}' must be 0, 1 or NaN, one for each of the {len(places)} snapshots")
         rate = share_over_customers(y[rows], snapshots.customer[rows])
-        found |= {**_columns(f"{task}_rate", rate, f"{task}_rate"), f"{task}_customers": rate.customers}
-    return found
+        rates |= {**_columns(f"{task}_rate", rate, f"{task}_rate"), f"{task}_customers": rate.customers}
+    return rates
 
 
 def _columns(name: str, figure: Estimate, stem: str) -> dict[str, float]:
@@ -261,24 +266,24 @@ def _columns(name: str, figure: Estimate, stem: str) -> dict[str, float]:
 
 
 def median(values: Floats) -> float:
-    """The median of the known values, NaN where there are none."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else float("nan")
+    """The median of the finite values, NaN where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else float("nan")
 
 
 def _notes(
     places: Ints, current: Ints, before: Ints, figures: RowSummary, labels: Mapping[str, npt.ArrayLike]
 ) -> list[str]:
-    """Sentences on what could not be said."""
-    said = []
+    """Sentences on what is missing."""
+    notes = []
     if none := int((places[current] == NO_SEGMENT).sum()):
-        said.append(f"{none:,} of {len(current):,} customers ({none / len(current):.1%}) are in no segment.")
+        notes.append(f"{none:,} of {len(current):,} customers ({none / len(current):.1%}) are in no segment.")
     if not len(before):
-        said.append("There are no rows of an earlier cutoff: growth is not known.")
+        notes.append("There are no rows of an earlier cutoff: growth is unknown.")
     if np.isnan(figures.value).all():
-        said.append("The log has no values: what a customer is worth is not known.")
+        notes.append("The log has no values: the value of customers is unknown.")
     if not figures.scores.any():
-        said.append("The log has no satisfaction scores.")
+        notes.append("The log has no satisfaction scores.")
     if not labels:
-        said.append("No labels were given: churn and conversion rates are not known.")
-    return said
+        notes.append("There are no labels: churn and conversion rates are unknown.")
+    return notes

@@ -1,8 +1,8 @@
-"""Typical journeys of a segment: real ones nearest to its centre, told so that nobody can be recognised.
+"""Typical journeys of a segment: real ones nearest to its centre, shown so that no customer can be recognised.
 
-What could identify somebody is left out or made coarse: no identifiers, no dates or times of day (days since the
-journey's start, in steps), no items, profile or properties, money to one digit and cut off where few have spent as
-much, no touchpoint or channel that only few customers have, no journeys of segments with few customers.
+Whatever could identify a customer is left out or coarse: no identifiers, no dates or times of day (days since the
+journey's start, in steps), no items, profile or properties; money to one digit, and cut off where few spend as much; no
+touchpoint or channel of only few customers; no journeys of segments with few customers.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class JourneySettings(Section):
 
     Attributes:
         per_segment: journeys of a segment.
-        most_lines: lines of a journey; the middle of longer ones is summed up.
+        most_lines: lines of a journey; the middle of longer ones is one line.
         fewest_customers: a segment, touchpoint or channel with fewer is not shown.
-        highest_share: sums above this quantile of what customers spend on a day are shown as "over" it.
+        highest_share: sums above this quantile of the money that customers spend on a day are shown as "over" it.
     """
 
     per_segment: int = Field(default=3, ge=1, le=20)
@@ -48,10 +48,10 @@ def medoids(space: npt.ArrayLike, place: npt.ArrayLike, n_segments: int, count: 
     """For each segment the rows nearest to its mean, nearest first.
 
     Args:
-        space: (n, d) where the segments live; rows with NaN are left out.
+        space: (n, d) points; rows with NaN are left out.
         place: (n,) the segment of each row, -1 for none.
-        n_segments: how many segments.
-        count: how many rows of each at the most.
+        n_segments: number of segments.
+        count: at most so many rows of each.
 
     Raises:
         DataError: another number of points than of rows.
@@ -59,13 +59,13 @@ def medoids(space: npt.ArrayLike, place: npt.ArrayLike, n_segments: int, count: 
     points, places = np.asarray(space, np.float64), np.asarray(place, np.int64)
     if points.ndim != 2 or len(points) != len(places):
         raise DataError(f"the space is {points.shape} for {len(places)} rows: give one point for each row")
-    known = np.isfinite(points).all(axis=1)
-    found = []
+    finite = np.isfinite(points).all(axis=1)
+    nearest = []
     for segment in range(n_segments):
-        rows = np.flatnonzero(known & (places == segment))
-        away = ((points[rows] - points[rows].mean(axis=0)) ** 2).sum(axis=1) if len(rows) else np.zeros(0)
-        found.append(rows[np.argsort(away, kind="stable")[:count]])
-    return found
+        rows = np.flatnonzero(finite & (places == segment))
+        squares = ((points[rows] - points[rows].mean(axis=0)) ** 2).sum(axis=1) if len(rows) else np.zeros(0)
+        nearest.append(rows[np.argsort(squares, kind="stable")[:count]])
+    return nearest
 
 
 def typical_journeys(
@@ -78,7 +78,7 @@ def typical_journeys(
     """The journeys nearest to each segment's centre, line by line.
 
     Args:
-        space: (n, d) where the segments live: embeddings, or standardised features.
+        space: (n, d) points: embeddings, or standardised features.
         snapshots: (n,) rows; of several of a customer the last is taken.
         place: (n,) place of each row in `segments`.
         segments: the partition.
@@ -91,29 +91,29 @@ def typical_journeys(
     Raises:
         DataError: another number of points than of snapshots.
     """
-    places, asked = check_places(segments, snapshots, place), settings or JourneySettings()
+    places, settings = check_places(segments, snapshots, place), settings or JourneySettings()
     points = np.asarray(space)
     if len(points) != len(places):
         raise DataError(f"{len(places)} snapshots and {len(points)} points: give one point for each row")
     rows = last_rows(snapshots)
     rows = rows[snapshots.stop[rows] > snapshots.start[rows]]
     sizes = np.bincount(places[rows] + 1, minlength=len(segments) + 1)[1:]
-    reader = _Reader(snapshots, asked)
-    told = [
+    reader = _Reader(snapshots, settings)
+    rows_of_lines = [
         {"segment_id": segments[s].id, "segment": segments[s].name, "journey": number, **line}
-        for s, nearest in enumerate(medoids(points[rows], places[rows], len(segments), asked.per_segment))
-        if sizes[s] >= asked.fewest_customers
+        for s, nearest in enumerate(medoids(points[rows], places[rows], len(segments), settings.per_segment))
+        if sizes[s] >= settings.fewest_customers
         for number, row in enumerate(nearest, 1)
         for line in reader.lines(int(rows[row]))
     ]
-    return pd.DataFrame(told, columns=list(COLUMNS))
+    return pd.DataFrame(rows_of_lines, columns=list(COLUMNS))
 
 
 def journey_texts(lines: pd.DataFrame) -> dict[str, list[str]]:
     """Segment id -> its typical journeys as text, a line a step."""
     texts: dict[str, list[str]] = {}
-    for (segment, _), some in lines.groupby(["segment_id", "journey"], sort=False):
-        texts.setdefault(str(segment), []).append("\n".join(some["text"]))
+    for (segment, _), journey in lines.groupby(["segment_id", "journey"], sort=False):
+        texts.setdefault(str(segment), []).append("\n".join(journey["text"]))
     return texts
 
 
@@ -130,27 +130,27 @@ class _Reader:
         spent = np.zeros(0) if values is None else _day_sums(journeys, values)
         self.values = values if len(spent) else None
         self.highest = (
-            one_digit(float(np.quantile(spent, settings.highest_share, method="lower"))) if len(spent) else np.inf
+            first_digit(float(np.quantile(spent, settings.highest_share, method="lower"))) if len(spent) else np.inf
         )
 
     def lines(self, row: int) -> list[dict[str, object]]:
-        """Runs of one touchpoint in one channel on one day are one line; the middle of many lines is summed up."""
+        """One line for each run of a touchpoint in a channel on a day; the middle of many lines is one line."""
         first = int(self.snapshots.start[row])
         day = self.snapshots.journeys.t[first : self.snapshots.stop[row]] // DAY_US
         runs = self._runs(slice(first, int(self.snapshots.stop[row])), day)
-        shown, hidden = _shown(len(runs), self.settings.most_lines)
-        found: list[dict[str, object]] = []
+        visible, hidden = _visible_lines(len(runs), self.settings.most_lines)
+        lines: list[dict[str, object]] = []
         before = int(day[0])
-        for place in shown:
+        for place in visible:
             if place in hidden:
                 events = int(runs[hidden.stop][0] - runs[hidden.start][0])
-                found.append(_gap(len(found) + 1, events, int(day[runs[hidden.start][0]] - day[0])))
+                lines.append(_gap(len(lines) + 1, events, int(day[runs[hidden.start][0]] - day[0])))
                 before = int(day[runs[hidden.stop - 1][0]])
                 continue
             start, stop = runs[place]
-            found.append(self._line(len(found) + 1, first + start, first + stop, int(day[start] - day[0]), before))
+            lines.append(self._line(len(lines) + 1, first + start, first + stop, int(day[start] - day[0]), before))
             before = int(day[start])
-        return found
+        return lines
 
     def _runs(self, events: slice, day: Ints) -> list[tuple[int, int]]:
         """Starts and stops within the journey."""
@@ -163,23 +163,23 @@ class _Reader:
     def _line(self, line: int, start: int, stop: int, since_start: int, before: int) -> dict[str, object]:
         """Events `start:stop` of the log as one line; `before` is the day (since 1970) of the line above."""
         day = int(self.snapshots.journeys.t[start] // DAY_US)
-        what = self.touchpoints.names[self.touchpoints.codes[start]]
+        touchpoint = self.touchpoints.names[self.touchpoints.codes[start]]
         channel = -1 if self.channels is None else int(self.channels.codes[start])
         where = "" if self.channels is None or channel < 0 else self.channels.names[channel]
         spent = 0.0 if self.values is None else float(np.nan_to_num(self.values[start:stop]).sum())
         times = about(stop - start)
         when = "start" if line == 1 else later_words(day - before)
         often = "" if times == 1 else f" × {times}"
-        text = f"{when}: {what}{f' ({where})' if where else ''}{often}{self._money(spent)}"
-        return _as_line(line, since_start, what, where, times, text)
+        text = f"{when}: {touchpoint}{f' ({where})' if where else ''}{often}{self._money(spent)}"
+        return _as_line(line, since_start, touchpoint, where, times, text)
 
     def _money(self, spent: float) -> str:
         if spent == 0:
             return ""
-        coarse = one_digit(abs(spent))
-        shown = min(coarse, self.highest)
-        amount = f"{'over' if coarse > shown else 'about'} {f'{shown:,.0f}' if shown >= 1 else f'{shown:g}'}"
-        return f", {amount} given back" if spent < 0 else f", worth {amount}"
+        coarse = first_digit(abs(spent))
+        amount = min(coarse, self.highest)
+        words = f"{'over' if coarse > amount else 'about'} {f'{amount:,.0f}' if amount >= 1 else f'{amount:g}'}"
+        return f", {words} returned" if spent < 0 else f", worth {words}"
 
 
 def _as_line(line: int, day: int, touchpoint: str, channel: str, times: int, text: str) -> dict[str, object]:
@@ -203,8 +203,8 @@ def _gap(line: int, events: int, day: int) -> dict[str, object]:
     return _as_line(line, day, "", "", about(events), f"… about {about(events):,} more events …")
 
 
-def _shown(n: int, most: int) -> tuple[list[int], range]:
-    """Which lines are shown, and which are summed up; the first of these stands for them among the shown."""
+def _visible_lines(n: int, most: int) -> tuple[list[int], range]:
+    """Which lines are shown, and which become one line; the first of these stands for them among the shown."""
     if n <= most:
         return list(range(n)), range(0)
     head = (most - 1) // 3
@@ -213,21 +213,21 @@ def _shown(n: int, most: int) -> tuple[list[int], range]:
 
 
 def _common(category: Category, offsets: Ints, fewest: int) -> Category:
-    """The category with values that fewer customers have pooled to "other"; missing stays missing."""
+    """The category with rare values pooled to "other"; missing stays missing."""
     customer = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    known = category.codes >= 0
+    present = category.codes >= 0
     width = max(1, len(category.names))
-    pairs = np.unique(customer[known] * width + category.codes[known])
+    pairs = np.unique(customer[present] * width + category.codes[present])
     having = np.bincount(pairs % width, minlength=width)[: len(category.names)]
     names = (*category.names, "other")
     new = np.where(having >= fewest, np.arange(len(category.names)), len(category.names))
     codes = np.full(len(category.codes), -1, np.int32)
-    codes[known] = new[category.codes[known]]
+    codes[present] = new[category.codes[present]]
     return Category(codes, names)
 
 
 def later_words(days: int) -> str:
-    """Days between two lines, the coarser the longer.
+    """Days between two lines, coarser for longer times.
 
     >>> [later_words(d) for d in (0, 1, 5, 12, 70, 800)]
     ['same day', '1 day later', '5 days later', 'about 2 weeks later', 'about 2 months later', 'about 2 years later']
@@ -249,13 +249,13 @@ def about(count: int) -> int:
     >>> about(7), about(23), about(187)
     (7, 20, 200)
     """
-    return count if count < 10 else int(one_digit(count))
+    return count if count < 10 else int(first_digit(count))
 
 
-def one_digit(value: float) -> float:
-    """To one digit.
+def first_digit(value: float) -> float:
+    """Rounded to its first digit.
 
-    >>> one_digit(347.2), one_digit(0.52)
+    >>> first_digit(347.2), first_digit(0.52)
     (300.0, 0.5)
     """
     return float(f"{value:.0e}")

@@ -58,11 +58,11 @@ def test_the_report_says_split_merged_appeared_vanished_and_who_moved() -> None:
     assert report.vanished.to_numpy().tolist() == [["s03", 50, "s02"]]
     assert report.sentences[:3] == (
         "55.0% of customers keep their segment.",
-        "s01 split: 60% stayed, 40% are in s04.",
-        "s02 merged: 50% were there, 50% from s03.",
+        "s01 split: 60% stayed, 40% went to s04.",
+        "s02 merged: 50% stayed, 50% came from s03.",
     )
     assert "s04 is new, with 40 customers, most of them from s01." in report.sentences
-    assert "s03 is gone; most of it went to s02." in report.sentences
+    assert "s03 is gone; most of its customers are in s02 now." in report.sentences
 
 
 def test_nothing_changed() -> None:

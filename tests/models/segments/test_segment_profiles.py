@@ -103,17 +103,17 @@ def test_rows_are_chosen_by_cutoff_or_by_customer(journeys: Journeys) -> None:
     assert profiles.table["growth"][0] == 2.0
 
 
-def test_what_is_not_known_is_said() -> None:
+def test_notes_name_what_is_missing() -> None:
     bare = pack(pd.DataFrame({"customer_id": ["a"], "timestamp": [FIRST], "touchpoint": ["view"]}))
     profiles = segment_profiles(SEGMENTS[:1], bare.at(FIRST + DAY), [0])
-    said = " ".join(profiles.notes)
-    assert all(word in said for word in ("growth", "no values", "no satisfaction", "No labels"))
+    notes = " ".join(profiles.notes)
+    assert all(word in notes for word in ("growth", "no values", "no satisfaction", "no labels"))
     assert np.isnan(profiles.table["value_mean"][0])
     assert profiles.table["events_median"][0] == 1
 
 
 def test_growth_in_words() -> None:
-    assert growth_words(5, float("nan"), 1.0) == "5 customers; an earlier count is not known"
+    assert growth_words(5, float("nan"), 1.0) == "5 customers; an earlier count is unknown"
     assert growth_words(5, 0.0, 14.0) == "new: 5 customers, none 14 days before"
     assert growth_words(5, 5.0, 14.0) == "unchanged at 5 customers in 14 days"
 

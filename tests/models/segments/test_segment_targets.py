@@ -99,7 +99,7 @@ def test_a_goal_for_one_segment_by_id_or_name(profiles: pd.DataFrame) -> None:
         Goal(metric="satisfaction", at_least=4, segment="s01"),
     ]
     report = health_report(profiles, goals)
-    assert report["status"].tolist() == ["probably fell short", "not known", "not known", "probably met"]
+    assert report["status"].tolist() == ["probably fell short", "unknown", "unknown", "probably met"]
     assert report["short_by"][0] == 10
     assert report["sentence"][3] == "Rich probably met value per customer at least 800: it is 900 (95 % 700 to 1,200)."
     with pytest.raises(ConfigError, match="did you mean 'Poor'"):

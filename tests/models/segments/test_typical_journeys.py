@@ -55,7 +55,7 @@ def test_a_journey_reads_well(journeys: Journeys) -> None:
     assert journey_texts(lines) == {
         "s01": [
             "start: view (web) × 10\n3 days later: purchase (app), worth about 20\n"
-            "about 4 weeks later: return (web), about 7 given back"
+            "about 4 weeks later: return (web), about 7 returned"
         ]
     }
     assert lines["days_since_start"].tolist() == [0, 3, 28]
