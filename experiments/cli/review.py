@@ -25,7 +25,7 @@ def promote(
 
     Example: `journeylab promote models:/m-0123456789abcdef`
     """
-    from training.tracking.registry import promote as run
+    from training.tracking.champions import promote as run
 
     promotion = run(model, name=name, progress=console)
     finish(as_json, f"{promotion.alias}: {promotion.reason}", promotion.to_dict(), "model_uri")
@@ -43,7 +43,7 @@ def compare(
     Example: `journeylab compare demo_churn@champion demo_churn@challenger --out compare.html`
     """
     from training.review.compare import compare as run
-    from training.review.compare import write_comparison
+    from training.tracking.comparison import write_comparison
 
     require_html(out)
     comparison = run(first, second, progress=console)

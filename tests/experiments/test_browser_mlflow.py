@@ -29,7 +29,7 @@ from serving.bento.serve import free_port
 from training.config.experiment import load_experiment
 from training.fitting.train import train
 from training.segmentation.segmenting import segment
-from training.tracking.registry import promote
+from training.tracking.champions import promote
 from training.tracking.saved_views import VIEWS
 from training.tracking.tracking import Tracker
 

@@ -32,8 +32,9 @@ from training.fitting.train import TrainResult
 from training.journey_map.page import MapText, write_map_page
 from training.monitoring.monitor import monitor
 from training.monitoring.page import write_monitor_page
-from training.review.compare import compare, write_comparison
+from training.review.compare import compare
 from training.segmentation.segmenting import segment
+from training.tracking.comparison import write_comparison
 from training.tracking.registry import resolve
 from training.tracking.tracking import connect
 

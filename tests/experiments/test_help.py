@@ -15,7 +15,7 @@ import pytest
 
 from experiments import cli
 from training.fitting.train import TrainResult
-from training.tracking.registry import promote
+from training.tracking.champions import promote
 from training.tracking.tracking import connect
 
 Trained = tuple[Path, TrainResult]

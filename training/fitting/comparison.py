@@ -1,4 +1,4 @@
-"""What a model is worth: differences from its ablations, its probes and the members that it is blended of, row by row.
+"""What a model is worth: differences from its ablations, its probes and the members of a blend, row by row.
 
 Both models of a pair are measured on the same rows, and each replicate draws the same customers for both, so their
 difference is known far better than either figure. Validation rows were predicted by models of the folds; the held-out
@@ -22,14 +22,14 @@ N_BOOT = 1_000
 
 
 def pairs(finals: Sequence[Final]) -> Iterator[tuple[Final, Final]]:
-    """Who is held against whom: a model and its ablation or probe, a combination and each of its members."""
+    """The pairs to compare: a model and its ablation or probe, a combination and each of its members."""
     by_name = {final.name: final for final in finals}
     for final in finals:
         for other in (by_name[name] for name in final.of if name in by_name):
             yield (final, other) if final.role == "model" else (other, final)
 
 
-def compared(finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, seed: int = 0) -> pd.DataFrame:
+def paired_differences(finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, seed: int = 0) -> pd.DataFrame:
     """Paired differences, a row a pair and a split.
 
     Args:
@@ -48,10 +48,10 @@ def compared(finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, s
 def differences_from_baselines(
     final: Final, finals: Sequence[Final], data: TaskData, *, n_boot: int = N_BOOT, seed: int = 0
 ) -> pd.DataFrame:
-    """Paired differences of a model from every baseline of its training, as `compared` gives them.
+    """Paired differences of a model from every baseline of its training, as `paired_differences` gives them.
 
     Args:
-        final: the model; a baseline is not held against itself.
+        final: the model; a baseline is not compared with itself.
         finals: all final models of the training.
         data: the rows that they were scored on.
         n_boot: replicates.
@@ -67,29 +67,29 @@ def beats(table: pd.DataFrame, task: type[Task], split: str = "test") -> bool:
     return bool(len(rows)) and all(metric.gain(row)[0] > 0 for row in rows.to_dict("records"))
 
 
-def _table(who: Iterable[tuple[Final, Final]], data: TaskData, n_boot: int, seed: int) -> pd.DataFrame:
-    found, task = [], type(data.task)
-    for model, against in who:
+def _table(pairs: Iterable[tuple[Final, Final]], data: TaskData, n_boot: int, seed: int) -> pd.DataFrame:
+    rows, task = [], type(data.task)
+    for model, against in pairs:
         for split in SPLITS:
             y, customers, _ = data.scored(split)
             new, old = ({task.answers[0]: getattr(final, split)} for final in (model, against))
             figures = compare_answers(task, y, new, old, customers, n_boot=n_boot, seed=seed)
             about = dict(zip(COLUMNS, (model.name, against.name, against.role, split), strict=True))
-            found.append(about | figures)
+            rows.append(about | figures)
     names = FAMILIES[task.metric_family].paired
     columns = [*COLUMNS, *(f"{name}_difference{end}" for name in names for end in ("", "_low", "_high"))]
-    return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def own_rows(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of `compared` that a model is in, on either side."""
+def rows_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of `paired_differences` that a model is in, on either side."""
     return table[(table["model"] == name) | (table["against"] == name)]
 
 
 def sentences(table: pd.DataFrame, name: str, task: type[Task]) -> list[str]:
     """One sentence for each pair that a model is in."""
-    said, metric = [], task.metric(task.promotion.metric)
-    for (model, against), rows in own_rows(table, name).groupby(["model", "against"], sort=False):
+    texts, metric = [], task.metric(task.promotion.metric)
+    for (model, against), rows in rows_of(table, name).groupby(["model", "against"], sort=False):
         parts = [f"{metric.difference_text(row)} on {SPLITS[row['rows']]}" for row in rows.to_dict("records")]
-        said.append(f"{metric.title} of {model} − {against} ({rows['role'].iloc[0]}): {', '.join(parts)}.")
-    return said
+        texts.append(f"{metric.title} of {model} − {against} ({rows['role'].iloc[0]}): {', '.join(parts)}.")
+    return texts

@@ -23,9 +23,7 @@ from training.search.worker import log_loss
 CURVES = {"roc": roc_table, "pr": pr_table, "lift": lift_table, "calibration": calibration_table}
 ROWS = {"test": "held-out rows", "validation": "validation rows"}
 SETTINGS = "settings.json"
-BEST_OTHERS = (
-    2  # models that a picture compares with, the best on validation; then ablations and probes, then baselines
-)
+MOST_EACH = 2  # of the best models on validation, and of ablations and probes, in a picture
 
 
 def write_files(
@@ -37,7 +35,7 @@ def write_files(
     data: TaskData,
     to: Path,
 ) -> Path:
-    """Fill a folder with all that the run of a final model shows.
+    """Fill a folder with the artifacts of a final model's run.
 
     Args:
         final: the model.
@@ -66,20 +64,20 @@ def write_files(
 
 
 def settings_of(final: Final) -> dict[str, Any]:
-    """What it takes to make the model again (`training.review.reproduce`), as `settings.json` holds it."""
+    """The content of `settings.json`, from which `training.review.reproduce` makes the model again."""
     return {"name": final.name, "kind": final.kind, "role": final.role, "of": final.of, "settings": final.settings}
 
 
-def beside(final: Final, finals: Sequence[Final], data: TaskData) -> list[Final]:
+def picture_companions(final: Final, finals: Sequence[Final], data: TaskData) -> list[Final]:
     """The models that a picture shows beside a model: the best models, its ablations and probes, the baselines."""
     if final.role == "baseline":
         return []
     others = [other for other in finals if other.name != final.name]
     y, _, _ = data.scored("validation")
     models = sorted((o for o in others if o.role == "model"), key=lambda other: log_loss(y, other.validation))
-    own = [other for other in others if final.name in other.of and other.role in ("ablation", "probe")]
+    parts = [other for other in others if final.name in other.of and other.role in ("ablation", "probe")]
     baselines = [other for other in others if other.role == "baseline"]
-    return [*models[:BEST_OTHERS], *own[:BEST_OTHERS], *baselines][: MOST_MODELS - 1]
+    return [*models[:MOST_EACH], *parts[:MOST_EACH], *baselines][: MOST_MODELS - 1]
 
 
 def curve_metrics(final: Final) -> pd.DataFrame | None:
@@ -92,10 +90,10 @@ def curve_metrics(final: Final) -> pd.DataFrame | None:
 
 def _draw(final: Final, finals: Sequence[Final], data: TaskData, files: Path) -> None:
     importance = _write_features(final, files)
-    others = beside(final, finals, data)
-    shown = [_scored(final, "test", data, importance), *(_scored(other, "test", data) for other in others)]
+    others = picture_companions(final, finals, data)
+    predictions = [_scored(final, "test", data, importance), *(_scored(other, "test", data) for other in others)]
     earlier = [_scored(each, "validation", data) for each in (final, *others)]
-    draw_evaluation(shown, files / "pictures", earlier=earlier)
+    draw_evaluation(predictions, files / "pictures", earlier=earlier)
     if (history := final.history) is not None and len(history):
         history.to_csv(files / "curves" / "learning.csv", index=False)
         draw_learning_curve(final.name, history, files / "pictures")

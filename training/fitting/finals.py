@@ -1,10 +1,10 @@
-"""Final models: fitted on all training rows, kept on disk with what they predicted, so that a killed training goes on.
+"""Final models: fitted on all training rows, kept on disk with their predictions, so that a killed training goes on.
 
-final/NAME/final.json           what the model is: kind, settings, role, what to say of it; written last
+final/NAME/final.json           kind, settings, role and note of the model; written last
 final/NAME/scoring/             the scoring folder
 final/NAME/validation.npy       (k,) predictions of models of the folds for their check rows, fold by fold
 final/NAME/test.npy             (m,) predictions of the final model for the held-out rows
-final/NAME/history.csv          how it learnt, where the model remembers
+final/NAME/history.csv          its learning curve, where the model keeps one
 parts/NAME/fold_0.npy           validation predictions as they come, for models that no search has scored
 parts/NAME/fold_0/ final/       where a long fit keeps its state until it is done
 """
@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,15 +44,15 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Final:
-    """A model fitted on all training rows, and what it predicted.
+    """A model fitted on all training rows, and its predictions.
 
     Attributes:
         name: in this training, and of its run.
         kind: of model.
-        settings: what it was made with, or what was learnt when it was combined.
+        settings: of the model, or the weights of a combination.
         role: "model", "ablation", "probe" or "baseline".
-        said: a sentence for the reviewer.
-        of: the models that it is held against.
+        note: a sentence for the reviewer.
+        of: the models that it is compared with.
         encoder_version: of the embedding, "" where it has none.
         folder: `scoring/` inside is the scoring folder.
         validation: (k,) predictions of models of the folds for all check rows, fold by fold.
@@ -65,7 +65,7 @@ class Final:
     kind: str
     settings: Settings
     role: str
-    said: str
+    note: str
     of: tuple[str, ...]
     encoder_version: str
     folder: Path
@@ -77,6 +77,7 @@ class Final:
     def load(cls, folder: Path) -> Final:
         """Read what `Finals` wrote."""
         about = json.loads((folder / "final.json").read_text(encoding="utf-8"))
+        about.setdefault("note", about.pop("said", ""))  # "said" in folders of earlier versions
         validation, test = (read_scores(folder / f"{split}.npy") for split in ("validation", "test"))
         return cls(**about | {"of": tuple(about["of"])}, folder=folder, validation=validation, test=test)
 
@@ -94,7 +95,7 @@ class Final:
 
 @dataclass(frozen=True)
 class Finals:
-    """Makes final models, or finds them where an earlier call has made them.
+    """Fits final models, or loads those that an earlier call has saved.
 
     Attributes:
         experiment: of the training.
@@ -112,77 +113,75 @@ class Finals:
     tags: Mapping[str, str]
     progress: Console | None
 
-    def fitted(self, wanted: Companion, validation: Floats | None = None) -> Final:
+    def fitted(self, companion: Companion, validation: Floats | None = None) -> Final:
         """The final model, fitted on all training rows.
 
         Args:
-            wanted: what to fit.
-            validation: (k,) what models of the folds predicted, where a search knows it already.
+            companion: the model to fit.
+            validation: (k,) predictions of models of the folds, where a search has made them.
         """
-        about = _about(wanted.name, wanted.kind, wanted.settings, wanted.role, wanted.note, wanted.of)
-        if (there := self._there(about)) is not None:
-            return there
-        parts = self._parts(about)
+        about = _about(companion, companion.kind, companion.role)
+        if (saved := self._saved(about)) is not None:
+            return saved
+        parts, n_folds = self._parts(about), len(self.data.folds)
         if validation is None:
-            validation = np.concatenate([self._checked(wanted, parts, fold) for fold in range(len(self.data.folds))])
-        with stage(self.progress, f"Fitting {wanted.name} on all {len(self.data.train):,} training rows"):
-            began, anew = time.perf_counter(), not (parts / "final").exists()
-            model = self._fit(wanted, self.data.train, self.data.y_train, parts / "final")
-            seconds = time.perf_counter() - began
-            final = self._keep(about, model, validation, {"fit_seconds": seconds} if anew else {})
+            validation = np.concatenate([self._fold_predictions(companion, parts, fold) for fold in range(n_folds)])
+        with stage(self.progress, f"Fitting {companion.name} on all {len(self.data.train):,} training rows"):
+            # A fit that goes on from an earlier process does not know what it cost in all.
+            started, is_whole = time.perf_counter(), not (parts / "final").exists()
+            model = self._fit(companion, self.data.train, self.data.y_train, parts / "final")
+            cost = {"fit_seconds": time.perf_counter() - started} if is_whole else {}
+            final = self._save(about, model, validation, cost)
         shutil.rmtree(parts)
         return final
 
-    def combined(self, combined: Combination) -> Final:
-        """The final model that a combination of fitted ones is."""
-        about = _about(combined.name, combined.model.kind, combined.settings, "model", combined.note, combined.of)
-        if (there := self._there(about)) is not None:
-            return there
-        with stage(self.progress, f"Combining {', '.join(combined.of)} as {combined.name}"):
-            return self._keep(about, combined.model, combined.validation, self._spent_on(combined.of))
+    def combined(self, combination: Combination) -> Final:
+        """The final model of a combination of fitted ones."""
+        about = _about(combination, combination.model.kind, "model")
+        if (saved := self._saved(about)) is not None:
+            return saved
+        with stage(self.progress, f"Combining {', '.join(combination.of)} as {combination.name}"):
+            costs = [Final.load(self.folder / "final" / name).cost for name in combination.of]
+            has_all = all("fit_seconds" in cost for cost in costs)
+            cost = {"fit_seconds": sum(cost["fit_seconds"] for cost in costs)} if has_all else {}
+            return self._save(about, combination.model, combination.validation, cost)
 
-    def _spent_on(self, names: Iterable[str]) -> dict[str, float]:
-        """What fitting these took together; nothing where it is not known of one of them."""
-        costs = [Final.load(self.folder / "final" / name).cost for name in names]
-        known = [cost["fit_seconds"] for cost in costs if "fit_seconds" in cost]
-        return {"fit_seconds": sum(known)} if len(known) == len(costs) else {}
-
-    def _there(self, about: dict[str, Any]) -> Final | None:
-        """The one kept before, unless its settings have changed: a search that went on may have found better ones."""
+    def _saved(self, about: dict[str, Any]) -> Final | None:
+        """The saved model, unless its settings have changed: a search that went on may have found better ones."""
         folder = self.folder / "final" / about["name"]
         if not (folder / "final.json").is_file():
             return None
-        found = json.loads((folder / "final.json").read_text(encoding="utf-8"))
-        return Final.load(folder) if all(found[key] == about[key] for key in ("kind", "settings")) else None
+        saved = json.loads((folder / "final.json").read_text(encoding="utf-8"))
+        return Final.load(folder) if all(saved[key] == about[key] for key in ("kind", "settings")) else None
 
     def _parts(self, about: dict[str, Any]) -> Path:
-        """Where the parts of this model wait for each other; those of other settings are thrown away."""
+        """The folder of this model's finished parts; those of other settings are deleted."""
         folder = self.folder / "parts" / str(about["name"])
-        of_what = json.dumps({key: about[key] for key in ("kind", "settings")})
-        if not (folder / "parts.json").is_file() or (folder / "parts.json").read_text(encoding="utf-8") != of_what:
-            (empty_folder(folder) / "parts.json").write_text(of_what, encoding="utf-8")
+        settings = json.dumps({key: about[key] for key in ("kind", "settings")})
+        path = folder / "parts.json"
+        if not path.is_file() or path.read_text(encoding="utf-8") != settings:
+            empty_folder(folder)
+            path.write_text(settings, encoding="utf-8")
         return folder
 
-    def _checked(self, wanted: Companion, parts: Path, number: int) -> Floats:
+    def _fold_predictions(self, companion: Companion, parts: Path, number: int) -> Floats:
         """(b,) predictions of a model of one fold for its check rows."""
         path, fold = parts / f"fold_{number}.npy", self.data.folds[number]
         if not path.is_file():
-            with stage(self.progress, f"Fitting {wanted.name} on fold {number + 1} of {len(self.data.folds)}"):
+            with stage(self.progress, f"Fitting {companion.name} on fold {number + 1} of {len(self.data.folds)}"):
                 rows, y = self.data.train.take(fold.train), self.data.y_train[fold.train]
-                model = self._fit(wanted, rows, y, path.with_suffix(""))
+                model = self._fit(companion, rows, y, path.with_suffix(""))
                 write_scores(path, model.predict(self.data.train.take(fold.check)))
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         return read_scores(path)
 
-    def _fit(self, wanted: Companion, rows: Snapshots, y: npt.NDArray[np.int8], state: Path) -> Model:
-        model = self.make(wanted.kind, wanted.settings)
+    def _fit(self, companion: Companion, rows: Snapshots, y: npt.NDArray[np.int8], state: Path) -> Model:
+        model = self.make(companion.kind, companion.settings)
         if isinstance(model, Resumable):
             model.resume_in(state)
         return model.fit(rows, y)
 
-    def _keep(
-        self, about: dict[str, Any], model: Model, validation: Floats, cost: Mapping[str, float] | None = None
-    ) -> Final:
+    def _save(self, about: dict[str, Any], model: Model, validation: Floats, cost: Mapping[str, float]) -> Final:
         """Write all of a final model so that its folder is whole or not there."""
         folder = self.folder / "final" / about["name"]
         temporary = empty_folder(folder.with_name(f"{about['name']}.tmp"))
@@ -190,22 +189,22 @@ class Finals:
         scorer.save(temporary / "scoring")
         record_sample(scorer, self.data.test, temporary / "scoring")
         np.save(temporary / "validation.npy", validation)
-        began = time.perf_counter()
+        started = time.perf_counter()
         test = scorer.probabilities(self.data.test)
-        spent = dict(cost or {}) | {"rows_per_second": len(test) / (time.perf_counter() - began)}
+        cost = {**cost, "rows_per_second": len(test) / (time.perf_counter() - started)}
         np.save(temporary / "test.npy", test)
         self._reference(scorer, test).save(temporary / "scoring")
         if isinstance(model, HistoryModel):
             model.history().to_csv(temporary / "history.csv", index=False)
         version = model.version if isinstance(model, EmbeddingModel) else ""
-        text = json.dumps(about | {"encoder_version": version, "cost": spent}, indent=1)
+        text = json.dumps(about | {"encoder_version": version, "cost": cost}, indent=1)
         (temporary / "final.json").write_text(text, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
         return Final.load(folder)
 
     def _reference(self, scorer: Scorer, test: Floats) -> TrainingReference:
-        """What a monitor compares the served rows with."""
+        """The reference that a monitor compares the served rows with."""
         data, answers = self.data, {self.data.task.answers[0]: test}
         metrics = evaluate_answers(type(data.task), data.y_test, answers, data.test.customer, n_boot=0)
         return TrainingReference.of(scorer, data.train, answers, data.test, metrics)
@@ -222,8 +221,8 @@ class Finals:
         )
 
 
-def _about(name: str, kind: str, settings: Settings, role: str, said: str, of: tuple[str, ...]) -> dict[str, Any]:
-    """What `final.json` holds, as JSON gives it back."""
-    about = {"name": name, "kind": kind, "settings": settings, "role": role, "said": said, "of": of}
-    read: dict[str, Any] = json.loads(json.dumps(about))
-    return read
+def _about(model: Companion | Combination, kind: str, role: str) -> dict[str, Any]:
+    """The content of `final.json`, as JSON gives it back."""
+    about = {"name": model.name, "kind": kind, "settings": model.settings, "role": role}
+    parsed: dict[str, Any] = json.loads(json.dumps(about | {"note": model.note, "of": model.of}))
+    return parsed

@@ -47,7 +47,7 @@ from training.data.task_data import TaskData, data_lines, read_task_data
 from training.evaluation.customer_groups import customer_slices, group_table, profile_groups
 from training.evaluation.families import evaluate_answers
 from training.evaluation.metrics import remarks
-from training.fitting.comparison import beats, compared, differences_from_baselines, own_rows, sentences
+from training.fitting.comparison import beats, differences_from_baselines, paired_differences, rows_of, sentences
 from training.fitting.final_files import curve_metrics, write_files
 from training.fitting.finals import Final, Finals, Floats
 from training.progress import say, stage
@@ -69,7 +69,7 @@ CANDIDATES = (
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training made.
+    """The outcome of a training.
 
     Attributes:
         run_id: the run of the best model.
@@ -108,7 +108,7 @@ def train(
         experiment: see `training.config.experiment`.
         progress: where to show what is going on.
         runs: the folder for files of trainings.
-        catalogue: the module that makes models, knows their search spaces, and names what stands beside them.
+        catalogue: the module that makes models, knows their search spaces, and names their companions.
         storage: the URL of a PostgreSQL database on which other machines help to search
             (`training.search.team_search`).
 
@@ -147,7 +147,7 @@ class _Training:
     catalogue: str
     storage: str | None = None
     search_runs: dict[str, str] = field(default_factory=dict)
-    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def run(self) -> TrainResult:
         finals = self._models()
@@ -156,18 +156,17 @@ class _Training:
             for kind in self.experiment.task.baselines
         ]
         with stage(self.progress, "Comparing models with their ablations, probes and members"):
-            comparisons = compared(finals, self.data, seed=self.experiment.seed)
-        told = {final.name: _told(self._recorded(final, finals, comparisons)) for final in finals}
-        candidates = [name for name in told if told[name]["role"] in CANDIDATES]
+            comparisons = paired_differences(finals, self.data, seed=self.experiment.seed)
+        summaries = {final.name: _summary(self._recorded(final, finals, comparisons)) for final in finals}
+        candidates = [name for name in summaries if summaries[name]["role"] in CANDIDATES]
         metric = self.experiment.task.metric(self.experiment.task.promotion.search_metric)
         sign = -1 if metric.higher_is_better else 1
-        best = min(candidates, key=lambda name: sign * told[name]["metrics"]["validation"][metric.name])
+        best = min(candidates, key=lambda name: sign * summaries[name]["metrics"]["validation"][metric.name])
+        run_id, uri = summaries[best]["run_id"], summaries[best]["uri"]
         if best in self.experiment.task.baselines:
             say(self.progress, f"On validation no model is better than the baseline {best}: look at the data first.")
-        self.tracker.tag(told[best]["run_id"], {"best_on_validation": "true"})
-        return TrainResult(
-            told[best]["run_id"], told[best]["uri"], best, told, self.train_id, self.folder, self.data.notes
-        )
+        self.tracker.tag(run_id, {"best_on_validation": "true"})
+        return TrainResult(run_id, uri, best, summaries, self.train_id, self.folder, self.data.notes)
 
     @property
     def train_id(self) -> str:
@@ -180,24 +179,24 @@ class _Training:
 
     @cached_property
     def finals(self) -> Finals:
-        made = importlib.import_module(self.catalogue).make
-        about = run_tags(self.experiment, self.data) | {"train_id": self.train_id}
-        return Finals(self.experiment, self.data, self.folder, made, about, self.progress)
+        make = importlib.import_module(self.catalogue).make
+        tags = run_tags(self.experiment, self.data) | {"train_id": self.train_id}
+        return Finals(self.experiment, self.data, self.folder, make, tags, self.progress)
 
     def _models(self) -> list[Final]:
         """The searched models, their companions, and combinations of those that are models in their own right."""
         catalogue = importlib.import_module(self.catalogue)
         finals = [self._best(planned) for planned in self.planned]
-        beside = catalogue.companions({final.kind: final.settings for final in finals})
-        finals += [self.finals.fitted(companion) for companion in beside]
-        of = {final.name: final for final in finals if final.role == "model"}
-        combined = catalogue.combinations(
-            {name: final.model for name, final in of.items()},
-            {name: final.validation for name, final in of.items()},
+        companions = catalogue.companions({final.kind: final.settings for final in finals})
+        finals += [self.finals.fitted(companion) for companion in companions]
+        members = [final for final in finals if final.role == "model"]
+        combinations = catalogue.combinations(
+            {final.name: final.model for final in members},
+            {final.name: final.validation for final in members},
             self.data.scored("validation")[0],
             self.data.fold_of_checks,
         )
-        return finals + [self.finals.combined(each) for each in combined]
+        return finals + [self.finals.combined(each) for each in combinations]
 
     def _best(self, planned: PlannedSearch) -> Final:
         """Search the settings of a kind, then fit it on all training rows."""
@@ -234,13 +233,13 @@ class _Training:
         return result
 
     def _search_run(self, kind: str, fixed: Settings) -> str:
-        said = f"Search for the settings of {kind}; one run a trial below."
+        text = f"Search for the settings of {kind}; one run a trial below."
         run_id = self.tracker.search_run(
             f"{self.train_id}-{kind}{self._shared}",
             name=f"search {kind}",
             params=fixed | {"search_seed": self.experiment.search_seed},
             tags=self._tags(kind),
-            note=run_note(self.experiment, self.data, f"Search of {kind}", said, {}),
+            note=run_note(self.experiment, self.data, f"Search of {kind}", text, {}),
         )
         self.search_runs[kind] = run_id
         return run_id
@@ -248,39 +247,39 @@ class _Training:
     def _trial_metrics(self, folder: Path, trial: Trial) -> dict[str, float]:
         """The same metrics as everywhere for a complete trial; a pruned one has not seen all the rows they are of."""
         if trial.log_loss is None:
-            seen = {"pruned_log_loss": trial.losses[-1]} if trial.losses else {}  # a curve may end it in its first fold
-            return seen | {"n_folds": float(len(trial.losses))}
+            loss = {"pruned_log_loss": trial.losses[-1]} if trial.losses else {}  # a curve may end it in its first fold
+            return loss | {"n_folds": float(len(trial.losses))}
         scores = [read_scores(scores_path(folder, trial.number, fold)) for fold in range(len(self.data.folds))]
         return self._validation_metrics(np.concatenate(scores), n_boot=0) | {"n_folds": float(len(scores))}
 
-    def _finish_search(self, run_id: str, kind: str, found: SearchResult) -> None:
-        counts = found.trials["state"].value_counts().to_dict()
-        metrics = self._validation_metrics(np.concatenate(found.scores), n_boot=0)
-        ended = ", ".join(f"{n} {state}" for state, n in counts.items())
-        said = (
-            f"{len(found.trials)} trials ({ended}), judged by log loss over the check rows of {len(self.data.folds)} "
-            f"folds. Trial {found.best.number} is the best; as the best of {len(found.trials)}, its validation figures "
-            "are a little too good."
+    def _finish_search(self, run_id: str, kind: str, result: SearchResult) -> None:
+        counts = result.trials["state"].value_counts().to_dict()
+        metrics = self._validation_metrics(np.concatenate(result.scores), n_boot=0)
+        states = ", ".join(f"{n} {state}" for state, n in counts.items())
+        n_trials, n_folds, best = len(result.trials), len(self.data.folds), result.best.number
+        text = (
+            f"{n_trials} trials ({states}), judged by log loss over the check rows of {n_folds} folds. Trial {best} is "
+            f"the best; as the best of {n_trials}, its validation metrics are a little too good."
         )
         files = empty_folder(self.folder / f"search_{kind}_artifacts")
         write_provenance(files, self.experiment)
-        found.trials.to_csv(files / "trials.csv", index=False)
-        if len(found.curves):
-            found.curves.to_csv(files / "curves.csv", index=False)
-        importance = parameter_importance(found.study)
+        result.trials.to_csv(files / "trials.csv", index=False)
+        if len(result.curves):
+            result.curves.to_csv(files / "curves.csv", index=False)
+        importance = parameter_importance(result.study)
         importance.to_csv(files / "parameter_importance.csv", index=False)
-        draw_search(kind, found.trials, importance, files / "pictures" / "search.png")
-        (files / "settings.json").write_text(json.dumps(found.settings, indent=1), encoding="utf-8")
-        text = run_note(self.experiment, self.data, f"Search of {kind}", said, metrics)
-        self.tracker.finish_search(run_id, metrics, files, text)
+        draw_search(kind, result.trials, importance, files / "pictures" / "search.png")
+        (files / "settings.json").write_text(json.dumps(result.settings, indent=1), encoding="utf-8")
+        note = run_note(self.experiment, self.data, f"Search of {kind}", text, metrics)
+        self.tracker.finish_search(run_id, metrics, files, note)
 
     def _recorded(self, final: Final, finals: Sequence[Final], comparisons: pd.DataFrame) -> Run:
         """The run of a final model; made where it is not there."""
-        if (there := self.tracker.final_run(self.train_id, final.name)) is not None:
-            return there
+        if (run := self.tracker.final_run(self.train_id, final.name)) is not None:
+            return run
         with stage(self.progress, f"Recording {final.name} in MLflow"):
             contents = self._card_contents(final, finals, comparisons)
-            tables = {"comparisons": own_rows(comparisons, final.name), "baselines": contents.baselines}
+            tables = {"comparisons": rows_of(comparisons, final.name), "baselines": contents.baselines}
             tables |= {"slices": contents.slices, "fairness": contents.fairness}
             card = model_card(contents, self.experiment)
             to = self.folder / "artifacts" / final.name
@@ -293,43 +292,42 @@ class _Training:
         y, customers, _ = self.data.scored("test")
         commit, changed = code_version()
         seed, baselines = self.experiment.seed, [each for each in finals if each.role == "baseline"]
-        named = profile_groups(self.data.test, self.experiment.report.fairness)
+        groups = profile_groups(self.data.test, self.experiment.report.fairness)
         return CardContents(
             name=final.name,
-            description=final.said,
+            description=final.note,
             kind=final.kind,
             role=final.role,
             commit=commit,
             code_changed=changed,
             data=data_lines(self.data),
             limits=(*self.data.notes, *remarks(y, final.test, customers)),
-            metrics={each.name: self._figures(each) for each in (final, *baselines)},
+            metrics={each.name: self._metrics(each) for each in (final, *baselines)},
             baselines=differences_from_baselines(final, finals, self.data, seed=seed),
             remarks=tuple(sentences(comparisons, final.name, type(self.data.task))),
             slices=group_table(self._slices, y, final.test, customers, seed=seed),
-            fairness=group_table(named, y, final.test, customers, seed=seed),
+            fairness=group_table(groups, y, final.test, customers, seed=seed),
         )
 
     @cached_property
     def _slices(self) -> dict[str, Any]:
         return customer_slices(self.data.train, self.data.test)
 
-    def _figures(self, final: Final) -> dict[str, float]:
+    def _metrics(self, final: Final) -> dict[str, float]:
         """All metrics of a final model on both sides, measured once."""
-        if final.name not in self.measured:
+        if final.name not in self.metrics:
             test = _prefixed("test", self._evaluated("test", final.test))
-            self.measured[final.name] = self._validation_metrics(final.validation) | test
-        return self.measured[final.name]
+            self.metrics[final.name] = self._validation_metrics(final.validation) | test
+        return self.metrics[final.name]
 
     def _record(self, final: Final, contents: CardContents, artifacts: Path) -> FinalRun:
         metrics = contents.metrics[final.name]
         notes = [*contents.remarks, *sentences(contents.baselines, final.name, type(self.data.task))]
         title = f"{final.name}: {self.experiment.name}"
-        known = {"encoder_version": final.encoder_version, "search_run_id": self.search_runs.get(final.name, "")}
-        known["candidate"] = str(final.role in CANDIDATES).lower()
-        known["beats_baselines"] = (
-            "" if final.role == "baseline" else str(beats(contents.baselines, type(self.data.task))).lower()
-        )
+        optional = {"encoder_version": final.encoder_version, "search_run_id": self.search_runs.get(final.name, "")}
+        optional["candidate"] = str(final.role in CANDIDATES).lower()
+        if final.role != "baseline":
+            optional["beats_baselines"] = str(beats(contents.baselines, type(self.data.task))).lower()
         params = final.settings | ({"encoder_version": final.encoder_version} if final.encoder_version else {})
         return FinalRun(
             train_id=self.train_id,
@@ -338,8 +336,8 @@ class _Training:
             role=final.role,
             params=params,
             metrics={**metrics, **final.cost},
-            tags=self._tags(final.kind) | {key: value for key, value in known.items() if value},
-            note=run_note(self.experiment, self.data, title, final.said, metrics, notes),
+            tags=self._tags(final.kind) | {key: value for key, value in optional.items() if value},
+            note=run_note(self.experiment, self.data, title, final.note, metrics, notes),
             artifacts=artifacts,
             datasets={split: self.data.rows(split) for split in ("train", "test")},
             fingerprint=self.data.labels_fingerprint,
@@ -369,7 +367,7 @@ class _Training:
         return run_tags(self.experiment, self.data) | {"kind": kind, "train_id": self.train_id}
 
 
-def _told(run: Run) -> dict[str, Any]:
+def _summary(run: Run) -> dict[str, Any]:
     """A run as the result of a training shows it."""
     return {
         "uri": run.data.tags["model_uri"],

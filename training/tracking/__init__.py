@@ -1,9 +1,10 @@
 """MLflow: runs, registered models, promotion, saved views.
 
-promotion: Who may be champion: the rules, pure statistics. `training.tracking.registry` carries them out.
-registry: Registered models: what an URI means, and who becomes champion.
-saved_views: The reviewer's desk: saved views of MLflow's run list, one a question, kept as tags of the
-    experiment.
-tracking: MLflow: where runs are kept, and how a search, its trials and the final models get there, once
-    each.
+champions: Promotion: a model is registered, and its version gets the alias that it has earned.
+comparison: Two models side by side: recorded metrics, what made them, and the paired difference on the same
+    rows.
+promotion: The rules of promotion: statistics on predictions, without MLflow.
+registry: Registered models: what a URI means, and the version of a model.
+saved_views: Saved views of MLflow's run list, one a question, kept as tags of the experiment.
+tracking: Runs in MLflow: a search, its trials and the final models get there once each, whoever is killed.
 """

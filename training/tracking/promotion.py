@@ -1,9 +1,9 @@
-"""Who may be champion: the rules, pure statistics. `training.tracking.registry` carries them out.
+"""The rules of promotion: statistics on predictions, without MLflow. `training.tracking.champions` applies them.
 
 Models are compared on rows that none has seen, by the `PromotionRule` of their task. For probabilities: a challenger
 takes over from a champion only if, on the same rows, the 95 % interval of the AUROC difference (challenger − champion)
 stays above −0.005 and the Brier score is not surely worse. The first champion must surely beat each baseline. Segments
-are judged by stability: clusters of resampled customers must agree, and those who have a segment must keep it.
+are judged by stability: clusters of resampled customers must agree, and customers must keep their segments.
 Everything else stays a challenger, with the reason in a sentence.
 """
 
@@ -24,17 +24,17 @@ from training.evaluation.families import compare_answers, metric_rows
 FEWEST_EACH = 50  # of each class: below, the interval of an AUROC difference is wider than any gain
 FEWEST_CUSTOMERS = 50
 STABLE, LESS_STABLE = 0.8, 0.05  # adjusted Rand index of bootstrap samples: at least, and how much below the champion's
-KEPT = 0.8  # share of the customers who keep the segment that they had
+LEAST_KEPT = 0.8  # share of the customers who keep their segment
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Where the version goes, and why.
+    """The alias of a version, and why.
 
     Attributes:
         alias: "champion" if it may take over, else "challenger".
         reason: a sentence with the figures that decided.
-        figures: by opponent ("champion" or the baseline's name), what `paired_bootstrap` found.
+        figures: by opponent ("champion" or the baseline's name), the paired differences.
     """
 
     alias: Literal["champion", "challenger"]
@@ -106,25 +106,26 @@ def decide_by_stability(candidate: Mapping[str, float], champion: Mapping[str, f
     figures = {"stability": {name: value for name, value in candidate.items() if name in ("stability", "kept_share")}}
     if stability is None:
         return Decision("champion", "Its segments are set by rules, which are stable by what they are.", figures)
-    said = f"stability {stability:.2f} (adjusted Rand index of resampled fits)"
+    text = f"stability {stability:.2f} (adjusted Rand index of resampled fits)"
     if stability < STABLE:
-        return Decision("challenger", f"Its segments would change with the sample: {said}, {STABLE} is asked.", figures)
+        reason = f"Its segments would change with the sample: {text}, {STABLE} is the least."
+        return Decision("challenger", reason, figures)
     if champion is None:
-        return Decision("champion", f"First champion: {said}.", figures)
+        return Decision("champion", f"First champion: {text}.", figures)
     before = champion.get("stability", 0.0)
-    said += f" against {before:.2f}"
+    text += f" against {before:.2f}"
     if stability < before - LESS_STABLE:
-        return Decision("challenger", f"It is less stable than the champion: {said}.", figures)
+        return Decision("challenger", f"It is less stable than the champion: {text}.", figures)
     if kept is None:
         return Decision("challenger", "It was not matched with the segments in use: segment again.", figures)
-    if kept < KEPT:
-        reason = f"Only {kept:.0%} of the customers would keep their segment, {KEPT:.0%} are asked; {said}."
+    if kept < LEAST_KEPT:
+        reason = f"Only {kept:.0%} of the customers would keep their segment, {LEAST_KEPT:.0%} is the least; {text}."
         return Decision("challenger", reason, figures)
-    return Decision("champion", f"As stable as the champion: {said}; {kept:.0%} of the customers keep theirs.", figures)
+    return Decision("champion", f"As stable as the champion: {text}; {kept:.0%} of the customers keep theirs.", figures)
 
 
 def change(p_new: npt.ArrayLike, p_old: npt.ArrayLike) -> dict[str, float]:
-    """What would be different for those who act on the scores: of (n,) probabilities, the new and the old.
+    """The effect on those who act on the scores: of (n,) probabilities, the new and the old.
 
     Returns:
         `mean_prediction`, `mean_prediction_before`; `same_top_tenth`, the share of the tenth with the highest new
@@ -145,7 +146,7 @@ def change(p_new: npt.ArrayLike, p_old: npt.ArrayLike) -> dict[str, float]:
 
 
 def change_sentence(figures: Mapping[str, float]) -> str:
-    """`change` for people."""
+    """`change` in a sentence."""
     return (
         f"What would change: of the tenth of rows with the highest predictions {figures['same_top_tenth']:.0%} are the "
         f"same; {figures['moved_over_ten_points']:.0%} of all rows move by more than ten points; the mean prediction "
@@ -189,7 +190,7 @@ def _rows(counts: dict[str, float]) -> str:
 
 @dataclass(frozen=True)
 class ComparisonRows:
-    """Which rows two models may be compared on.
+    """The rows on which models may be compared.
 
     Attributes:
         rows: (m,) row indices, most recent cutoff first.
@@ -242,11 +243,11 @@ def comparison_rows(
     oldest = when[newest[min(most, len(newest)) - 1]]
     if len(newest) > most and when[newest[most]] == oldest and oldest < when[newest[0]]:
         oldest += 1  # that cutoff would be cut in two
-    kept = newest[when[newest] >= oldest]
+    rows = newest[when[newest] >= oldest]
     return ComparisonRows(
-        kept,
+        rows,
         since,
-        f"{len(kept):,} rows with cutoffs {_day(int(when[kept].min()))} to {_day(int(when[kept].max()))}, all closed "
+        f"{len(rows):,} rows with cutoffs {_day(int(when[rows].min()))} to {_day(int(when[rows].max()))}, all closed "
         f"and none before {_day(since)}, the last moment that a training label looked at.",
     )
 

@@ -1,4 +1,4 @@
-"""The reviewer's desk: saved views of MLflow's run list, one a question, kept as tags of the experiment.
+"""Saved views of MLflow's run list, one a question, kept as tags of the experiment.
 
     for key, value in views().items():
         client.set_experiment_tag(experiment_id, key, value)

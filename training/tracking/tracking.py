@@ -1,4 +1,4 @@
-"""MLflow: where runs are kept, and how a search, its trials and the final models get there, once each.
+"""Runs in MLflow: a search, its trials and the final models get there once each, whoever is killed.
 
 By default everything lies in `mlflow.db` and `mlruns/` of the working directory; `MLFLOW_TRACKING_URI` points
 elsewhere.

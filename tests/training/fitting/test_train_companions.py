@@ -25,7 +25,8 @@ from training.config.experiment import load_experiment
 from training.fitting.finals import Finals
 from training.fitting.train import TrainResult, train
 from training.reports.pictures import MOST_MODELS
-from training.tracking.registry import promote, resolve
+from training.tracking.champions import promote
+from training.tracking.registry import resolve
 from training.tracking.tracking import NOTE, Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*inferred as AnyType:UserWarning")

@@ -10,25 +10,26 @@ from typer.testing import CliRunner
 from experiments.cli import app
 from features.errors import ConfigError
 from training.fitting.train import TrainResult
-from training.review.compare import Compared, compare, write_comparison
+from training.review.compare import compare
+from training.tracking.comparison import ModelComparison, write_comparison
 
 Trained = tuple[Path, TrainResult]
 
 
 @pytest.fixture
-def found(trained: Trained) -> Compared:
+def comparison(trained: Trained) -> ModelComparison:
     models = trained[1].models
     return compare(models["gbdt"]["uri"], models["rfm"]["uri"], n_boot=200)
 
 
-def test_two_models_on_the_same_rows(found: Compared) -> None:
-    assert set(found.difference["metric"]) >= {"auroc", "brier", "log_loss"}
-    assert (found.difference["difference_low"] <= found.difference["difference"]).all()
-    assert (found.difference["difference"] <= found.difference["difference_high"]).all()
-    assert "closed" in found.rows
-    assert {"kind of model"} <= set(found.differs["what"])
-    assert set(found.metrics["split"]) == {"validation", "held out"}
-    assert found.slices["rows"].sum() > 0
+def test_two_models_on_the_same_rows(comparison: ModelComparison) -> None:
+    assert set(comparison.difference["metric"]) >= {"auroc", "brier", "log_loss"}
+    assert (comparison.difference["difference_low"] <= comparison.difference["difference"]).all()
+    assert (comparison.difference["difference"] <= comparison.difference["difference_high"]).all()
+    assert "closed" in comparison.rows
+    assert {"kind of model"} <= set(comparison.differs["what"])
+    assert set(comparison.metrics["split"]) == {"validation", "held out"}
+    assert comparison.slices["rows"].sum() > 0
 
 
 def test_a_model_against_itself_is_the_same(trained: Trained) -> None:
@@ -39,9 +40,9 @@ def test_a_model_against_itself_is_the_same(trained: Trained) -> None:
     assert same.verdict == "Neither is surely better on the same rows."
 
 
-def test_the_page_holds_the_verdict_and_no_network(found: Compared, tmp_path: Path) -> None:
-    page = write_comparison(found, tmp_path / "page" / "compare.html").read_text()
-    assert found.verdict.split(":")[0] in page
+def test_the_page_holds_the_verdict_and_no_network(comparison: ModelComparison, tmp_path: Path) -> None:
+    page = write_comparison(comparison, tmp_path / "page" / "compare.html").read_text()
+    assert comparison.verdict.split(":")[0] in page
     assert "://" not in page
 
 

@@ -19,7 +19,7 @@ from training.config.experiment import load_experiment
 from training.fitting.train import TrainResult, train
 from training.review.reproduce import reproduce
 from training.segmentation.segmenting import segment
-from training.tracking.registry import promote
+from training.tracking.champions import promote
 from training.tracking.tracking import connect
 
 Trained = tuple[Path, TrainResult]

@@ -10,7 +10,7 @@ import pytest
 from mlflow.entities import Run
 
 from training.fitting.train import TrainResult
-from training.tracking.registry import promote
+from training.tracking.champions import promote
 from training.tracking.saved_views import VIEWS
 from training.tracking.tracking import Tracker
 
@@ -89,11 +89,11 @@ def test_a_registered_version_says_why_and_carries_the_card(trained: Trained) ->
 
 
 def test_what_would_change_stands_on_the_version(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.tracking import registry
+    from training.tracking import champions
     from training.tracking.promotion import Decision
 
     _, result = trained
-    monkeypatch.setattr(registry, "decide", lambda *_, **__: Decision("champion", "said so"))
+    monkeypatch.setattr(champions, "decide", lambda *_, **__: Decision("champion", "said so"))
     promote(result.models["rfm"]["uri"])
     second = promote(result.models["gbdt"]["uri"])
     version = Tracker("small_churn").client.get_model_version("small_churn", second.version)

@@ -26,8 +26,9 @@ from training.scoring.scoring import load_scorer
 from training.segmentation.quality import RFMCells, cell_rates
 from training.segmentation.rows import population
 from training.segmentation.segmenting import SegmentResult, segment
+from training.tracking.champions import promote
 from training.tracking.promotion import decide_by_stability
-from training.tracking.registry import promote, resolve
+from training.tracking.registry import resolve
 from training.tracking.tracking import connect
 
 FILE = experiment_text(

@@ -1,4 +1,4 @@
-"""Registered models: what an URI means, and who becomes champion."""
+"""Registered models: what a URI means, and which version becomes champion."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 from features.errors import ConfigError
 from models.scoring.scorer import Scorer
 from training.fitting.train import TrainResult
-from training.tracking import registry
+from training.tracking import champions
+from training.tracking.champions import promote
 from training.tracking.promotion import Decision
-from training.tracking.registry import promote, register, resolve
+from training.tracking.registry import register, resolve
 from training.tracking.tracking import connect
 
 Trained = tuple[Path, TrainResult]
@@ -24,7 +25,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def say(alias: Any) -> None:
         monkeypatch.setattr(
-            registry, "decide", lambda *_, **__: Decision(alias, f"said {alias}", {"rfm": {"auroc": 1.0}})
+            champions, "decide", lambda *_, **__: Decision(alias, f"said {alias}", {"rfm": {"auroc": 1.0}})
         )
 
     return say
@@ -113,7 +114,7 @@ def test_another_champion_in_the_meantime_ends_the_comparison(
 ) -> None:
     _, result = trained
     verdict("champion")
-    compare = registry._compare
+    compare = champions._compare
 
     def slowly(*arguments: Any) -> Any:
         decision = compare(*arguments)
@@ -123,7 +124,7 @@ def test_another_champion_in_the_meantime_ends_the_comparison(
         )
         return decision
 
-    monkeypatch.setattr(registry, "_compare", slowly)
+    monkeypatch.setattr(champions, "_compare", slowly)
     promotion = promote(result.models["gbdt"]["uri"])
     assert promotion.alias == "challenger"
     assert "Another champion was made" in promotion.reason

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from training.fitting.train import TrainResult
-from training.tracking.registry import CHAMPION_COMPARISON, promote
+from training.tracking.champions import CHAMPION_COMPARISON, promote
 from training.tracking.saved_views import KIND, SHARED_VIEW, VIEWS, View, views
 from training.tracking.tracking import Tracker
 

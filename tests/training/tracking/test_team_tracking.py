@@ -24,7 +24,8 @@ from serving.bento.serve import free_port
 from training.config.experiment import load_experiment
 from training.fitting.train import train
 from training.scoring.scoring import score_file
-from training.tracking.registry import promote, resolve
+from training.tracking.champions import promote
+from training.tracking.registry import resolve
 from training.tracking.tracking import connect
 
 pytestmark = [
