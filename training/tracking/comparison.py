@@ -29,7 +29,7 @@ from features.timestamps import DAY_US, microseconds
 from models.scoring.scorer import Scorer
 from training.config.experiment import Experiment
 from training.evaluation.customer_groups import FEWEST_EACH, customer_slices
-from training.evaluation.metrics import LOWER_IS_BETTER, evaluate, paired_bootstrap
+from training.evaluation.metrics import evaluate, paired_bootstrap
 from training.progress import stage
 from training.reports.blocks import Block, Column, Intervals, Table
 from training.reports.pages import Fact, Page, Section, write_page
@@ -38,6 +38,7 @@ from training.tracking.promotion import change_sentence, comparison_rows
 from training.tracking.registry import ResolvedModel
 
 METRIC_TITLES = {metric.name: metric.title for metric in PROBABILITY_METRICS}
+LOWER_IS_BETTER = {metric.name for metric in PROBABILITY_METRICS if not metric.higher_is_better}
 METRICS = ("auroc", "average_precision", "brier", "log_loss", "calibration_error")
 CIRCUMSTANCES = {
     "kind": "kind of model", "train_id": "training", "commit": "commit", "data_fingerprint": "data",
