@@ -53,11 +53,11 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("The file itself", "Keys at the top, before any table.", Experiment),
     ("[events]", "Where the events are and how to read them.", EventSource),
     ("[events.profile_table]", "Static facts about customers, one row each.", ProfileTable),
-    ('[task] kind = "churn"', "Who stays away.", ChurnTask),
+    ('[task] kind = "churn"', "Who becomes inactive.", ChurnTask),
     ('[task] kind = "conversion"', "Who reaches a goal.", ConversionTask),
     ('[task] kind = "labels"', "A label table of your own.", LabelTableTask),
     ("[task.columns]", "What the label table calls its columns.", LabelColumns),
-    ("[task.cutoffs], counted", "Counted back from the log's end; what is taken where nothing is said.", Counted),
+    ("[task.cutoffs], counted", "Counted back from the log's end; the default.", Counted),
     ("[task.cutoffs], dates", "The same dates for every customer.", Dates),
     ("[task.cutoffs] train = { … }", "Regular dates instead of a list.", Every),
     ("[task.cutoffs], ages", "For conversion: so long after a customer's first event.", Ages),
@@ -70,16 +70,16 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("sequences = { … } of an encoder", "What a step of a journey carries.", SequenceSettings),
     ("[search]", "How long to search.", Search),
     ("[features]", "The tabular features.", TabularSettings),
-    ("[report]", "What the reviewer is shown.", Report),
+    ("[report]", "Pictures and tables for the reviewer.", Report),
     ("[map]", "The journey map.", MapSettings),
     ("[segments]", "Partitions of the customers.", Segments),
     ("[segments.found]", "Clusters.", ClusterSettings),
     ("[segments.schemes]", "What the built-in segments take touchpoints for.", SchemeSettings),
     ("[[segments.rules]]", "A marketer's own segments, one table each.", Rule),
-    ("[[segments.goals]]", "What segments should reach, one table each.", Goal),
+    ("[[segments.goals]]", "Goals for segments, one table each.", Goal),
     ("[segments.targets]", "Who counts as reachable.", TargetSettings),
-    ("[segments.drift]", "When to worry about segments that move.", DriftSettings),
-    ("[segments.lookalikes]", "Keeps everybody's vectors, under keyed hashes.", LookalikeSettings),
+    ("[segments.drift]", "Thresholds for segments that drift.", DriftSettings),
+    ("[segments.lookalikes]", "Saves the customers' vectors, under keyed hashes.", LookalikeSettings),
 )
 
 
@@ -128,7 +128,7 @@ def experiment_file() -> str:
         "`experiments/configs/demo.toml`, the one to copy:",
         f"```toml\n{example.strip()}\n```",
         "## Every key",
-        "A key without a default is needed; `–` means that nothing is taken where nothing is said.",
+        "A key without a default is needed; `–` is a default of nothing.",
     ]
     for heading, words, section in TABLES:
         parts += [f"### `{heading}`" if heading[0] == "[" else f"### {heading}", words, _table(section)]
@@ -160,7 +160,7 @@ def keys(section: type) -> list[Key]:
 
 
 def _defaults(section: type) -> Iterator[tuple[str, str]]:
-    """The class's own keys and what they are where nothing is said."""
+    """The class's keys and their defaults."""
     if issubclass(section, BaseModel):
         for name, field in section.model_fields.items():
             value = field.get_default(call_default_factory=True)
@@ -237,7 +237,7 @@ def commands() -> str:
         GENERATED,
         "`.venv/bin/journeylab COMMAND --help` says the same. Each command ends with the path or URI of what it made "
         "on its last line; with `--json` that line is all of it as JSON, for scripts. What it does meanwhile goes to "
-        "standard error. Status 0: done; 2: something is to be mended, said in a sentence; 3: done, and the "
+        "standard error. Status 0: done; 2: something is to be corrected, named in a sentence; 3: done, and the "
         "answer is no (`reproduce`, `monitor`); 130: stopped by Ctrl-C.",
     ]
     for name, command in commands_of().items():

@@ -40,12 +40,8 @@ def simulate(
 
     simulation = run(n_customers=customers, days=days, seed=seed)
     simulation.save(out)
-    finish(
-        as_json,
-        f"{len(simulation.events):,} events of {customers:,} customers",
-        {"events": str(out / "events.parquet"), "rows": len(simulation.events)},
-        "events",
-    )
+    result = {"events": str(out / "events.parquet"), "rows": len(simulation.events)}
+    finish(as_json, f"{len(simulation.events):,} events of {customers:,} customers", result, "events")
 
 
 @commands.command()
@@ -56,7 +52,7 @@ def draft(
     columns: Columns = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at a log of your own and write an experiment file for it, to be checked by you.
+    """Read your log and write an experiment file for it, for you to check.
 
     Columns, encoding, formats of times and numbers, touchpoints and windows are guessed; comments say what to check.
 
@@ -65,7 +61,7 @@ def draft(
     from training.drafting.drafting import draft as run
 
     drafted = run(log, out, kind=task, columns=column_pairs("--columns", columns), progress=console)
-    next_step = f"journeylab train {drafted.file}" if drafted.ready else "mend the file, then journeylab train"
+    next_step = f"journeylab train {drafted.file}" if drafted.ready else "correct the file, then journeylab train"
     result = {"file": str(drafted.file), "ready": drafted.ready, "notes": list(drafted.notes)}
     finish(as_json, f"Look through {drafted.file}. Next: {next_step}", result, "file")
 
@@ -77,7 +73,7 @@ def features(
     settings: Settings = None,
     sample: Annotated[float, typer.Option(help="The share of customers to keep, chosen by a hash.")] = 1.0,
     keep_positives: Annotated[
-        bool, typer.Option("--keep-positives", help="Keep all rows labelled 1; weights make up for it.")
+        bool, typer.Option("--keep-positives", help="Keep all rows labelled 1; weighted.")
     ] = False,
     partitions: Partitions = None,
     engine: Engine = None,
@@ -113,18 +109,11 @@ def draw_map(
     goal: Annotated[list[str] | None, typer.Option(help="A touchpoint that is the goal, or a pattern; repeat.")] = None,
     start: Annotated[str | None, typer.Option(help="Events from here on, e.g. 2024-01-01.")] = None,
     end: Annotated[str | None, typer.Option(help="Events before this moment.")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Compare two groups: `converted`, a date (before and after), or `column=value`.")
-    ] = None,
+    group: Annotated[str | None, typer.Option(help="Two groups: `converted`, a date, or `column=value`.")] = None,
     columns: Columns = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One key of [events] or [map], e.g. map.cohort=week; repeat."),
-    ] = None,
+    settings: Settings = None,
     tables: Annotated[Path | None, typer.Option(help="A folder for the tables as CSV.")] = None,
-    log: Annotated[
-        bool | None, typer.Option("--log/--no-log", help="Log to MLflow; by default with an experiment file.")
-    ] = None,
+    log: Annotated[bool | None, typer.Option("--log/--no-log", help="To MLflow; default: an experiment's.")] = None,
     partitions: Partitions = None,
     engine: Engine = None,
     master: Master = None,

@@ -20,9 +20,7 @@ commands = typer.Typer()
 @commands.command()
 def package(
     models: Annotated[list[str], typer.Argument(help="Registered models, e.g. demo_churn@champion; one or more.")],
-    lookalikes: Annotated[
-        bool, typer.Option("--lookalikes", help="Take along the vectors that a segmentation kept: /lookalikes.")
-    ] = False,
+    lookalikes: Annotated[bool, typer.Option("--lookalikes", help="Include vectors, for /lookalikes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Package champions as a bento, after proof that it returns what MLflow recorded.
@@ -33,9 +31,7 @@ def package(
 
     built = run(models, lookalikes=lookalikes)
     worst = max(built.differences.values())
-    note = (
-        f"{len(models)} champions, proved on recorded journeys: largest difference {worst:.1e}; it lies in {built.path}"
-    )
+    note = f"{len(models)} champions, largest difference on recorded journeys {worst:.1e}; it lies in {built.path}"
     result = {"bento": built.tag, "path": str(built.path), "differences": built.differences}
     finish(as_json, note, result, "bento")
 
@@ -74,23 +70,17 @@ def swap(
 
 @commands.command()
 def monitor(
-    rows: Annotated[Path, typer.Argument(help="What the service recorded: the folder of JOURNEYLAB_MONITOR.")],
+    rows: Annotated[Path, typer.Argument(help="The rows of the service: the folder of JOURNEYLAB_MONITOR.")],
     model: Annotated[str, typer.Option(help="The champion, e.g. demo_churn@champion, or its scoring folder.")],
-    labels: Annotated[
-        Path | None, typer.Option(help="What came true: customer_id (or who), label and, where known, cutoff.")
-    ] = None,
-    key_file: Annotated[
-        Path | None, typer.Option(help="The service's key, for labels by customer_id; else the environment's.")
-    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Outcomes: customer_id (or who), label, cutoff if known.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="The service's key, for labels by customer_id.")] = None,
     since: Annotated[str | None, typer.Option(help="Answers from here on, e.g. 2024-06-01.")] = None,
     until: Annotated[str | None, typer.Option(help="Answers before this moment.")] = None,
-    threshold: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="When to act, e.g. psi=0.25 or unknown=0.1; repeat.")
-    ] = None,
+    threshold: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="E.g. psi=0.25; repeat.")] = None,
     out: Annotated[Path | None, typer.Option(help="A page; the same as .json lies beside it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what was served with what was trained on; ends with status 3 when something is past its threshold.
+    """Compare served answers with the training; ends with status 3 when a check is past its threshold.
 
     Example: `journeylab monitor /var/lib/journeylab/monitor --model demo_churn@champion --out monitor.html`
     """

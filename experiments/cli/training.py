@@ -43,19 +43,14 @@ def train(
 
 @commands.command()
 def work(
-    experiment: Annotated[
-        Path, typer.Argument(help="The experiment file that `train` runs with, the same log behind it.")
-    ],
+    experiment: ExperimentFile,
     storage: Annotated[str, typer.Option(envvar="JOURNEYLAB_STORAGE", help=STORAGE_HELP)],
     jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time; by default as the file says.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="As `train` was given it; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for `train` to begin.")] = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Help `journeylab train --storage` to search, from this machine: as many helpers as there are machines.
+    """Help `journeylab train --storage` to search, from this machine, with the same file, log and `--set`.
 
     Each trial is done once; another process repeats the trial of one that died. Ends when no trial is left to begin.
 
@@ -72,16 +67,14 @@ def work(
 def segment(
     experiment: ExperimentFile,
     settings: Settings = None,
-    sample: Annotated[
-        float | None, typer.Option(help="On Spark: the share of customers that one machine looks at; about 200,000.")
-    ] = None,
+    sample: Annotated[float | None, typer.Option(help="On Spark: the share of customers to fit on.")] = None,
     partitions: Partitions = None,
     engine: Engine = None,
     master: Master = None,
     conf: Conf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find and explain segments of customers, and the ones set beforehand; track them in MLflow.
+    """Find and explain segments of customers, beside those defined in advance; track them in MLflow.
 
     Segments that are in use already are matched with the new ones, so that a segment keeps its id and name.
 
@@ -104,35 +97,25 @@ def segment(
         )
     for remark in result.notes:
         console.print(f"  {plain(remark)}", highlight=False, soft_wrap=True)
-    finish(
-        as_json, f"The page: {result.page}. Next: journeylab promote {result.model_uri}", result.to_dict(), "model_uri"
-    )
+    note = f"The page: {result.page}. Next: journeylab promote {result.model_uri}"
+    finish(as_json, note, result.to_dict(), "model_uri")
 
 
 @commands.command()
 def score(
     model: Annotated[str, typer.Argument(help="An MLflow model URI, e.g. models:/demo_churn@champion, or a folder.")],
     events: Annotated[Path, typer.Option(help="Events, raw as the model was trained on, or canonical.")],
-    out: Annotated[
-        str,
-        typer.Option(
-            help="Where to write: .csv, .parquet, a folder for a part a partition; on Spark also a URI or table:NAME."
-        ),
-    ],
-    snapshots: Annotated[
-        Path | None, typer.Option(help="Rows of customer_id, cutoff; by default everyone, just after the last event.")
-    ] = None,
+    out: Annotated[str, typer.Option(help="A .csv or .parquet file, or a folder; on Spark also a URI or table:NAME.")],
+    snapshots: Annotated[Path | None, typer.Option(help="Rows: customer_id, cutoff; default: all at the end.")] = None,
     as_of: Annotated[str | None, typer.Option(help="The cutoff of everyone, e.g. 2024-06-01T00:00:00Z.")] = None,
-    partitions: Annotated[
-        int | None, typer.Option(min=1, help="Partitions of customers; by default as many as the log's size asks for.")
-    ] = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Partitions of customers; default: by size.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Partitions scored side by side.")] = None,
     engine: Engine = None,
     master: Master = None,
     conf: Conf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score customers: a row out for each row in, in their order: `probability` or `segment`, or a `reason` why not.
+    """Score customers, a row for each snapshot in its order: `probability` or `segment`, or a `reason` for none.
 
     A large log is split into partitions of customers first, so that it need not fit in memory; a run that was stopped,
     even by `kill -9`, goes on where it was when the same command runs again, and no customer is scored twice.
