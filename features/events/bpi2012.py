@@ -26,36 +26,25 @@ def bpi2012(raw: pa.Table) -> pa.Table:
     """Activities → canonical events, one `registration` before the first of each case."""
     rows = raw.append_column(SOURCE_ROW, pa.array(np.arange(1, raw.num_rows + 1)))
     cases = rows["case"].combine_chunks()
-    first = pc.index_in(pc.unique(cases), cases)  # the first row of each case
-    events = pa.concat_tables([_registrations(rows.take(first)), _activities(rows)], promote_options="default")
+    opening = rows.take(pc.index_in(pc.unique(cases), cases))  # the first row of each case
+    registrations = _events(opening, "reg_date", pa.repeat(REGISTRATION, opening.num_rows), 0)
+    touchpoints = _touchpoint(rows["activity"].cast(pa.string()), rows["lifecycle"].cast(pa.string()))
+    activities = _events(rows, "timestamp", touchpoints, 1).append_column("resource", rows["resource"])
+    events = pa.concat_tables([registrations, activities], promote_options="default")
     order = pc.sort_indices(events, [(SOURCE_ROW, "ascending"), ("order", "ascending")])
     return events.take(order).drop_columns("order")
 
 
-def _registrations(rows: pa.Table) -> pa.Table:
-    n = rows.num_rows
+def _events(rows: pa.Table, time: str, touchpoints: pa.Array | pa.ChunkedArray, order: int) -> pa.Table:
+    """One event a row; `order` decides among those of one row."""
     return pa.table(
         {
             "customer_id": rows["case"],
-            "timestamp": rows["reg_date"],
-            "touchpoint": pa.array([REGISTRATION] * n, pa.string()),
+            "timestamp": rows[time],
+            "touchpoint": touchpoints,
             "amount_req": rows["amount_req"],
             SOURCE_ROW: rows[SOURCE_ROW],
-            "order": pa.array(np.zeros(n, np.int8)),
-        }
-    )
-
-
-def _activities(rows: pa.Table) -> pa.Table:
-    return pa.table(
-        {
-            "customer_id": rows["case"],
-            "timestamp": rows["timestamp"],
-            "touchpoint": _touchpoint(rows["activity"].cast(pa.string()), rows["lifecycle"].cast(pa.string())),
-            "resource": rows["resource"],
-            "amount_req": rows["amount_req"],
-            SOURCE_ROW: rows[SOURCE_ROW],
-            "order": pa.array(np.ones(rows.num_rows, np.int8)),
+            "order": pa.repeat(order, rows.num_rows),
         }
     )
 

@@ -53,22 +53,10 @@ def count_steps(
 
 @njit(cache=True, nogil=True)
 def lay_out(
-    t: Int64s,
-    codes: Int32s,
-    first: Int64s,
-    stop: Int64s,
-    cutoff: Int64s,
-    rows: Int64s,
-    lengths: Int64s,
-    offsets: Int64s,
-    gather: bool,
-    shuffled: bool,
-    begin: Int64s,
-    end: Int64s,
-    moment: Int64s,
-    before: Int64s,
+    t: Int64s, codes: Int32s, first: Int64s, stop: Int64s, cutoff: Int64s, rows: Int64s, lengths: Int64s,
+    offsets: Int64s, gather: bool, shuffled: bool, begin: Int64s, end: Int64s, moment: Int64s, before: Int64s,
     owner: Int64s,
-) -> None:
+) -> None:  # fmt: skip
     """Where every step's events lie and when it was, time-major.
 
     Args:
@@ -183,16 +171,9 @@ def count_in_steps(begin: Int64s, end: Int64s, mean: Floats, scale: Floats, at: 
 
 @njit(cache=True, nogil=True)
 def repeats_in_steps(
-    previous: Int64s,
-    first: Int64s,
-    begin: Int64s,
-    end: Int64s,
-    owner: Int64s,
-    mean: Floats,
-    scale: Floats,
-    at: int,
+    previous: Int64s, first: Int64s, begin: Int64s, end: Int64s, owner: Int64s, mean: Floats, scale: Floats, at: int,
     out: Singles,
-) -> None:
+) -> None:  # fmt: skip
     """One column: the share of a step's events whose item the customer had at an earlier moment, since the row began.
 
     Args:
@@ -216,18 +197,9 @@ def repeats_in_steps(
 
 @njit(cache=True, nogil=True)
 def time_steps(
-    moment: Int64s,
-    before: Int64s,
-    cutoff: Int64s,
-    owner: Int64s,
-    n_first: int,
-    mean: Floats,
-    scale: Floats,
-    at: int,
-    out: Singles,
-    gap_days: Singles,
-    age_days: Singles,
-) -> None:
+    moment: Int64s, before: Int64s, cutoff: Int64s, owner: Int64s, n_first: int, mean: Floats, scale: Floats, at: int,
+    out: Singles, gap_days: Singles, age_days: Singles,
+) -> None:  # fmt: skip
     """Seven columns, in the order of `features.sequences.sequences.TIME_NAMES`, and the gaps and ages in days.
 
     Args:

@@ -147,45 +147,23 @@ def _compiled(stamp: int) -> Callable[..., int]:
 
     @njit(nogil=True, error_model="numpy", cache=True)
     def fill(
-        out: Array,  # (n, f) float32, written
-        keep: Array,  # (f,) uint64: which of all columns are kept
-        bounds: Array,  # (n, 3) int64: start, stop, cutoff
-        plan: Array,  # the rest: see `Workspace`
-        windows: Array,
-        value_windows: Array,
-        bad: float,
-        lut: Array,
-        lut_start: Array,
-        t: Array,  # (n_events,) int64 µs
-        touchpoint: Array,
-        channel: Array,
-        stage: Array,
-        item: Array,
-        extras: Array,
-        value: Array,
-        duration: Array,
-        satisfaction: Array,
-        profile_numbers: Array,
-        width: int,  # how many columns there are before `keep`
-    ) -> Any:
+        out: Array, keep: Array, bounds: Array, plan: Array, windows: Array, value_windows: Array, bad: float,
+        lut: Array, lut_start: Array, t: Array, touchpoint: Array, channel: Array, stage: Array, item: Array,
+        extras: Array, value: Array, duration: Array, satisfaction: Array, profile_numbers: Array, width: int,
+    ) -> Any:  # fmt: skip
+        """Fill `out`, (n, f) float32, with the columns `keep`, (f,) uint64, of all `width` columns.
+
+        `bounds` is (n, 3) int64: start, stop, cutoff; `t` is (n_events,) int64 µs; the rest: see `Workspace`. Returns
+        how many columns the groups write.
+        """
         if stamp < 0:
             return -1
         longest = 1
         for r in range(len(bounds)):
             longest = max(longest, bounds[r, 1] - bounds[r, 0])
         workspace = Workspace(
-            plan,
-            windows,
-            value_windows,
-            bad,
-            lut,
-            lut_start,
-            touchpoint,
-            item,
-            extras,
-            duration,
-            satisfaction,
-            profile_numbers,
+            plan, windows, value_windows, bad, lut, lut_start,
+            touchpoint, item, extras, duration, satisfaction, profile_numbers,
             np.empty(longest, np.int64),  # ticks
             np.empty((FIRST_PROPERTY + plan[N_PROPERTIES], longest), np.uint32),  # codes
             np.empty((3, longest), np.float64),  # numbers
@@ -201,7 +179,7 @@ def _compiled(stamp: int) -> Callable[..., int]:
             np.empty((6, 1 << table_bits(longest if plan[ITEM_TABLE] else 1)), np.int64),  # table
             np.empty(scratch_cells(plan), np.float64),  # cells
             np.empty((7, max(plan[N_UNITS], 1)), np.float64),  # units
-        )
+        )  # fmt: skip
         row = np.empty(width, np.float32)
         return fill_each(out, keep, bounds, row, t, channel, stage, value, workspace)
 
