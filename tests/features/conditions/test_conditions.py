@@ -82,7 +82,7 @@ NAN = np.nan
         ({"profile": "age"}, [40, 20, NAN, NAN]),
     ],
 )
-def test_figures_by_hand(table: dict[str, Any], expected: list[float]) -> None:
+def test_measures_by_hand(table: dict[str, Any], expected: list[float]) -> None:
     np.testing.assert_allclose(VIEW.values(read_measure(table).measure()), expected)
 
 
@@ -134,20 +134,20 @@ HOLDS: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("table", "who", "told"), HOLDS)
 def test_conditions_by_hand(table: dict[str, Any], who: str, told: str) -> None:
     condition = read_condition(table)
-    held = condition.holds(VIEW)
-    assert " ".join(JOURNEYS.customer_ids.filter(held).to_pylist()) == who
+    flags = condition.holds(VIEW)
+    assert " ".join(JOURNEYS.customer_ids.filter(flags).to_pylist()) == who
     assert told in condition.words()
 
 
 @pytest.mark.parametrize("table", [table for table, _, _ in HOLDS])
-def test_a_condition_is_read_back_as_it_was_written(table: dict[str, Any]) -> None:
+def test_conditions_round_trip(table: dict[str, Any]) -> None:
     condition = read_condition(table)
     again = read_condition(json.loads(json.dumps(condition.toml())))
     assert again == condition
     assert again.words() == condition.words()
 
 
-def test_the_top_is_learnt_once_and_ties_do_not_swell_it() -> None:
+def test_top_share_threshold() -> None:
     condition = read_condition({"sum": "value", "top_share": 0.25})
     with pytest.raises(ConfigError, match="not learnt yet"):
         condition.holds(VIEW)
@@ -163,7 +163,7 @@ def test_the_top_is_learnt_once_and_ties_do_not_swell_it() -> None:
         read_condition({"mean": "value", "top_share": 0.5}).fit(SnapshotView(JOURNEYS.at("2020-01-01")))
 
 
-def test_scores_are_quantiles_of_those_who_have_the_figure() -> None:
+def test_quantile_scores() -> None:
     rows = [(f"c{i}", float(i + 1), "purchase", "web", "s", None, 10.0 * (i + 1), None) for i in range(10)]
     view = SnapshotView(log([*rows, ("none", 5.0, "visit", "web", "s", None, None, None)]).at(CUTOFF))
     value = read_condition({"score": {"sum": "value"}, "at_least": 1}).fit(view)
@@ -177,7 +177,7 @@ def test_scores_are_quantiles_of_those_who_have_the_figure() -> None:
     assert "falls above 2 days, 4 days, 6 days, 8 days" in both.words()
 
 
-def test_what_stands_out_is_furthest_above_everybody() -> None:
+def test_dominant_value() -> None:
     groups = {"warm": ["red", "orange"], "cold": ["blue"]}
     table = {"dominant": "item", "equals": "cold", "groups": groups, "min_lift": 0.5}
     condition = read_condition({**table, "at_least_events": 1}).fit(VIEW)
@@ -186,7 +186,7 @@ def test_what_stands_out_is_furthest_above_everybody() -> None:
     assert "everybody's share of 33.33 %" in condition.words()
 
 
-def test_a_named_feature() -> None:
+def test_feature_condition() -> None:
     snapshots = JOURNEYS.at(CUTOFF)
     features = TabularFeatures(min_count=1, drop_redundant=False).fit(snapshots).select(["recency_days"])
     condition = read_condition({"feature": "recency_days", "at_least": 30}).fit(SnapshotView(snapshots, features))
@@ -225,7 +225,7 @@ def test_a_named_feature() -> None:
         ({}, "a condition is empty"),
     ],
 )
-def test_a_mistake_gets_one_sentence(table: Any, sentence: str) -> None:
+def test_mistakes_get_clear_errors(table: Any, sentence: str) -> None:
     with pytest.raises(ConfigError) as error:
         read_condition(table)
     assert sentence in str(error.value)
@@ -259,9 +259,9 @@ leaves = st.one_of(
 trees = st.recursive(
     leaves,
     lambda inner: st.one_of(
-        st.lists(inner, min_size=1, max_size=3).map(lambda some: {"all": some}),
-        st.lists(inner, min_size=1, max_size=3).map(lambda some: {"any": some}),
-        inner.map(lambda item: {"not": item}),
+        st.lists(inner, min_size=1, max_size=3).map(lambda nested: {"all": nested}),
+        st.lists(inner, min_size=1, max_size=3).map(lambda nested: {"any": nested}),
+        inner.map(lambda single: {"not": single}),
     ),
     max_leaves=5,
 )
@@ -276,7 +276,7 @@ events = st.lists(
 
 def thresholds(table: Any) -> list[tuple[str, Any]]:
     if isinstance(table, list):
-        return [found for item in table for found in thresholds(item)]
+        return [bound for single in table for bound in thresholds(single)]
     if not isinstance(table, dict):
         return []
     return [(k, v) for k, v in table.items() if isinstance(v, int | float)] + thresholds(list(table.values()))
@@ -284,19 +284,19 @@ def thresholds(table: Any) -> list[tuple[str, Any]]:
 
 @settings(max_examples=60, deadline=None)
 @given(trees, events)
-def test_the_future_changes_nothing_and_one_is_as_in_a_batch(table: Any, rows: list[tuple[Any, ...]]) -> None:
+def test_future_events_and_batches_change_nothing(table: Any, rows: list[tuple[Any, ...]]) -> None:
     condition = read_condition(table)
     whole = log([*rows, ("a", -1.0, "purchase", "web", "s", None, 9.0, None)])
     past = log([row for row in rows if row[1] > 0] or [("z", 1.0, "visit", "web", "s", None, None, None)])
-    held = condition.holds(SnapshotView(whole.at(CUTOFF)))
+    flags = condition.holds(SnapshotView(whole.at(CUTOFF)))
     for customer in whole.customer_ids.to_pylist():
-        item = SnapshotView(past.at(CUTOFF, past.index_of([customer])))
-        assert held[whole.index_of([customer])[0]] == condition.holds(item)[0] == condition.holds_single(item)
+        single = SnapshotView(past.at(CUTOFF, past.index_of([customer])))
+        assert flags[whole.index_of([customer])[0]] == condition.holds(single)[0] == condition.holds_single(single)
 
 
 @settings(max_examples=60, deadline=None)
 @given(trees)
-def test_words_mention_every_threshold_and_name(table: Any) -> None:
+def test_words_mention_thresholds_and_names(table: Any) -> None:
     condition = read_condition(table)
     assert read_condition(condition.toml()) == condition
     words = condition.words()
@@ -313,9 +313,9 @@ def test_words_mention_every_threshold_and_name(table: Any) -> None:
 @given(events, names, st.integers(1, 200), st.integers(0, 3))
 def test_counts_equal_a_loop(rows: list[tuple[Any, ...]], name: str, window: int, least: int) -> None:
     journeys = log(rows)
-    held = read_condition({"events": [name], "within_days": window, "at_least": least}).holds(
+    flags = read_condition({"events": [name], "within_days": window, "at_least": least}).holds(
         SnapshotView(journeys.at(CUTOFF))
     )
     for place, customer in enumerate(journeys.customer_ids.to_pylist()):
         count = sum(row[0] == customer and row[2] == name and 0 < row[1] <= window for row in rows)
-        assert held[place] == (count >= least)
+        assert flags[place] == (count >= least)

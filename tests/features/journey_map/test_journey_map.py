@@ -54,31 +54,31 @@ def log(rows: list[tuple[str, float, str]], **columns: Any) -> Journeys:
     return pack(frame.assign(**columns))
 
 
-def check(found: JourneyMap) -> None:
+def check(result: JourneyMap) -> None:
     """What holds for every map."""
-    n = found.summary["customers"]
+    n = result.summary["customers"]
     for name, columns in COLUMNS.items():
-        assert getattr(found, name).columns.tolist() == columns.split()
-    sums = found.transitions.groupby("source")["probability"].sum()
+        assert getattr(result, name).columns.tolist() == columns.split()
+    sums = result.transitions.groupby("source")["probability"].sum()
     np.testing.assert_allclose(sums, 1.0)
-    by_source, by_target = (found.transitions.groupby(end)["count"].sum() for end in ("source", "target"))
+    by_source, by_target = (result.transitions.groupby(end)["count"].sum() for end in ("source", "target"))
     assert by_source["start"] == by_target["end"] == n
     inner = by_source.drop("start")
     assert inner.to_dict() == by_target.drop("end").to_dict()
-    assert inner.to_dict() == found.touchpoints.set_index("touchpoint")["visits"].to_dict()
-    np.testing.assert_allclose(found.step_matrix.sum(), 1.0)
-    assert found.step_matrix.loc["end"].is_monotonic_increasing
-    steps = found.sankey.groupby("step")["customers"].sum()
+    assert inner.to_dict() == result.touchpoints.set_index("touchpoint")["visits"].to_dict()
+    np.testing.assert_allclose(result.step_matrix.sum(), 1.0)
+    assert result.step_matrix.loc["end"].is_monotonic_increasing
+    steps = result.sankey.groupby("step")["customers"].sum()
     assert (steps <= n).all()
-    assert found.funnel["customers"].is_monotonic_decreasing
-    assert (found.cohorts["active"] <= found.cohorts["size"]).all()
-    assert (found.cohorts.loc[found.cohorts["period"] == 0, "retention"] == 1).all()
-    assert found.paths["share"].sum() <= 1 + 1e-12
-    shares = found.influence.groupby("level")[["first_touch", "last_touch", "linear", "markov_share"]].sum(min_count=1)
-    np.testing.assert_allclose(shares[found.influence.groupby("level")["first_touch"].sum() > 0], 1.0)
-    for table in found.tables.values():
+    assert result.funnel["customers"].is_monotonic_decreasing
+    assert (result.cohorts["active"] <= result.cohorts["size"]).all()
+    assert (result.cohorts.loc[result.cohorts["period"] == 0, "retention"] == 1).all()
+    assert result.paths["share"].sum() <= 1 + 1e-12
+    shares = result.influence.groupby("level")[["first_touch", "last_touch", "linear", "markov_share"]].sum(min_count=1)
+    np.testing.assert_allclose(shares[result.influence.groupby("level")["first_touch"].sum() > 0], 1.0)
+    for table in result.tables.values():
         check_rates(table)
-    assert all(note.strip() and note.endswith((".", "?")) for note in found.notes)
+    assert all(note.strip() and note.endswith((".", "?")) for note in result.notes)
 
 
 def check_rates(table: pd.DataFrame) -> None:
@@ -106,7 +106,7 @@ def check_rates(table: pd.DataFrame) -> None:
             assert ((table[f"{stem}_high"] >= middle - 1e-12) | middle.isna()).all(), column
 
 
-def test_a_map_of_everything(shop: Journeys, shop_map: JourneyMap) -> None:
+def test_whole_map(shop: Journeys, shop_map: JourneyMap) -> None:
     check(shop_map)
     assert all(len(table) for table in shop_map.tables.values())
     assert shop_map.funnel["stage"].tolist()[:2] == ["awareness", "consideration"]
@@ -115,7 +115,7 @@ def test_a_map_of_everything(shop: Journeys, shop_map: JourneyMap) -> None:
     assert 0 < shop_map.summary["converted_share"] < 1
 
 
-def test_the_same_log_gives_the_same_map(shop: Journeys, shop_map: JourneyMap) -> None:
+def test_map_is_deterministic(shop: Journeys, shop_map: JourneyMap) -> None:
     again = journey_map(shop, shop_map.settings)
     for name, table in shop_map.tables.items():
         pd.testing.assert_frame_equal(table, again.tables[name])
@@ -136,7 +136,7 @@ def test_customers_by_index_or_mask_and_dates(shop: Journeys) -> None:
     assert by_index.summary["last"] < pd.Timestamp("2024-05-01")
 
 
-def test_a_map_of_a_part_equals_that_of_its_events(shop: Journeys) -> None:
+def test_map_of_dates_equals_map_of_their_events(shop: Journeys) -> None:
     """Tables that look at the chosen events alone: as if there had been no others."""
     start, end = pd.Timestamp("2024-03-01"), pd.Timestamp("2024-05-01")
     events = simulate(n_customers=400, days=240, seed=3).events
@@ -149,7 +149,7 @@ def test_a_map_of_a_part_equals_that_of_its_events(shop: Journeys) -> None:
         pd.testing.assert_frame_equal(whole.tables[name], alone.tables[name])
 
 
-def test_nothing_between_the_dates(shop: Journeys) -> None:
+def test_empty_dates_are_an_error(shop: Journeys) -> None:
     with pytest.raises(DataError, match="None of the customers has an event between 2031-01-01"):
         journey_map(shop, start="2031-01-01")
     with pytest.raises(DataError, match="Choose other dates"):
@@ -169,10 +169,10 @@ def test_settings_refuse_what_they_do_not_know() -> None:
         MapSettings(satisfaction_scale=(5, 1))
 
 
-ASKED = MapSettings(goals=("g",), complaints=("oh",), stages=("a", "b", "g"), clicks={"a": "b"})
+REQUESTED = MapSettings(goals=("g",), complaints=("oh",), stages=("a", "b", "g"), clicks={"a": "b"})
 
 
-@pytest.mark.parametrize("asked", [MapSettings(), ASKED])
+@pytest.mark.parametrize("requested", [MapSettings(), REQUESTED])
 @pytest.mark.parametrize(
     "rows",
     [
@@ -187,13 +187,13 @@ ASKED = MapSettings(goals=("g",), complaints=("oh",), stages=("a", "b", "g"), cl
     ],
     ids=["one event", "one event each", "one customer", "cycles", "one moment", "one minute", "goals", "our words"],
 )
-def test_bad_input_gives_a_map(rows: list[tuple[str, float, str]], asked: MapSettings) -> None:
-    found = journey_map(log(rows), asked)
-    check(found)
-    assert found.notes
+def test_bad_input_gives_a_map(rows: list[tuple[str, float, str]], requested: MapSettings) -> None:
+    result = journey_map(log(rows), requested)
+    check(result)
+    assert result.notes
 
 
-def test_what_is_missing_is_said() -> None:
+def test_notes_name_missing_data() -> None:
     notes = " ".join(journey_map(log([(f"c{k}", k, "view") for k in range(40)])).notes)
     for said in (
         "one event only",
@@ -212,36 +212,36 @@ def test_what_is_missing_is_said() -> None:
 def test_ten_thousand_touchpoints() -> None:
     r = np.random.default_rng(5)
     rows = [(f"c{k % 500}", float(day), f"page {r.integers(10_000)}") for k, day in enumerate(r.uniform(0, 90, 30_000))]
-    found = journey_map(
+    result = journey_map(
         log(rows, channel=[f"channel {k % 3000}" for k in range(30_000)]), MapSettings(goals=("page 1*",))
     )
-    check(found)
-    assert len(found.step_matrix) == 42
-    assert len(found.touchpoints) > 9_000
-    assert len(found.influence[found.influence["level"] == "touchpoint"]) == 101
-    assert any("touchpoints; the step matrix names" in note for note in found.notes)
+    check(result)
+    assert len(result.step_matrix) == 42
+    assert len(result.touchpoints) > 9_000
+    assert len(result.influence[result.influence["level"] == "touchpoint"]) == 101
+    assert any("touchpoints; the step matrix names" in note for note in result.notes)
 
 
-def test_events_without_a_touchpoint_or_channel() -> None:
+def test_missing_touchpoints_and_channels() -> None:
     rows = [(f"c{k % 20}", float(k), "ab"[k % 2]) for k in range(100)]
     whole = log(rows, channel=["x" if k % 3 else None for k in range(100)])
     whole.categories["touchpoint"].codes[::7] = -1
-    found = journey_map(whole, MapSettings(goals=("b",)))
-    check(found)
-    assert "(missing)" in set(found.touchpoints["touchpoint"])
-    assert "(missing)" in set(found.influence.loc[found.influence["level"] == "channel", "name"])
+    result = journey_map(whole, MapSettings(goals=("b",)))
+    check(result)
+    assert "(missing)" in set(result.touchpoints["touchpoint"])
+    assert "(missing)" in set(result.influence.loc[result.influence["level"] == "channel", "name"])
 
 
 def test_times_far_apart() -> None:
     rows = [(f"c{k}", 365.0 * 20 * (k % 3), "a") for k in range(30)]
-    found = journey_map(log(rows), MapSettings(cohort="week"))
-    check(found)
-    assert any("cohorts are by month" in note for note in found.notes)
+    result = journey_map(log(rows), MapSettings(cohort="week"))
+    check(result)
+    assert any("cohorts are by month" in note for note in result.notes)
     rows += [("z", 365.0 * 7_000, "a")]
-    found = journey_map(log(rows))
-    check(found)
-    assert found.cohorts.empty
-    assert any("are all the times right?" in note for note in found.notes)
+    result = journey_map(log(rows))
+    check(result)
+    assert result.cohorts.empty
+    assert any("are all the times right?" in note for note in result.notes)
 
 
 @settings(deadline=None, max_examples=50)
@@ -256,47 +256,51 @@ def test_times_far_apart() -> None:
 )
 def test_invariants(rows: list[tuple[str, float, str]], scores: list[int | None], cohort: Any) -> None:
     journeys = log(
-        rows, satisfaction=np.array(scores[: len(rows)], float), channel=["xyz"[len(one[2])] for one in rows]
+        rows, satisfaction=np.array(scores[: len(rows)], float), channel=["xyz"[len(item[2])] for item in rows]
     )
-    asked = ASKED.model_copy(update={"cohort": cohort, "fewest_customers": 2})
-    check(journey_map(journeys, asked))
+    requested = REQUESTED.model_copy(update={"cohort": cohort, "fewest_customers": 2})
+    check(journey_map(journeys, requested))
 
 
 # ---- pain points ----
 
 
-def brute_force(selection: MapSelection, asked: MapSettings, limits: Limits, kind: int) -> dict[tuple[int, str], float]:
+def brute_force(
+    selection: MapSelection, requested: MapSettings, limits: Limits, kind: int
+) -> dict[tuple[int, str], float]:
     """(customer, touchpoint) → y, from the definitions."""
-    found: dict[tuple[int, str], float] = {}
+    result: dict[tuple[int, str], float] = {}
     for row in range(selection.n_customers):
         part = slice(selection.start[row], selection.stop[row])
         t, names = selection.journeys.t[part], [selection.names[code] for code in selection.touchpoint.codes[part]]
-        closed = next((i for i, name in enumerate(names) if name in asked.ended), len(names))
+        closed = next((i for i, name in enumerate(names) if name in requested.ended), len(names))
         for name in set(names):
-            at = [i for i, one in enumerate(names) if one == name]
+            at = [i for i, item in enumerate(names) if item == name]
             ys: list[float] = []
-            if kind == LEAVE and name not in (*asked.goals, *asked.ended):
-                seen = [i for i in at if t[i] <= limits.leave_until and i < closed]
-                ys = [float(any(i + 1 == len(names) and not selection.goes_on[row] for i in seen))] if seen else []
+            if kind == LEAVE and name not in (*requested.goals, *requested.ended):
+                visited = [i for i in at if t[i] <= limits.leave_until and i < closed]
+                ys = (
+                    [float(any(i + 1 == len(names) and not selection.goes_on[row] for i in visited))] if visited else []
+                )
             elif kind == LOOP:
                 runs = [t[i] for i in at if i == 0 or names[i - 1] != name]
                 ys = [float(any(b - a <= limits.loop for a, b in zip(runs, runs[2:], strict=False)))]
             elif kind == WAIT:
                 ys = [float(t[i + 1] - t[i] > limits.waits) for i in at if i + 1 < len(names)]
-            elif kind == COMPLAIN and name not in asked.complaints:
+            elif kind == COMPLAIN and name not in requested.complaints:
                 after = [i for i in at if t[i] <= limits.complain_until]
                 ys = [
                     float(
                         any(
-                            names[j] in asked.complaints and t[j] - t[i] <= limits.complaint
+                            names[j] in requested.complaints and t[j] - t[i] <= limits.complaint
                             for j in range(i, len(names))
                         )
                     )
                     for i in after
                 ]
             if ys:
-                found[row, name] = float(np.mean(ys))
-    return found
+                result[row, name] = float(np.mean(ys))
+    return result
 
 
 def test_rates_and_errors_equal_plain_python() -> None:
@@ -304,36 +308,36 @@ def test_rates_and_errors_equal_plain_python() -> None:
     names = ["a", "b", "c", "g", "oh", "over"]
     rows = [(f"c{r.integers(60)}", r.uniform(0, 60), names[r.integers(6)]) for _ in range(900)]
     journeys = log(rows)
-    asked = MapSettings(goals=("g",), complaints=("oh",), ended=("over",))
+    requested = MapSettings(goals=("g",), complaints=("oh",), ended=("over",))
     selection = select(journeys, end="2024-02-20")
     limits = Limits(
         10 * DAY_US, DAY_US, 3 * DAY_US, 2 * DAY_US, selection.log_end - 10 * DAY_US, selection.until - 2 * DAY_US,
         np.ones(N_KINDS, bool),
     )  # fmt: skip
-    moments, totals = moments_of(selection, asked, limits)
+    moments, totals = moments_of(selection, requested, limits)
     for kind in range(N_KINDS):
-        y = brute_force(selection, asked, limits, kind)
+        y = brute_force(selection, requested, limits, kind)
         rate, rest, error = compare_with_rest(moments[kind], totals[kind])
         for code, name in enumerate(selection.touchpoint.names):
-            own = {row: value for (row, one), value in y.items() if one == name}
-            others = [(row, value) for (row, one), value in y.items() if one != name]
-            assert moments[kind, code, 0] == len(own)
-            if not own:
+            custom = {row: value for (row, item), value in y.items() if item == name}
+            others = [(row, value) for (row, item), value in y.items() if item != name]
+            assert moments[kind, code, 0] == len(custom)
+            if not custom:
                 continue
-            assert rate[code] == pytest.approx(np.mean(list(own.values())))
+            assert rate[code] == pytest.approx(np.mean(list(custom.values())))
             assert rest[code] == pytest.approx(np.mean([value for _, value in others]))
             z = np.zeros(selection.n_customers)
-            for row, value in own.items():
-                z[row] += (value - rate[code]) / len(own)
+            for row, value in custom.items():
+                z[row] += (value - rate[code]) / len(custom)
             for row, value in others:
                 z[row] -= (value - rest[code]) / len(others)
             assert error[code] >= np.sqrt((z**2).sum()) * (1 - 1e-9)
-            if error[code] > 1.2 * independent(own, others):
+            if error[code] > 1.2 * independent(custom, others):
                 assert error[code] == pytest.approx(np.sqrt((z**2).sum()))
 
 
-def independent(own: dict[int, float], others: list[tuple[int, float]]) -> float:
-    shares = [((sum(y) + 1) / (len(y) + 2), len(y) + 2) for y in ([*own.values()], [value for _, value in others])]
+def independent(custom: dict[int, float], others: list[tuple[int, float]]) -> float:
+    shares = [((sum(y) + 1) / (len(y) + 2), len(y) + 2) for y in ([*custom.values()], [value for _, value in others])]
     return float(np.sqrt(sum(p * (1 - p) / n for p, n in shares)))
 
 
@@ -351,30 +355,30 @@ def leaky(r: np.random.Generator) -> list[tuple[str, float, str]]:
     return rows
 
 
-def test_the_touchpoint_where_customers_leave_is_found() -> None:
-    found = journey_map(log(leaky(np.random.default_rng(2)))).pain_points
-    first = found.iloc[0]
+def test_leaving_is_a_pain_point() -> None:
+    result = journey_map(log(leaky(np.random.default_rng(2)))).pain_points
+    first = result.iloc[0]
     assert (first["kind"], first["touchpoint"]) == ("leave", "form")
     assert first["q_value"] < 1e-6
-    assert not ((found["kind"] == "leave") & (found["touchpoint"] != "form") & (found["q_value"] < 0.05)).any()
+    assert not ((result["kind"] == "leave") & (result["touchpoint"] != "form") & (result["q_value"] < 0.05)).any()
     assert "leave after form" in first["sentence"]
 
 
-def test_those_who_may_still_come_back_have_not_left() -> None:
+def test_recent_customers_have_not_left() -> None:
     rows = [(f"c{k}", float(day), "a" if day else "b") for k in range(40) for day in (0, 1)]
     rows += [(f"d{k}", float(day), "a") for k in range(5) for day in range(10)]  # the log goes on
     late = [(f"e{k}", 9.5, "z") for k in range(40)]
-    found = journey_map(log(rows + late), MapSettings(quiet_days=3))
-    assert "z" not in set(found.pain_points["touchpoint"])
-    (left,) = found.pain_points.query("kind == 'leave'").to_dict("records")
-    assert (left["touchpoint"], left["customers"], left["rate"]) == ("a", 40, 40 / 45)
+    result = journey_map(log(rows + late), MapSettings(quiet_days=3))
+    assert "z" not in set(result.pain_points["touchpoint"])
+    (gone,) = result.pain_points.query("kind == 'leave'").to_dict("records")
+    assert (gone["touchpoint"], gone["customers"], gone["rate"]) == ("a", 40, 40 / 45)
 
 
-def test_a_goal_or_an_ending_is_no_place_to_leave_from() -> None:
+def test_nobody_leaves_after_a_goal() -> None:
     rows = [(f"c{k}", day, name) for k in range(40) for day, name in ((0.0, "a"), (1.0, "b"), (2.0, "g"))]
     rows += [("x", 90.0, "a")]
-    found = journey_map(log(rows), MapSettings(goals=("g",), quiet_days=5)).pain_points
-    assert "leave" not in set(found["kind"])
+    result = journey_map(log(rows), MapSettings(goals=("g",), quiet_days=5)).pain_points
+    assert "leave" not in set(result["kind"])
 
 
 def test_pain_points_are_calibrated() -> None:
@@ -407,18 +411,18 @@ def groups(shop: Journeys) -> npt.NDArray[np.bool_]:
 
 def test_comparison_of_halves(shop: Journeys) -> None:
     half = groups(shop)
-    found = compare(shop, half, ~half, MapSettings(goals=GOALS), names=("even", "odd"))
-    for table in (found.funnel, found.touchpoints, found.transitions):
+    result = compare(shop, half, ~half, MapSettings(goals=GOALS), names=("even", "odd"))
+    for table in (result.funnel, result.touchpoints, result.transitions):
         assert set(TESTED) <= set(table.columns)
         np.testing.assert_allclose(table["difference"], table["rate_a"] - table["rate_b"], atol=1e-12)
         assert ((table["q_value"] >= table["p_value"] - 1e-12) | table["q_value"].isna()).all()
         assert table[["rate_a", "rate_b", "p_value"]].stack().dropna().between(0, 1).all()
-    assert found.customers == (200, 200)
-    assert found.funnel["customers_a"].tolist() == journey_map(shop, customers=half).funnel["customers"].tolist()
-    assert "of even" in found.sentences[0]
+    assert result.customers == (200, 200)
+    assert result.funnel["customers_a"].tolist() == journey_map(shop, customers=half).funnel["customers"].tolist()
+    assert "of even" in result.sentences[0]
 
 
-def test_a_planted_difference_is_found() -> None:
+def test_comparison_finds_a_planted_difference() -> None:
     r = np.random.default_rng(4)
     rows = []
     for who in range(600):
@@ -427,13 +431,13 @@ def test_a_planted_difference_is_found() -> None:
             (f"c{who}", 1.0, "help" if r.random() < (0.5 if who < 300 else 0.2) else "read"),
         ]
     first = np.arange(600) < 300
-    found = compare(log(rows), first, ~first, names=("old", "new"))
-    help_ = found.touchpoints.set_index("touchpoint").loc["help"]
+    result = compare(log(rows), first, ~first, names=("old", "new"))
+    help_ = result.touchpoints.set_index("touchpoint").loc["help"]
     assert help_["difference"] == pytest.approx(0.3, abs=0.1)
     assert help_["q_value"] < 1e-6
-    step = found.transitions.set_index(["source", "target"]).loc[("home", "help")]
+    step = result.transitions.set_index(["source", "target"]).loc[("home", "help")]
     assert (step["rate_a"], step["customers_a"]) == (help_["rate_a"], help_["customers_a"])
-    assert any(one.startswith("Who meets help:") for one in found.sentences)
+    assert any(item.startswith("Who meets help:") for item in result.sentences)
 
 
 def test_comparison_of_periods_and_of_unlike_groups(shop: Journeys) -> None:
@@ -442,7 +446,7 @@ def test_comparison_of_periods_and_of_unlike_groups(shop: Journeys) -> None:
     ]
     by_period = compare_maps(*maps, ("spring", "summer"), shared=3)
     assert isinstance(by_period, MapComparison)
-    assert any("3 customers are in both" in one for one in by_period.sentences)
+    assert any("3 customers are in both" in item for item in by_period.sentences)
     rows = [("a", 0.0, "x"), ("a", 1.0, "y"), ("b", 0.0, "z")]
     unlike = compare(log(rows), [0], [1])
     assert unlike.touchpoints["touchpoint"].tolist() == ["x", "y", "z"]

@@ -23,7 +23,7 @@ from features.journeys.quantiles import Ranks
 from training.journey_map.groups import compared
 from training.journey_map.spark_mapping import compared_in_parts
 
-ASKED = MapSettings(
+REQUESTED = MapSettings(
     goals=("purchase", "subscribe"), complaints=("*contact*",), ended=("*cancel*",), clicks={"email_*": "email_click"}
 )
 
@@ -48,29 +48,32 @@ def same(a: JourneyMap, b: JourneyMap) -> None:
 
 @pytest.mark.parametrize("n", [1, 4])
 @pytest.mark.parametrize("dates", [(None, None), ("2024-02-01", "2024-04-15")])
-@pytest.mark.parametrize("asked", [MapSettings(), ASKED, MapSettings(path_steps=12, top_paths=3, cohort="week")])
-def test_the_map_of_parts(log: Journeys, n: int, dates: tuple[Any, Any], asked: MapSettings) -> None:
+@pytest.mark.parametrize(
+    "requested", [MapSettings(), REQUESTED, MapSettings(path_steps=12, top_paths=3, cohort="week")]
+)
+def test_the_map_of_parts(log: Journeys, n: int, dates: tuple[Any, Any], requested: MapSettings) -> None:
     parts = in_parts(log, n)
     same(
-        journey_map(log, asked, start=dates[0], end=dates[1]), build_map(spread(parts, facts_of(parts), *dates), asked)
+        journey_map(log, requested, start=dates[0], end=dates[1]),
+        build_map(spread(parts, facts_of(parts), *dates), requested),
     )
 
 
-def test_parts_of_one_customer_or_none(simulated_events: pd.DataFrame) -> None:
+def test_tiny_parts(simulated_events: pd.DataFrame) -> None:
     some = pack(simulated_events[simulated_events["customer_id"].isin(simulated_events["customer_id"].unique()[:20])])
     parts = in_parts(some, 30)
-    same(journey_map(some, ASKED), build_map(spread(parts, facts_of(parts)), ASKED))
+    same(journey_map(some, REQUESTED), build_map(spread(parts, facts_of(parts)), REQUESTED))
 
 
-def test_stages_with_names_of_ones_own_are_in_the_order_of_their_places(log: Journeys) -> None:
+def test_custom_stages_follow_their_median_place(log: Journeys) -> None:
     rows = pd.DataFrame({"customer_id": list("aaabbbccc"), "timestamp": pd.date_range("2024-01-01", periods=9)})
     rows["touchpoint"], rows["stage"] = list("xyzxyzxyz"), ["one", "two", "three"] * 3
-    own = pack(rows)
-    parts = in_parts(own, 2)
-    same(journey_map(own), build_map(spread(parts, facts_of(parts)), MapSettings()))
+    custom = pack(rows)
+    parts = in_parts(custom, 2)
+    same(journey_map(custom), build_map(spread(parts, facts_of(parts)), MapSettings()))
 
 
-def test_nobody_between_the_dates(log: Journeys) -> None:
+def test_empty_dates_are_an_error(log: Journeys) -> None:
     parts = in_parts(log, 3)
     with pytest.raises(DataError, match=r"None of the customers has an event between 2035-01-01"):
         spread(parts, facts_of(parts), "2035-01-01")
@@ -78,7 +81,7 @@ def test_nobody_between_the_dates(log: Journeys) -> None:
 
 def grouped(part: list[list[Any]], kind: str) -> tuple[Any, Any]:
     borders = np.cumsum([0, *map(len, part)])
-    return np.array([one for group in part for one in group], kind), borders
+    return np.array([item for group in part for item in group], kind), borders
 
 
 @settings(deadline=None, max_examples=60)
@@ -105,23 +108,23 @@ def test_ranks_equal_sorting(parts: list[list[list[int]]], kind: str) -> None:
         return reduce(merged, [function(part) for part in parts])
 
     n = len(parts[0])
-    whole = [np.array([one for part in parts for one in part[group]], kind) for group in range(n)]
+    whole = [np.array([item for part in parts for item in part[group]], kind) for group in range(n)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranks_module, "FEW", 3)
         patch.setattr(ranks_module, "FEW_IN_ALL", 3)
         ranks = Ranks(merged_total, lambda part: grouped(part, kind))
-        found, _all_of = ranks.medians([np.arange(n + 1), np.array([0, n])])
+        result, _all_of = ranks.medians([np.arange(n + 1), np.array([0, n])])
         quantiles = ranks.quantiles([0.1, 0.5, 0.9])
-    assert ranks.sizes.tolist() == [len(one) for one in whole]
+    assert ranks.sizes.tolist() == [len(item) for item in whole]
     for group, values in enumerate(whole):
         if not len(values):
-            assert np.isnan(found[group])
+            assert np.isnan(result[group])
             continue
         ordered = np.sort(values)
         middle = 0.5 * ordered[(len(values) - 1) // 2] + 0.5 * ordered[len(values) // 2]
-        assert found[group] == middle
-        wanted = np.quantile(values.astype(np.float64), [0.1, 0.5, 0.9])
-        np.testing.assert_allclose(quantiles[group], wanted, rtol=1e-12, atol=1e-9)
+        assert result[group] == middle
+        expected = np.quantile(values.astype(np.float64), [0.1, 0.5, 0.9])
+        np.testing.assert_allclose(quantiles[group], expected, rtol=1e-12, atol=1e-9)
     together = np.sort(np.concatenate(whole))
     if len(together):
         k = len(together) // 3
@@ -138,9 +141,12 @@ def test_partial_facts_add_up(log: Journeys) -> None:
 def test_groups(log: Journeys, group: str) -> None:
     parts = in_parts(log, 4)
     facts = facts_of(parts)
-    asked = f"plan={log.categories['plan'].names[0]}" if group == "plan" else group
+    requested = f"plan={log.categories['plan'].names[0]}" if group == "plan" else group
     start = "2024-01-20" if group == "converted" else None
-    mine, theirs = compared(log, ASKED, asked, start), compared_in_parts(parts, facts, ASKED, asked, start)
+    mine, theirs = (
+        compared(log, REQUESTED, requested, start),
+        compared_in_parts(parts, facts, REQUESTED, requested, start),
+    )
     assert (mine.names, mine.customers, mine.sentences) == (theirs.names, theirs.customers, theirs.sentences)
     for name in ("funnel", "touchpoints", "transitions"):
         pd.testing.assert_frame_equal(getattr(theirs, name), getattr(mine, name), check_exact=False, rtol=1e-9)
@@ -152,8 +158,8 @@ def test_groups_that_are_none(log: Journeys) -> None:
     with pytest.raises(ConfigError, match="needs a goal"):
         compared_in_parts(parts, facts, MapSettings(), "converted")
     with pytest.raises(ConfigError, match="nobody has this plan"):
-        compared_in_parts(parts, facts, ASKED, "plan=none")
+        compared_in_parts(parts, facts, REQUESTED, "plan=none")
     with pytest.raises(ConfigError, match="is not between"):
-        compared_in_parts(parts, facts, ASKED, "2035-01-01")
+        compared_in_parts(parts, facts, REQUESTED, "2035-01-01")
     with pytest.raises(ConfigError, match="Nobody reached"):
         compared_in_parts(parts, facts, MapSettings(goals=("never",)), "converted")

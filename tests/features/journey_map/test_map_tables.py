@@ -45,14 +45,14 @@ def drawn(events: list[Event], columns: dict[str, list[Any]] | None = None, **op
 
 def row(table: pd.DataFrame, **keys: Any) -> Any:
     mask = np.logical_and.reduce([table[name] == value for name, value in keys.items()])
-    (found,) = table[mask].to_dict("records")
-    return found
+    (result,) = table[mask].to_dict("records")
+    return result
 
 
 def test_transitions_by_hand() -> None:
     table = drawn(SHOP).transitions
-    found = {(s, t): (n, p, who) for s, t, n, p, _, who in table.itertuples(index=False)}
-    assert found == {
+    result = {(s, t): (n, p, chosen) for s, t, n, p, _, chosen in table.itertuples(index=False)}
+    assert result == {
         ("start", "ad"): (3, 0.75, 3),
         ("start", "view"): (1, 0.25, 1),
         ("ad", "view"): (2, 2 / 3, 2),
@@ -70,8 +70,8 @@ def test_transitions_by_hand() -> None:
 
 
 def test_step_matrix_and_sankey_by_hand() -> None:
-    found = drawn(SHOP, steps=4, sankey_steps=3)
-    matrix = found.step_matrix
+    result = drawn(SHOP, steps=4, sankey_steps=3)
+    matrix = result.step_matrix
     assert matrix.columns.tolist() == [1, 2, 3, 4]
     assert matrix.index[-1] == "end"
     assert matrix.loc["ad"].tolist() == [0.75, 0, 0, 0]
@@ -79,14 +79,14 @@ def test_step_matrix_and_sankey_by_hand() -> None:
     assert matrix.loc["buy"].tolist() == [0, 0.25, 0, 0.25]
     assert matrix.loc["help"].tolist() == [0, 0, 0.25, 0]
     assert matrix.loc["end"].tolist() == [0, 0.25, 0.5, 0.75]
-    links = {tuple(one) for one in found.sankey.itertuples(index=False)}
+    links = {tuple(item) for item in result.sankey.itertuples(index=False)}
     assert links == {
         (1, "ad", "view", 2), (1, "ad", "end", 1), (1, "view", "buy", 1),
         (2, "view", "view", 1), (2, "view", "end", 1), (2, "buy", "help", 1),
     }  # fmt: skip
 
 
-def test_rare_touchpoints_are_pooled_and_a_pool_of_one_keeps_its_name() -> None:
+def test_rare_touchpoints_are_pooled() -> None:
     assert drawn(SHOP, most_touchpoints=2, steps=4).step_matrix.index.tolist() == ["view", "ad", "other", "end"]
     assert drawn(SHOP, most_touchpoints=3, steps=4).step_matrix.index.tolist() == ["view", "ad", "buy", "help", "end"]
 
@@ -99,8 +99,8 @@ def test_the_funnel_is_in_order() -> None:
         ("skips", 0, "see"), ("skips", 1, "buy"),
         ("outside", 0, "try"), ("outside", 1, "buy"),
     ]  # fmt: skip
-    found = drawn(events, stages=("see", "try", "buy"))
-    table = found.funnel
+    result = drawn(events, stages=("see", "try", "buy"))
+    table = result.funnel
     assert table["customers"].tolist() == [4, 2, 1]
     assert table["share_of_first"].tolist() == [1, 0.5, 0.25]
     assert table["conversion"].tolist()[:2] == [0.5, 0.5]
@@ -109,10 +109,10 @@ def test_the_funnel_is_in_order() -> None:
     assert table.iloc[2, 3:].isna().all()
     low, high = wilson([2], [4])
     assert (table["conversion_low"][0], table["conversion_high"][0]) == (low[0], high[0])
-    assert any("1 of 5 customer does not meet the first stage" in note for note in found.notes)
+    assert any("1 of 5 customer does not meet the first stage" in note for note in result.notes)
 
 
-def test_stages_of_the_log_come_in_the_order_of_their_first_meeting() -> None:
+def test_stage_order() -> None:
     stages = ["late" if touchpoint == "buy" else "early" for _, _, touchpoint in SHOP]
     assert drawn(SHOP, {"stage": stages}).funnel["stage"].tolist() == ["early", "late"]
     named = ["loyalty" if touchpoint == "ad" else "purchase" for _, _, touchpoint in SHOP]
@@ -145,14 +145,14 @@ def test_durations_go_before_gaps() -> None:
     assert table["dwell_s_median"]["ad"] == (600 + 60) / 2
 
 
-def test_clicks_belong_to_the_impression_before_them() -> None:
+def test_clicks_follow_impressions() -> None:
     events: list[Event] = [
         ("a", 0, "shown"), ("a", 1, "click"), ("a", 2, "click"), ("a", 3, "shown"), ("a", 4, "shown"), ("a", 5, "x"),
         ("a", 6, "click"), ("b", 0, "click"), ("b", 1, "shown"),
     ]  # fmt: skip
     table = drawn(events, clicks={"shown": "click"}).touchpoints
-    shown = row(table, touchpoint="shown")
-    assert (shown["impressions"], shown["clicks"], shown["click_through"]) == (4, 2, 0.5)
+    texts = row(table, touchpoint="shown")
+    assert (texts["impressions"], texts["clicks"], texts["click_through"]) == (4, 2, 0.5)
     assert np.isnan(row(table, touchpoint="click")["click_through"])
 
 
@@ -171,39 +171,39 @@ def test_satisfaction() -> None:
 
 
 def test_paths_by_hand() -> None:
-    found = drawn([*SHOP, ("e", 0, "ad"), ("e", 2, "view")], goals=("buy",), path_steps=3).paths
-    assert found["text"].tolist()[0] == "ad → view → end"
-    assert found["path"][0] == ("ad", "view", "end")
-    assert found["customers"].tolist() == [2, 1, 1, 1]
-    assert found["share"].sum() == 1.0
-    assert row(found, text="ad → view → buy → end")["converted_share"] == 1.0  # two views in a row count once
-    assert row(found, text="ad → view → end")["days_median"] == pytest.approx(1.5 / 1440)
+    result = drawn([*SHOP, ("e", 0, "ad"), ("e", 2, "view")], goals=("buy",), path_steps=3).paths
+    assert result["text"].tolist()[0] == "ad → view → end"
+    assert result["path"][0] == ("ad", "view", "end")
+    assert result["customers"].tolist() == [2, 1, 1, 1]
+    assert result["share"].sum() == 1.0
+    assert row(result, text="ad → view → buy → end")["converted_share"] == 1.0  # two views in a row count once
+    assert row(result, text="ad → view → end")["days_median"] == pytest.approx(1.5 / 1440)
 
 
-def test_paths_are_cut_shorter_where_journeys_differ() -> None:
+def test_long_paths_are_shortened() -> None:
     r = np.random.default_rng(1)
     events = [
-        (f"c{who}", minute, "home" if minute == 0 else f"page {r.integers(9)}")
-        for who in range(300)
+        (f"c{chosen}", minute, "home" if minute == 0 else f"page {r.integers(9)}")
+        for chosen in range(300)
         for minute in range(8)
     ]
-    found = drawn(events, top_paths=5).paths
-    assert {len(path) for path in found["path"]} == {2}
-    assert found["customers"].sum() >= 300 / 4
+    result = drawn(events, top_paths=5).paths
+    assert {len(path) for path in result["path"]} == {2}
+    assert result["customers"].sum() >= 300 / 4
 
 
 def test_cohorts_by_hand() -> None:
     days = {"a": [0, 35, 70], "b": [3, 63], "c": [33], "d": [62, 92]}
-    events = [(who, 1440.0 * day, "x") for who, all_days in days.items() for day in all_days]
+    events = [(chosen, 1440.0 * day, "x") for chosen, all_days in days.items() for day in all_days]
     table = drawn(events).cohorts  # January, February, March (until 31), April with one event
-    found = {(f"{one.cohort:%m}", one.period): (one.size, one.active) for one in table.itertuples()}
-    assert found == {
+    result = {(f"{item.cohort:%m}", item.period): (item.size, item.active) for item in table.itertuples()}
+    assert result == {
         ("01", 0): (2, 2), ("01", 1): (2, 1), ("01", 2): (2, 2),
         ("02", 0): (1, 1), ("02", 1): (1, 0), ("03", 0): (1, 1),
     }  # fmt: skip
     since = journey_map(log(events), start="2024-02-15").cohorts
-    found = {(f"{one.cohort:%m}", one.period): (one.size, one.active) for one in since.itertuples()}
-    assert found == {("01", 2): (2, 2), ("03", 0): (1, 1)}  # c has no event in it; February is not covered
+    result = {(f"{item.cohort:%m}", item.period): (item.size, item.active) for item in since.itertuples()}
+    assert result == {("01", 2): (2, 2), ("03", 0): (1, 1)}  # c has no event in it; February is not covered
 
 
 def test_period_edges() -> None:
@@ -221,8 +221,8 @@ def test_influence_by_hand() -> None:
         ("4", 0, "b"), ("4", 1, "a"),
         ("5", 0, "buy"),
     ]  # fmt: skip
-    found = drawn(events, goals=("buy",))
-    table = found.influence.set_index("name")
+    result = drawn(events, goals=("buy",))
+    table = result.influence.set_index("name")
     assert table["level"].unique().tolist() == ["touchpoint"]
     assert table["first_touch"].to_dict() == {"a": 1.0, "b": 0.0}
     assert table["last_touch"].to_dict() == {"a": 0.5, "b": 0.5}
@@ -236,7 +236,7 @@ def test_influence_by_hand() -> None:
     assert table["removal_effect"]["a"] == pytest.approx(1 - without_a / whole)
     assert table["removal_effect"]["b"] == pytest.approx(1 - without_b / whole)
     assert table["markov_share"].sum() == pytest.approx(1.0)
-    assert any("1 of 3 conversions have nothing before them" in note for note in found.notes)
+    assert any("1 of 3 conversions have nothing before them" in note for note in result.notes)
 
 
 def test_removal_effects_of_a_published_kind() -> None:
@@ -282,51 +282,51 @@ def test_removal_effects_equal_chains_with_the_state_removed(events: list[Event]
 
 
 def journeys_of(events: list[Event]) -> dict[str, list[tuple[float, str]]]:
-    found: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for who, minute, touchpoint in events:
-        found[who].append((minute, touchpoint))
-    return {who: sorted(steps, key=lambda one: one[0]) for who, steps in found.items()}
+    result: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for chosen, minute, touchpoint in events:
+        result[chosen].append((minute, touchpoint))
+    return {chosen: sorted(steps, key=lambda item: item[0]) for chosen, steps in result.items()}
 
 
 @settings(deadline=None, max_examples=40)
 @given(events_)
 def test_tables_equal_plain_python(events: list[Event]) -> None:
-    found = drawn(events, goals=("goal",), steps=5, path_steps=4, top_paths=100, stages=("a", "b", "goal"))
+    result = drawn(events, goals=("goal",), steps=5, path_steps=4, top_paths=100, stages=("a", "b", "goal"))
     journeys = journeys_of(events)
     count: Counter[tuple[str, str]] = Counter()
-    who: dict[tuple[str, str], set[str]] = defaultdict(set)
+    chosen: dict[tuple[str, str], set[str]] = defaultdict(set)
     gaps: dict[tuple[str, str], list[float]] = defaultdict(list)
     paths: Counter[tuple[str, ...]] = Counter()
     for name, steps in journeys.items():
-        names = ["start", *(one for _, one in steps), "end"]
+        names = ["start", *(item for _, item in steps), "end"]
         for place, pair in enumerate(itertools.pairwise(names)):
             count[pair] += 1
-            who[pair].add(name)
+            chosen[pair].add(name)
             if 0 < place < len(steps):
                 gaps[pair].append(60 * (steps[place][0] - steps[place - 1][0]))
-        cached = [one for one, _ in itertools.groupby(names[1:-1])]
+        cached = [item for item, _ in itertools.groupby(names[1:-1])]
         paths[tuple(cached[:4]) if len(cached) > 4 else (*cached, "end")] += 1
-    table = found.transitions
+    table = result.transitions
     assert dict(zip(zip(table["source"], table["target"], strict=True), table["count"], strict=True)) == dict(count)
-    for one in table.itertuples():
-        assert one.customers == len(who[one.source, one.target])
-        between = gaps.get((one.source, one.target))
-        assert np.isnan(one.gap_s_median) if not between else one.gap_s_median == pytest.approx(np.median(between))
+    for item in table.itertuples():
+        assert item.customers == len(chosen[item.source, item.target])
+        between = gaps.get((item.source, item.target))
+        assert np.isnan(item.gap_s_median) if not between else item.gap_s_median == pytest.approx(np.median(between))
     for step in range(1, 6):
         at = Counter(steps[step - 1][1] if len(steps) >= step else "end" for steps in journeys.values())
-        column = found.step_matrix[step]
+        column = result.step_matrix[step]
         assert {name: share * len(journeys) for name, share in column.items() if share > 0} == pytest.approx(dict(at))
     reached = [0, 0, 0]
     for steps in journeys.values():
-        rest = iter(one for _, one in steps)
+        rest = iter(item for _, item in steps)
         for place, stage in enumerate(("a", "b", "goal")):
             if stage not in rest:
                 break
             reached[place] += 1
-    if not found.funnel.empty and len(found.funnel) == 3:
-        assert found.funnel["customers"].tolist() == reached
-    if max(len(path) for path in found.paths["path"]) == 5 or len(found.paths) == len(paths):
-        assert dict(zip(found.paths["path"], found.paths["customers"], strict=True)) == dict(paths)
+    if not result.funnel.empty and len(result.funnel) == 3:
+        assert result.funnel["customers"].tolist() == reached
+    if max(len(path) for path in result.paths["path"]) == 5 or len(result.paths) == len(paths):
+        assert dict(zip(result.paths["path"], result.paths["customers"], strict=True)) == dict(paths)
 
 
 def test_partial_counts_add_up() -> None:
@@ -344,9 +344,9 @@ def test_partial_counts_add_up() -> None:
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 5), max_size=9), min_size=1, max_size=6))
 def test_medians_equal_numpy(groups: list[list[int]]) -> None:
-    borders = np.concatenate([[0], np.cumsum([len(one) for one in groups])])
-    values = np.array([x for one in groups for x in one], np.int64)
-    expected = [np.median(one) if one else np.nan for one in groups]
+    borders = np.concatenate([[0], np.cumsum([len(item) for item in groups])])
+    values = np.array([x for item in groups for x in item], np.int64)
+    expected = [np.median(item) if item else np.nan for item in groups]
     np.testing.assert_array_equal(medians(values, borders), expected)
 
 
@@ -357,7 +357,7 @@ def test_kth_equals_sorting(values: list[int], data: st.DataObject) -> None:
     assert kth(np.array(values, np.int64), 0, len(values), k) == sorted(values)[k]
 
 
-def test_statistics_equal_published_figures() -> None:
+def test_statistics_equal_published_values() -> None:
     low, high = wilson([81], [263])  # Newcombe 1998, Statistics in Medicine 17, 857-872, table I
     assert (low[0].round(4), high[0].round(4)) == (0.2553, 0.3662)
     _, low, high, _ = difference([9], [10], [3], [10])  # and 873-890, table II, method 10

@@ -74,7 +74,7 @@ def test_events_are_canonical_and_in_order(simulation: Simulation) -> None:
     assert not goals.duplicated(["customer_id", "touchpoint"]).any()
 
 
-def test_details_ride_on_the_right_touchpoints(simulation: Simulation) -> None:
+def test_details_belong_to_their_touchpoints(simulation: Simulation) -> None:
     events = simulation.events
     rated = events["touchpoint"].isin(simulate_world.RATED)
     assert (events["satisfaction"].notna() == rated).all()
@@ -86,7 +86,7 @@ def test_details_ride_on_the_right_touchpoints(simulation: Simulation) -> None:
     assert (events["duration_s"] > 0).all()
 
 
-def test_nobody_comes_back_and_many_join_late(simulation: Simulation) -> None:
+def test_departures_are_final(simulation: Simulation) -> None:
     last_day = (simulation.events.groupby("customer_id")["timestamp"].max() - simulation.first_day).dt.days.to_numpy()
     left = simulation.states == GONE
     assert (left[:, 1:] >= left[:, :-1]).all()
@@ -96,7 +96,7 @@ def test_nobody_comes_back_and_many_join_late(simulation: Simulation) -> None:
     assert 0.2 < (joined > simulation.first_day + pd.Timedelta(days=90)).mean() < 0.5
 
 
-def test_same_seed_same_numbers_and_more_customers_change_none() -> None:
+def test_seed_and_number_of_customers() -> None:
     few, again, more = (simulate(n, days=60, seed=3) for n in (40, 40, 700))
     pd.testing.assert_frame_equal(few.events, again.events)
     same = more.events[more.events["customer_id"] < "c000040"]
@@ -110,7 +110,7 @@ def test_too_small_is_refused(customers: int, days: int) -> None:
         simulate(customers, days=days)
 
 
-def test_save_writes_events_that_read_back(simulation: Simulation, tmp_path: Path) -> None:
+def test_save_round_trip(simulation: Simulation, tmp_path: Path) -> None:
     small = simulate(5, days=40)
     path = small.save(tmp_path / "out", labels=["churn"], cutoffs=[pd.Timestamp("2024-01-30")])
     pd.testing.assert_frame_equal(pd.read_parquet(path), small.events)
@@ -165,7 +165,7 @@ def prior(simulation: Simulation, t: Tables, customer: str) -> npt.NDArray[np.fl
     return np.asarray(kind @ t.start / kind.sum())
 
 
-def test_filter_equals_one_written_from_the_definition() -> None:
+def test_filter_equals_its_definition() -> None:
     simulation = simulate(n_customers=12, days=120, seed=5)
     t, day = simulate_world.tables(simulation.world), 90
     journeys = simulation.journeys
@@ -182,7 +182,7 @@ def test_filter_equals_one_written_from_the_definition() -> None:
         np.testing.assert_allclose(belief, slow, atol=ATOL)
 
 
-def test_filter_and_horizon_equal_a_sum_over_all_hidden_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truth_equals_a_sum_over_hidden_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four days seen and two ahead, every path of hidden states that has any chance counted one by one."""
     busy = replace(World(), visits_per_day=(0.9, 1.2, 1.5))
     simulation = simulate(n_customers=4, days=400, seed=9, world=busy)
@@ -193,14 +193,14 @@ def test_filter_and_horizon_equal_a_sum_over_all_hidden_paths(monkeypatch: pytes
         joined = simulation.events[simulation.events["customer_id"] == customer]["timestamp"].min().floor("D")
         cutoff = joined + pd.Timedelta(days=4)
         day = (cutoff - simulation.first_day).days
-        seen = likelihoods(simulation, t, customer, day)
+        visited = likelihoods(simulation, t, customer, day)
         season = busy.season(day + 2)
         quiet = [np.exp(-t.rate * season[d] * simulate_truth._matters(t, "churn")) for d in (day, day + 1)]
         start = prior(simulation, t, customer)
         total = nothing = 0.0
         for path in itertools.product(TINY, repeat=6):
             chance = start[path[0]] * np.prod([t.transition[a, b] for a, b in itertools.pairwise(path)])
-            chance *= np.prod([step[state] for step, state in zip(seen, path[:4], strict=True)])
+            chance *= np.prod([step[state] for step, state in zip(visited, path[:4], strict=True)])
             total += chance
             nothing += chance * quiet[0][path[4]] * quiet[1][path[5]]
         truth = simulation.truth(pd.DataFrame({"customer_id": [customer], "cutoff": [cutoff]}), "churn")
@@ -209,17 +209,17 @@ def test_filter_and_horizon_equal_a_sum_over_all_hidden_paths(monkeypatch: pytes
 
 def tiny(t: Tables) -> Tables:
     """The same tables, starting and staying within four states and LEFT, so that paths can be counted."""
-    kept = np.array(TINY)
+    selected = np.array(TINY)
     transition = np.zeros_like(t.transition)
     rng = np.random.default_rng(0)
-    transition[np.ix_(kept, kept)] = rng.dirichlet(np.ones(len(kept)), len(kept))
+    transition[np.ix_(selected, selected)] = rng.dirichlet(np.ones(len(selected)), len(selected))
     transition[GONE] = np.eye(len(t.rate))[GONE]
     start = np.zeros_like(t.start)
-    start[:, kept[:-1]] = rng.dirichlet(np.ones(len(kept) - 1), len(t.start))
+    start[:, selected[:-1]] = rng.dirichlet(np.ones(len(selected) - 1), len(t.start))
     return replace(t, transition=transition, start=start)
 
 
-def test_hidden_probability_equals_the_share_of_many_futures() -> None:
+def test_hidden_probability_equals_simulated_futures() -> None:
     """The backward recursion against futures drawn by the simulator's own chances."""
     world, rng, n = World(), np.random.default_rng(2), 40_000
     t, day = simulate_world.tables(world), 100
@@ -259,7 +259,7 @@ def test_both_probabilities_are_calibrated(simulation: Simulation, label: str) -
 
 
 @pytest.mark.parametrize("label", list(LABELS))
-def test_the_exam_is_neither_trivial_nor_hopeless(simulation: Simulation, label: str) -> None:
+def test_labels_are_predictable_in_part(simulation: Simulation, label: str) -> None:
     y = label_table(simulation, label, pd.date_range("2024-06-24", "2024-08-12", freq="28D"))
     truth = simulation.truth(y, label)
     observed, hidden = (auroc(y["label"].to_numpy(), truth[c].to_numpy()) for c in reversed(BOTH))
@@ -274,24 +274,24 @@ def auroc(y: npt.NDArray[np.int8], p: npt.NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("label", list(LABELS))
-def test_nothing_at_or_after_the_cutoff_moves_the_observed_truth(simulation: Simulation, label: str) -> None:
+def test_truth_ignores_later_events(simulation: Simulation, label: str) -> None:
     rows = some_snapshots(simulation)[:300]
     whole = simulation.truth(rows, label)
-    known = simulation.events["timestamp"] < rows["cutoff"].iloc[0]
-    cut = replace(simulation, events=simulation.events[known].reset_index(drop=True))
+    known_values = simulation.events["timestamp"] < rows["cutoff"].iloc[0]
+    cut = replace(simulation, events=simulation.events[known_values].reset_index(drop=True))
     pd.testing.assert_frame_equal(cut.truth(rows, label), whole)
 
 
 @pytest.mark.parametrize("label", list(LABELS))
-def test_truth_keeps_the_order_of_rows_and_one_row_equals_many(simulation: Simulation, label: str) -> None:
+def test_truth_keeps_row_order(simulation: Simulation, label: str) -> None:
     rows = some_snapshots(simulation).sample(100, random_state=1)
     whole = simulation.truth(rows, label)
-    one = simulation.truth(rows.iloc[7:8], label)
-    np.testing.assert_allclose(one[BOTH], whole.iloc[7:8][BOTH], atol=ATOL)
+    item = simulation.truth(rows.iloc[7:8], label)
+    np.testing.assert_allclose(item[BOTH], whole.iloc[7:8][BOTH], atol=ATOL)
     assert whole["customer_id"].tolist() == rows["customer_id"].tolist()
 
 
-def test_those_who_reached_the_goal_have_none_ahead_and_strangers_no_truth(simulation: Simulation) -> None:
+def test_truth_after_the_goal_and_for_unknown_customers(simulation: Simulation) -> None:
     events, cutoff = simulation.events, simulation.first_day + pd.Timedelta(days=150)
     done = events[(events["touchpoint"] == "subscribe") & (events["timestamp"] < cutoff)]["customer_id"].iloc[0]
     late = events[(events["touchpoint"] == "sign_up") & (events["timestamp"] >= cutoff)]["customer_id"].iloc[0]
@@ -301,7 +301,7 @@ def test_those_who_reached_the_goal_have_none_ahead_and_strangers_no_truth(simul
     assert np.isnan(truth[BOTH].to_numpy()[1:]).all()
 
 
-def test_wrong_questions_get_clear_errors(simulation: Simulation) -> None:
+def test_clear_errors(simulation: Simulation) -> None:
     rows = some_snapshots(simulation)[:2]
     with pytest.raises(ConfigError, match="Unknown label 'churned'"):
         simulation.truth(rows, "churned")
@@ -310,7 +310,7 @@ def test_wrong_questions_get_clear_errors(simulation: Simulation) -> None:
             simulation.truth(rows.assign(cutoff=pd.Timestamp(moment)), "churn")
 
 
-def test_the_order_label_turns_on_order_alone(simulation: Simulation) -> None:
+def test_order_label_needs_order(simulation: Simulation) -> None:
     """Drifting and climbing customers differ in nothing that is emitted but the direction of their steps."""
     t = simulate_world.tables(simulation.world)
     drifting, climbing = slice(0, GONE, 2), slice(1, GONE, 2)
@@ -324,7 +324,7 @@ def test_the_order_label_turns_on_order_alone(simulation: Simulation) -> None:
 # --- the plain log ---
 
 
-def test_synthetic_log_is_sorted_repeats_itself_and_has_its_size(tmp_path: Path) -> None:
+def test_synthetic_log(tmp_path: Path) -> None:
     table = synthetic_log(20_000, 300, seed=1)
     assert table.equals(synthetic_log(20_000, 300, seed=1))
     assert not table.equals(synthetic_log(20_000, 300, seed=2))

@@ -37,7 +37,7 @@ SHARES = ("conversion", "converted_after", "bounce_share", "click_through", "csa
 
 
 def interval(frame: pd.DataFrame) -> pd.DataFrame:
-    for name in [one for one in frame.columns if one in SHARES]:
+    for name in [item for item in frame.columns if item in SHARES]:
         frame[f"{name}_low"], frame[f"{name}_high"] = frame[name] * 0.9, np.minimum(frame[name] * 1.1, 1)
     return frame
 
@@ -82,8 +82,8 @@ def invented(names: tuple[str, ...] = ("ad click", "product page", "cart", "orde
     name = [*names]
     moves = pd.DataFrame(
         {
-            "source": [one if isinstance(one, str) else name[one] for one, _ in pairs],
-            "target": [one if isinstance(one, str) else name[one] for _, one in pairs],
+            "source": [item if isinstance(item, str) else name[item] for item, _ in pairs],
+            "target": [item if isinstance(item, str) else name[item] for _, item in pairs],
             "count": [900, 650, 800, 310, 120, 118, 30, 500, 90, 40, 250],
         }
     )
@@ -128,7 +128,7 @@ def invented(names: tuple[str, ...] = ("ad click", "product page", "cart", "orde
         [
             ("channel", "social", 900, 0.8, 0.1, 0.4, 0.9, 0.5),
             ("channel", "web", 700, 0.2, 0.9, 0.6, 1.0, 0.5),
-            *(("touchpoint", one, 300, 0.25, 0.25, 0.25, 0.4, 0.25) for one in names[:3]),
+            *(("touchpoint", item, 300, 0.25, 0.25, 0.25, 0.4, 0.25) for item in names[:3]),
         ],
         columns=["level", "name", "customers", "first_touch", "last_touch", "linear", "removal_effect", "markov_share"],
     )
@@ -191,7 +191,7 @@ class Reader(HTMLParser):
         if not self.hidden:
             self.texts.append(data)
 
-    def of(self, tag: str) -> list[dict[str, str | None]]:
+    def attributes_of(self, tag: str) -> list[dict[str, str | None]]:
         return [attrs for name, attrs in self.tags if name == tag]
 
 
@@ -199,38 +199,42 @@ def strings(part: Any) -> list[str]:
     if isinstance(part, str):
         return [part]
     inside = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-    return [text for one in inside for text in strings(one)]
+    return [text for item in inside for text in strings(item)]
 
 
-def test_the_page_is_whole_small_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
+def test_page_is_small_and_offline(tmp_path: Path) -> None:
     written = write_map_page(invented(), tmp_path / "new" / "map.html", TEXT)
     assert written.stat().st_size < 5_000_000
     text = written.read_text(encoding="utf-8")
     read = Reader(text)
-    assert [one for one in read.of("a") if not str(one["href"]).startswith("#")] == []
+    assert [item for item in read.attributes_of("a") if not str(item["href"]).startswith("#")] == []
     assert [tag for tag, attrs in read.tags if "src" in attrs or tag in ("link", "iframe", "img", "object")] == []
-    (policy,) = [one["content"] for one in read.of("meta") if one.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        item["content"] for item in read.attributes_of("meta") if item.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert str(policy).startswith("default-src 'none'")
     assert text == render_page(map_page(invented(), TEXT)), "the same map gives the same page"
     assert gzip.decompress(base64.b64decode(packed_plotly())).startswith(b"/**\n* plotly.js")
     ids = {attrs["id"] for _, attrs in read.tags if "id" in attrs}
-    assert {str(one["href"])[1:] for one in read.of("a")} <= ids
+    assert {str(item["href"])[1:] for item in read.attributes_of("a")} <= ids
 
 
-def test_the_page_is_fit_for_a_screen_reader() -> None:
+def test_page_is_accessible() -> None:
     read = Reader(render_page(map_page(invented(), TEXT)))
-    assert len(read.of("h1")) == 1
-    assert len(read.of("h2")) == len(read.of("section")) == len(map_page(invented(), TEXT).sections)
-    assert read.of("html")[0]["lang"] == "en"
-    assert len(read.of("caption")) == len(read.of("table")) > 8
-    assert {one["scope"] for one in read.of("th")} == {"col", "row"}
-    pictures = [one for one in read.of("div") if "data-figure" in one]
+    assert len(read.attributes_of("h1")) == 1
+    assert (
+        len(read.attributes_of("h2")) == len(read.attributes_of("section")) == len(map_page(invented(), TEXT).sections)
+    )
+    assert read.attributes_of("html")[0]["lang"] == "en"
+    assert len(read.attributes_of("caption")) == len(read.attributes_of("table")) > 8
+    assert {item["scope"] for item in read.attributes_of("th")} == {"col", "row"}
+    pictures = [item for item in read.attributes_of("div") if "data-figure" in item]
     assert len(pictures) == 7
-    assert all(one["role"] == "img" and one["aria-label"] for one in pictures)
-    assert {one["id"] for one in read.of("input")} == {one["for"] for one in read.of("label")}
+    assert all(item["role"] == "img" and item["aria-label"] for item in pictures)
+    assert {item["id"] for item in read.attributes_of("input")} == {item["for"] for item in read.attributes_of("label")}
 
 
-def test_names_from_data_are_text_wherever_they_stand() -> None:
+def test_names_are_escaped() -> None:
     drawn = invented((EVIL, "</script><script>1", "a\u202eb", r"$\frac{1}{2}$", "2011-01-01"))
     drawn.touchpoints.loc[0, "channel"] = EVIL
     drawn.influence.loc[0, "name"] = EVIL
@@ -240,14 +244,14 @@ def test_names_from_data_are_text_wherever_they_stand() -> None:
     assert text.count("</script") == plain.count("</script")
     assert "alert(" in " ".join(Reader(text).texts), "it is shown, as text"
     assert "\u202e" not in text
-    found = re.search(r'id="figures">(.*?)</script>', text)
-    assert found is not None
-    shown = [one for one in strings(json.loads(found.group(1))) if "alert" in one or "bold" in one]
-    assert shown
-    assert not [one for one in shown if re.search(r"<(?!br>)", one)], "plotly reads a little HTML"
+    script = re.search(r'id="figures">(.*?)</script>', text)
+    assert script is not None
+    texts = [item for item in strings(json.loads(script.group(1))) if "alert" in item or "bold" in item]
+    assert texts
+    assert not [item for item in texts if re.search(r"<(?!br>)", item)], "plotly reads a little HTML"
 
 
-def test_every_picture_is_one_that_plotly_knows() -> None:
+def test_pictures_are_valid_plotly() -> None:
     graph_objects = pytest.importorskip("plotly.graph_objects")
     figures = map_figures(invented(), "month")
     assert list(figures) == list(map_page(invented(), TEXT).pictures) == [
@@ -259,7 +263,7 @@ def test_every_picture_is_one_that_plotly_knows() -> None:
                 graph_objects.Figure(painted({key: form[key] for key in ("data", "layout")}, theme))
 
 
-def test_colours_can_be_told_apart_and_read() -> None:
+def test_colour_contrast() -> None:
     for scheme in THEMES.values():
         assert contrast(scheme["ink"], scheme["paper"]) > 7
         assert contrast(scheme["muted"], scheme["paper"]) > 4.5
@@ -267,7 +271,7 @@ def test_colours_can_be_told_apart_and_read() -> None:
         assert len({scheme[f"g{place}"] for place in range(6)}) == 6
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(item: str, other: str) -> float:
     """WCAG 2's ratio of two colours."""
 
     def light(colour: str) -> float:
@@ -275,22 +279,24 @@ def contrast(one: str, other: str) -> float:
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts_of]
         return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
-    dark, bright = sorted((light(one), light(other)))
+    dark, bright = sorted((light(item), light(other)))
     return (bright + 0.05) / (dark + 0.05)
 
 
-def test_findings_have_the_figures_of_the_tables() -> None:
-    said = findings(invented(), ("order",))
-    assert said[0].startswith("1,000 customers left 4,311 events at 5 touchpoints; a journey in the middle has 3")
-    assert "120 customers (12%) reached the goal, which is order." in said
-    assert any("most are lost between consideration and purchase: 580 (83%)" in one for one in said)
-    assert any("At ad click 28% of customers leave" in one for one in said)
-    assert any("The channel that matters most by removal effect is social: without it, 90%" in one for one in said)
-    assert any(one.startswith("Of 800 customers") and one.endswith("40% came back in it.") for one in said)
-    assert any("Satisfaction is lowest at support call: 30% of 35 scores" in one for one in said)
+def test_findings_quote_the_tables() -> None:
+    sentences = findings(invented(), ("order",))
+    assert sentences[0].startswith("1,000 customers left 4,311 events at 5 touchpoints; a journey in the middle has 3")
+    assert "120 customers (12%) reached the goal, which is order." in sentences
+    assert any("most are lost between consideration and purchase: 580 (83%)" in item for item in sentences)
+    assert any("At ad click 28% of customers leave" in item for item in sentences)
+    assert any(
+        "The channel that matters most by removal effect is social: without it, 90%" in item for item in sentences
+    )
+    assert any(item.startswith("Of 800 customers") and item.endswith("40% came back in it.") for item in sentences)
+    assert any("Satisfaction is lowest at support call: 30% of 35 scores" in item for item in sentences)
 
 
-def test_the_graph_runs_from_start_to_end_without_crowding() -> None:
+def test_graph_layout() -> None:
     placed = place(main_moves(invented().transitions), 4, 7)
     assert (placed.names[int(np.argmin(placed.layer))], placed.names[int(np.argmax(placed.layer))]) == ("start", "end")
     assert len({*zip(placed.layer.tolist(), placed.across.tolist(), strict=True)}) == len(placed.names)
@@ -304,7 +310,7 @@ def test_the_graph_runs_from_start_to_end_without_crowding() -> None:
     assert label("<b>" * 30, 12) == "&lt;b&gt;&lt;b&gt;…b&gt;&lt;b&gt;"
 
 
-def test_colours_stand_for_stages_or_else_for_the_touchpoints_met_most() -> None:
+def test_colours_by_stage_or_touchpoint() -> None:
     frame = invented().touchpoints
     colours = touchpoint_colours(frame, ["awareness", "consideration", "purchase"])
     assert colours.legend(["cart", "end"]) == {GROUPS[1]: "consideration", REST: "other"}
@@ -312,7 +318,7 @@ def test_colours_stand_for_stages_or_else_for_the_touchpoints_met_most() -> None
     assert colours.legend(["ad click"]) == {GROUPS[0]: "ad click"}
 
 
-def test_long_tables_do_not_make_endless_pictures() -> None:
+def test_long_tables_make_short_pictures() -> None:
     weeks = pd.date_range("2020-01-06", periods=150, freq="7D")
     rows = [(week, 9, period, 3, 1 / 3) for place, week in enumerate(weeks) for period in range(1, 150 - place)]
     frame = pd.DataFrame(rows, columns=["cohort", "size", "period", "active", "retention"])
@@ -332,7 +338,7 @@ def simulated() -> tuple[JourneyMap, Any]:
     return journey_map(journeys, settings), compare(journeys, half, ~half, settings, names=("<even>", "odd"))
 
 
-def test_a_real_map_and_a_comparison_make_a_page(simulated: tuple[JourneyMap, Any]) -> None:
+def test_page_of_a_comparison(simulated: tuple[JourneyMap, Any]) -> None:
     drawn, comparison = simulated
     text = render_page(map_page(drawn, MapText("demo", goals=("subscribe",)), comparison))
     assert "Compared: &lt;even&gt; and odd" in text
@@ -340,11 +346,11 @@ def test_a_real_map_and_a_comparison_make_a_page(simulated: tuple[JourneyMap, An
     assert len(text) < 5_000_000
 
 
-def test_the_pictures_are_drawn_and_repeat_themselves(simulated: tuple[JourneyMap, Any], tmp_path: Path) -> None:
+def test_pictures_are_written(simulated: tuple[JourneyMap, Any], tmp_path: Path) -> None:
     drawn = draw_map(simulated[0], tmp_path / "a")
-    assert {"funnel.png", "flows.png", "moves.png", "steps.png", "cohorts.png"} <= {one.name for one in drawn}
+    assert {"funnel.png", "flows.png", "moves.png", "steps.png", "cohorts.png"} <= {item.name for item in drawn}
     odd = invented(("$x$", "50% _a_", "{b}", "a\nb", "e" * 200))
-    names = {one.name for one in draw_map(replace(odd, transitions=odd.transitions.iloc[:0]), tmp_path / "b")}
+    names = {item.name for item in draw_map(replace(odd, transitions=odd.transitions.iloc[:0]), tmp_path / "b")}
     assert names == {
         "funnel.png", "flows.png", "steps.png", "influence_channel.png", "influence_touchpoint.png",
         "pain_points.png", "cohorts.png",
@@ -370,9 +376,7 @@ tell();
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_draws_every_picture_and_nothing_overflows(
-    simulated: tuple[JourneyMap, Any], tmp_path: Path, width: int
-) -> None:
+def test_browser_draws_every_picture(simulated: tuple[JourneyMap, Any], tmp_path: Path, width: int) -> None:
     drawn, comparison = simulated
     write_map_page(drawn, tmp_path / "map.html", MapText("demo", goals=("subscribe",)), comparison)
     frame = f'<iframe id="f" src="map.html" style="width:{width}px;height:900px;border:0"></iframe>'
@@ -382,12 +386,12 @@ def test_a_browser_draws_every_picture_and_nothing_overflows(
         "--disable-background-networking", "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'chromium'}",
         "--window-size=1400,1000", "--virtual-time-budget=20000", "--dump-dom", f"file://{tmp_path / 'frame.html'}",
     ]  # fmt: skip
-    told = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
-    found = re.search(r'<pre id="out">(.*?)</pre>', told)
-    assert found is not None
-    assert json.loads(found.group(1)) == {"drawn": "yes", "wider": 0, "undrawn": 0}
+    output = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    script = re.search(r'<pre id="out">(.*?)</pre>', output)
+    assert script is not None
+    assert json.loads(script.group(1)) == {"drawn": "yes", "wider": 0, "undrawn": 0}
 
 
-def test_a_funnel_without_stages_says_how_to_name_them() -> None:
+def test_funnel_needs_stages() -> None:
     with pytest.raises(DataError, match=r"no stages to draw: give touchpoints a stage"):
         funnel(pd.DataFrame(columns=["stage", "customers", "conversion"]))

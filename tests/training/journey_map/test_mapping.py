@@ -48,11 +48,12 @@ cohort = "week"
 def log(tmp_path: Path) -> Path:
     """40 customers who look, half of them buy; their country is on every row."""
     rows = []
-    for who in range(40):
-        first = pd.Timestamp("2024-01-01") + who * DAY
-        names = ["look", "look", "buy"] if who % 2 else ["look", "leave"]
+    for chosen in range(40):
+        first = pd.Timestamp("2024-01-01") + chosen * DAY
+        names = ["look", "look", "buy"] if chosen % 2 else ["look", "leave"]
         rows += [
-            (f"customer-{who}", first + step * DAY, name, "UK" if who % 4 else "DE") for step, name in enumerate(names)
+            (f"customer-{chosen}", first + step * DAY, name, "UK" if chosen % 4 else "DE")
+            for step, name in enumerate(names)
         ]
     frame = pd.DataFrame(rows, columns=["customer_id", "timestamp", "touchpoint", "country"])
     frame.to_csv(tmp_path / "log.csv", index=False)
@@ -69,12 +70,12 @@ def run(*words: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-def test_one_command_makes_a_page_of_a_log(log: Path, tmp_path: Path) -> None:
+def test_map_command(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "page.html"
-    code, said = run(str(log), "--out", str(out), "--goal", "buy", "--group", "country=DE", "--json")
+    code, notes = run(str(log), "--out", str(out), "--goal", "buy", "--group", "country=DE", "--json")
     assert code == 0
-    told = json.loads(said.splitlines()[-1])
-    assert (told["page"], told["run_id"]) == (str(out), "")
+    output = json.loads(notes.splitlines()[-1])
+    assert (output["page"], output["run_id"]) == (str(out), "")
     text = out.read_text(encoding="utf-8")
     assert "Journey map: log" in text
     assert "20 customers (50%) reached the goal, which is buy." in text
@@ -88,14 +89,14 @@ def test_their_names_dates_and_tables(log: Path, tmp_path: Path) -> None:
     pd.read_csv(log).rename(columns={"customer_id": "client", "timestamp": "at"}).to_csv(theirs, index=False)
     words = ["--columns", "customer_id=client", "--columns", "timestamp=at", "--start", "2024-01-10"]
     out = tmp_path / "map.html"
-    code, said = run(str(theirs), *words, "--end", "2024-02-01", "--tables", str(tmp_path / "t"), "--out", str(out))
-    assert (code, said.splitlines()[-1]) == (0, str(out))
+    code, notes = run(str(theirs), *words, "--end", "2024-02-01", "--tables", str(tmp_path / "t"), "--out", str(out))
+    assert (code, notes.splitlines()[-1]) == (0, str(out))
     assert "10 January 2024 to 31 January 2024" in out.read_text(encoding="utf-8")
     touchpoints = pd.read_csv(tmp_path / "t" / "touchpoints.csv")
     assert set(touchpoints["touchpoint"]) == {"look", "buy", "leave"}
 
 
-def test_an_experiment_says_the_goal_and_its_map_is_logged(log: Path, tmp_path: Path, store: Path) -> None:
+def test_map_of_an_experiment(log: Path, tmp_path: Path, store: Path) -> None:
     plan = map_plan(tmp_path / "map.toml")
     assert (plan.map.goals, plan.map.ended, plan.map.cohort, plan.logged) == (("buy",), ("leave",), "week", True)
     drawn = make_map(plan, tmp_path / "map.html", MapChoice(group="converted"))
@@ -104,21 +105,21 @@ def test_an_experiment_says_the_goal_and_its_map_is_logged(log: Path, tmp_path: 
     assert (found.data.tags["role"], found.info.status) == ("map", "FINISHED")
     assert found.data.metrics["converted_share"] == 0.5
     assert found.data.params["map.cohort"] == "week"
-    files = {one.path for one in tracker.client.list_artifacts(drawn.run_id)}
+    files = {item.path for item in tracker.client.list_artifacts(drawn.run_id)}
     assert {"map.html", "tables", "pictures"} <= files
-    tables = {one.path for one in tracker.client.list_artifacts(drawn.run_id, "tables")}
+    tables = {item.path for item in tracker.client.list_artifacts(drawn.run_id, "tables")}
     assert {"tables/touchpoints.csv", "tables/transitions.csv", "tables/comparison_touchpoints.csv"} <= tables
-    pictures = {one.path for one in tracker.client.list_artifacts(drawn.run_id, "pictures")}
+    pictures = {item.path for item in tracker.client.list_artifacts(drawn.run_id, "pictures")}
     assert {"pictures/flows.png", "pictures/moves.png", "pictures/steps.png"} <= pictures
 
 
-def test_a_log_is_logged_when_asked(log: Path, tmp_path: Path, store: Path) -> None:
+def test_log_option(log: Path, tmp_path: Path, store: Path) -> None:
     drawn = make_map(map_plan(log), tmp_path / "map.html", log=True)
     assert Tracker("log").client.get_run(drawn.run_id).data.tags["role"] == "map"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "notes"),
     [
         (["nowhere.csv"], "There is no nowhere.csv"),
         (["nowhere.toml"], "No experiment file. There is no nowhere.toml"),
@@ -139,11 +140,11 @@ def test_a_log_is_logged_when_asked(log: Path, tmp_path: Path, store: Path) -> N
         (["LOG", "--set", "map.goal=buy"], "did you mean 'goals'?"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(log: Path, tmp_path: Path, words: list[str], said: str) -> None:
+def test_clear_errors(log: Path, tmp_path: Path, words: list[str], notes: str) -> None:
     out = [] if "--out" in words else ["--out", str(tmp_path / "map.html")]
-    code, told = run(*[str(log) if word == "LOG" else word for word in words], *out)
+    code, output = run(*[str(log) if word == "LOG" else word for word in words], *out)
     assert code == 2
-    assert said in told
+    assert notes in output
     assert not (tmp_path / "map.html").exists()
 
 
@@ -157,7 +158,7 @@ def journeys(rows: dict[str, object], schema: EventSchema | None = None) -> Jour
     return pack(pd.DataFrame(rows), schema)
 
 
-def test_the_last_known_value_decides_the_group() -> None:
+def test_groups_by_latest_value() -> None:
     when = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-01", "2024-01-01"])
     rows = {
         "customer_id": ["a", "a", "b", "c"],
@@ -177,7 +178,7 @@ def test_periods_compare_before_and_after() -> None:
     middle = pd.Timestamp(int(np.median(log.t)), unit="us").normalize()
     both = compared(log, MapSettings(), f"{middle:%Y-%m-%d}")
     assert both.names == (f"before {middle:%Y-%m-%d}", f"from {middle:%Y-%m-%d} on")
-    assert sum(one.summary["events"] for one in both.maps) == log.n_events
+    assert sum(item.summary["events"] for item in both.maps) == log.n_events
 
 
 START = pd.Timestamp("2024-01-01")
@@ -198,7 +199,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", list(ODD))
-def test_an_odd_log_gets_a_page_and_pictures(name: str, tmp_path: Path) -> None:
+def test_odd_logs_get_a_page(name: str, tmp_path: Path) -> None:
     drawn = journey_map(journeys({**ODD[name]}), MapSettings(goals=("b",)))
     text = render_page(map_page(drawn, MapText(name, goals=("b",))))
     assert 1_000_000 < len(text) < 5_000_000
@@ -209,13 +210,13 @@ def test_an_odd_log_gets_a_page_and_pictures(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "tables" / "touchpoints.csv").exists()
 
 
-def test_an_empty_log_is_said(tmp_path: Path) -> None:
+def test_empty_log_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("customer_id,timestamp,touchpoint\n")
     with pytest.raises(DataError):
         make_map(map_plan(tmp_path / "empty.csv"), tmp_path / "map.html")
 
 
-def test_the_map_of_an_experiment_changes_nothing_about_its_training(log: Path, tmp_path: Path) -> None:
+def test_map_settings_leave_training_alone(log: Path, tmp_path: Path) -> None:
     experiment = load_experiment(tmp_path / "map.toml", ["map.steps=4"])
     assert (experiment.map.steps, experiment.map.cohort) == (4, "week")
     with pytest.raises(ConfigError, match="did you mean 'steps'"):

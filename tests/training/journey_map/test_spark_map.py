@@ -34,14 +34,14 @@ def same(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) -> None
 
 def test_every_table_and_the_page(spark: Any, events: Path, tmp_path: Path) -> None:
     choice = MapChoice(goals=("purchase",), start="2024-01-20", end="2024-05-01")
-    here = make_map(map_plan(events), tmp_path / "here.html", choice, tables=tmp_path / "here")
-    there = draw_on_spark(
+    local = make_map(map_plan(events), tmp_path / "here.html", choice, tables=tmp_path / "here")
+    remote = draw_on_spark(
         map_plan(events), tmp_path / "there.html", choice, master="local[2]", partitions=3, tables=tmp_path / "there"
     )
     assert len(tables(tmp_path / "here")) >= 8
     same(tables(tmp_path / "here"), tables(tmp_path / "there"))
-    np.testing.assert_equal(there.summary, here.summary)
-    assert there.notes == here.notes
+    np.testing.assert_equal(remote.summary, local.summary)
+    assert remote.notes == local.notes
     assert (tmp_path / "there.html").stat().st_size > 50_000
 
 

@@ -23,7 +23,7 @@ def card(trained: Trained, name: str = "gbdt") -> str:
     return path.read_text(encoding="utf-8")
 
 
-def test_the_card_says_what_it_is_for_whom_how_good_and_what_to_beware_of(trained: Trained) -> None:
+def test_card_sections(trained: Trained) -> None:
     text = card(trained)
     assert text.startswith("# Model card: gbdt, small_churn\n")
     assert [part.splitlines()[0] for part in text.split("\n## ")[1:]] == SECTIONS
@@ -38,13 +38,13 @@ def test_the_card_says_what_it_is_for_whom_how_good_and_what_to_beware_of(traine
     assert "journeylab reproduce" in text
 
 
-def test_a_baseline_has_a_card_too_and_is_not_held_against_itself(trained: Trained) -> None:
+def test_baseline_card(trained: Trained) -> None:
     text = card(trained, "rfm")
     assert "baseline `rfm`" not in text
     assert "baseline `recency`" in text
 
 
-def test_no_customer_is_on_the_card(trained: Trained) -> None:
+def test_card_names_no_customer(trained: Trained) -> None:
     import pandas as pd
 
     text = card(trained)
@@ -52,7 +52,7 @@ def test_no_customer_is_on_the_card(trained: Trained) -> None:
     assert not [name for name in names if name in text]
 
 
-def test_the_short_form_fits_into_a_description(trained: Trained) -> None:
+def test_short_form(trained: Trained) -> None:
     short = short_form(card(trained))
     assert short.startswith("### Model card: gbdt, small_churn")
     assert "#### How good" in short
@@ -63,7 +63,7 @@ def test_the_short_form_fits_into_a_description(trained: Trained) -> None:
     assert len(short_form("# Model card: long\n\n## Limits\n" + "- a limit\n" * 1_000)) <= LONGEST_SHORT
 
 
-def test_a_column_that_does_not_exist_is_refused_with_a_suggestion(trained: Trained) -> None:
+def test_unknown_fairness_column(trained: Trained) -> None:
     with pytest.raises(ConfigError, match="no column 'contry'; did you mean 'country'"):
         load_experiment(trained[0] / "experiment.toml", ['report.fairness=["contry"]'])
     with pytest.raises(ConfigError, match="did you mean 'fairness'"):

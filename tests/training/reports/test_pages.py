@@ -20,16 +20,22 @@ def page_of(*blocks: object) -> str:
     return render_page(Page("A page", [Section("only", "Only", list(blocks))]))  # type: ignore[arg-type]
 
 
-def test_numbers_are_written_for_people() -> None:
-    assert [share(one) for one in (0, 1, 0.999, 0.0001, -0.2, np.nan)] == ["0%", "100%", "100%", "0.01%", "−20%", "–"]
-    assert [seconds(one) for one in (0, 59.4, 600, 86_400 * 400, np.nan)] == ["0 s", "59 s", "10 min", "400 days", "–"]
+def test_number_formats() -> None:
+    assert [share(item) for item in (0, 1, 0.999, 0.0001, -0.2, np.nan)] == ["0%", "100%", "100%", "0.01%", "−20%", "–"]
+    assert [seconds(item) for item in (0, 59.4, 600, 86_400 * 400, np.nan)] == [
+        "0 s",
+        "59 s",
+        "10 min",
+        "400 days",
+        "–",
+    ]
     assert span(-0.05, 0.021) == "−5.0 to 2.1%"
     assert share_difference(0.0) == "+0.0 pts"
     assert clean("") == clean(" \x00") == "(no name)"
     assert clean("bad \ud800 half") == "bad half"
 
 
-def test_tables_leave_out_what_says_nothing_and_say_what_they_cut() -> None:
+def test_tables_drop_empty_columns() -> None:
     frame = pd.DataFrame(
         {"a": [EVIL, "y", None], "n": [0, 0, 0], "r": [0.5, None, np.nan], "r_low": 0.4, "r_high": 0.6}
     )
@@ -41,7 +47,7 @@ def test_tables_leave_out_what_says_nothing_and_say_what_they_cut() -> None:
     assert 'data-value="0.5">50%<small>40–60%</small>' in text
 
 
-def test_the_slider_hides_the_rare_ones() -> None:
+def test_rarity_slider() -> None:
     slider = rarity_filter(("at least ", ""), [1] * 50 + [10] * 30 + [100] * 5, 40)
     assert slider is not None
     assert slider.levels == (1, 10, 100)

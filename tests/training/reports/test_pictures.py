@@ -29,33 +29,33 @@ def models(n: int = 400, names: tuple[str, ...] = ("LightGBM", "rfm", "base_rate
     rng = np.random.default_rng(0)
     z = rng.normal(-1, 1, n)
     y = (rng.random(n) < expit(z)).astype(int)
-    who, when = rng.integers(0, 150, n), rng.integers(0, 4, n) * 14 * DAY
+    chosen, when = rng.integers(0, 150, n), rng.integers(0, 4, n) * 14 * DAY
     p = [expit(z), expit(z + rng.normal(size=n)), np.full(n, 0.3)]
     weights = {f"feature {i}, a name that is much too long to fit beside a bar": 1 / (i + 1) for i in range(25)}
-    return [Predictions(name, y, p[i % 3], who, when, weights) for i, name in enumerate(names)]
+    return [Predictions(name, y, p[i % 3], chosen, when, weights) for i, name in enumerate(names)]
 
 
-def test_every_picture_is_drawn_and_repeats_itself(tmp_path: Path) -> None:
-    shown = sys.modules.get("matplotlib.pyplot")
+def test_pictures_are_deterministic(tmp_path: Path) -> None:
+    texts = sys.modules.get("matplotlib.pyplot")
     first = draw_evaluation(models(), tmp_path / "new" / "a", earlier=models(300))
     assert [path.name for path in first] == [*ALWAYS, "importance.png", "score_over_time.png"]
     assert first[0].read_bytes() == save(roc(models()), tmp_path / "again.png").read_bytes()
-    for one in first:
-        pixels = matplotlib.image.imread(one)  # (height, width, 4)
+    for item in first:
+        pixels = matplotlib.image.imread(item)  # (height, width, 4)
         assert pixels.shape[1] == 1080
         assert (pixels[..., 3] == 1).all(), "opaque, so that it reads on a dark page"
         assert 0.005 < (pixels[..., :3].min(axis=2) < 0.6).mean() < 0.4
-    assert sys.modules.get("matplotlib.pyplot") is shown, "pyplot must not be loaded for this"
+    assert sys.modules.get("matplotlib.pyplot") is texts, "pyplot must not be loaded for this"
 
 
-def test_little_to_draw_is_no_reason_to_fail(tmp_path: Path) -> None:
-    one_class = Predictions("alone", np.zeros(40), np.linspace(0, 0.2, 40), np.arange(40), np.zeros(40, np.int64))
-    assert len(draw_evaluation([one_class], tmp_path)) == 6
+def test_tiny_evaluations(tmp_path: Path) -> None:
+    single_class = Predictions("alone", np.zeros(40), np.linspace(0, 0.2, 40), np.arange(40), np.zeros(40, np.int64))
+    assert len(draw_evaluation([single_class], tmp_path)) == 6
     single = Predictions("alone", [1, 0], [0.4, 0.4], ["a", "a"])
     assert [path.name for path in draw_evaluation([single], tmp_path)] == ALWAYS
 
 
-def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
+def test_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="7 models"):
         draw_evaluation(models(names=tuple("abcdefg")), tmp_path)
     bare = Predictions("bare", [1, 0], [0.4, 0.4], ["a", "b"])
@@ -82,7 +82,7 @@ def a_history() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["part", "epoch", "name", "value"])
 
 
-def test_how_a_model_learnt_is_one_panel_a_stage(tmp_path: Path) -> None:
+def test_learning_curve_panels(tmp_path: Path) -> None:
     path = draw_learning_curve("gru", a_history(), tmp_path / "new")
     assert path.name == "learning.png"
     assert path.read_bytes() == save(learning("gru", a_history()), tmp_path / "again.png").read_bytes()
@@ -94,5 +94,5 @@ def test_how_a_model_learnt_is_one_panel_a_stage(tmp_path: Path) -> None:
     nothing = pd.DataFrame({"part": ["fit"], "epoch": [0], "name": ["seconds"], "value": [np.nan]})
     with pytest.raises(ConfigError, match="holds no loss"):
         learning("gru", nothing)
-    one_bad = pd.DataFrame({"part": ["fit"], "epoch": [0], "name": ["check_loss"], "value": [np.nan]})
-    assert len(learning("gru", one_bad).axes) == 1
+    bad_row = pd.DataFrame({"part": ["fit"], "epoch": [0], "name": ["check_loss"], "value": [np.nan]})
+    assert len(learning("gru", bad_row).axes) == 1
