@@ -71,7 +71,7 @@ class JourneyLab:
 
 def prepare(chosen: Champions) -> None:
     """Warm champions up."""
-    from serving.api.warm_up import warm_up  # not before a worker starts: it takes the heavy modules along
+    from serving.api.warm_up import warm_up  # not before a worker starts: it imports the heavy modules
 
     warm_up(chosen)
     _freeze()

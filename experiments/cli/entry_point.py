@@ -26,7 +26,7 @@ for group in (data, training, review, serving):
 
 
 def main() -> None:
-    """Run a command; an error that a user can mend is one sentence, without a stack."""
+    """Run a command; an error that a user can correct is one sentence, without a stack."""
     try:
         app()
     except JourneyLabError as error:

@@ -100,7 +100,7 @@ class Answerer:
         Raises:
             RequestError: when no champion has reasons, or the request cannot be answered.
         """
-        from models.contract import Explainer  # not before a worker starts: it takes the heavy modules along
+        from models.contract import Explainer  # not before a worker starts: it imports the heavy modules
 
         names = [name for name, scorer in self.champions.scorers.items() if isinstance(scorer.model, Explainer)]
         if not names:
@@ -116,7 +116,7 @@ class Answerer:
         Raises:
             RequestError: when no champion has an encoder, or the request cannot be answered.
         """
-        from models.contract import EmbeddingModel  # not before a worker starts: it takes the heavy modules along
+        from models.contract import EmbeddingModel  # not before a worker starts: it imports the heavy modules
 
         request = self.parse(SCORE, body, request_id, now)
         embeddings = {}

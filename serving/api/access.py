@@ -51,7 +51,7 @@ class Tokens:
 
     @property
     def configured(self) -> bool:
-        """Whether there are any; a file without one is a configuration, too: it lets nobody in."""
+        """Whether there are any; a file without one is a configuration, too: it accepts no token."""
         return self.path is not None or bool(self._fixed)
 
     def accept(self, token: str) -> bool:
@@ -105,7 +105,7 @@ class TokenGate:
 
 
 def is_open(path: str) -> bool:
-    """Whether a path is open to everybody."""
+    """Whether a path needs no token."""
     return path in OPEN_PATHS or (path.startswith(OPEN_FOLDER) and ".." not in path)
 
 

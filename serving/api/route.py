@@ -38,7 +38,7 @@ class ServiceRoute:
         media_in, media_out: further media types of body and answer, beside JSON.
         query: names of parameters in the URL → their documentation.
         max_bytes: of the body.
-        needs_token: False opens the route to everybody.
+        needs_token: False for a route that is open.
         micro_batched: `answer` is that of a champion or of all, so waiting requests may share one call.
         warm_up: "start": the example is sent before the service is ready; "background": just after it; else never.
         in_document: whether the documentation shows it.
@@ -121,7 +121,7 @@ class Service:
     @cached_property
     def batches(self) -> Batches:
         """Answers for many customers."""
-        from serving.answers.batches import Batches  # it takes pyarrow along, which BentoML's parent does without
+        from serving.answers.batches import Batches  # it imports pyarrow, which BentoML's parent does not need
 
         return Batches(self.champions, self.observer)
 

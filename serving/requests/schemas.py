@@ -203,7 +203,7 @@ def _present(values: list[str | None]) -> list[str | None]:
 
 
 def _event_type(columns: Columns) -> Any:
-    """The event as a typed dictionary; other fields are let through, to be told as ignored."""
+    """The event as a typed dictionary; other fields are accepted, and listed as ignored."""
     fields: dict[str, Any] = {
         "timestamp": Time,
         "touchpoint": Touchpoint,
