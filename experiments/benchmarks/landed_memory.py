@@ -128,7 +128,7 @@ def _gru(experiment: Experiment, labels: Any) -> dict[str, Any]:
     make("gru", GRU)  # what it imports is not what is measured
     import models.sequence.finetuning  # noqa: F401
 
-    with Peak() as peak:
+    with PeakMemory() as peak:
         journeys = load_journeys(experiment.events)
         rows = journeys.at_ids(labels)
         begun = time.perf_counter()
@@ -154,7 +154,7 @@ def _gru_landed(home: Path) -> dict[str, Any]:
     return _gru(landed_experiment, _labels(home))
 
 
-def _trees(data: Any, peak: Peak, home: Path, names: list[str]) -> dict[str, Any]:
+def _trees(data: Any, peak: PeakMemory, home: Path, names: list[str]) -> dict[str, Any]:
     import lightgbm as lgb
 
     begun = time.perf_counter()
@@ -184,12 +184,12 @@ def _trees_table(home: Path) -> dict[str, Any]:
         table = rows.to_table(columns=[*names, "label", "weight"], filter=ds.field("split") == "train")
         return lgb.Dataset(table.select(names), table["label"], weight=table["weight"], params=TREES)
 
-    with Peak() as peak:
+    with PeakMemory() as peak:
         return _trees(data, peak, home, names)
 
 
 def _trees_landed(home: Path) -> dict[str, Any]:
-    with Peak() as peak:
+    with PeakMemory() as peak:
         return _trees(lambda: lightgbm_data(home / "landed", params=TREES), peak, home, _names(home))
 
 
@@ -197,10 +197,10 @@ def _digest(scores: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(scores, np.float64).tobytes()).hexdigest()
 
 
-class Peak:
+class PeakMemory:
     """The most memory that the process held for itself, beyond what it had at the beginning."""
 
-    def __enter__(self) -> Peak:
+    def __enter__(self) -> PeakMemory:
         """Begin to look."""
         self._over = threading.Event()
         self._before, self._most = anonymous(), 0

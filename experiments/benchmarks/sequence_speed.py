@@ -26,9 +26,9 @@ import torch
 from experiments.benchmarks.sequences.runtimes import side_by_side
 from experiments.benchmarks.sequences.scoring import single_journey, thousands
 from experiments.benchmarks.sequences.training import throughput, waiting
-from experiments.benchmarks.sequences.worlds import REAL, Bar, real_training_rows, simulated
+from experiments.benchmarks.sequences.worlds import REAL, FigureBar, real_training_rows, simulated
 
-Part = tuple[str, dict[str, Any], list[Bar]]  # a title, figures, bars
+Part = tuple[str, dict[str, Any], list[FigureBar]]  # a title, figures, bars
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     hold_to(options.threads)
     report: dict[str, Any] = {"surroundings": surroundings(options.threads)}
-    bars: list[Bar] = []
+    bars: list[FigureBar] = []
     show("surroundings", report["surroundings"], [])
     for title, outcome, more in measured(options.quick, options.compile, options.threads):
         report[title] = outcome
@@ -84,7 +84,7 @@ def surroundings(threads: int) -> dict[str, Any]:
     return packages | {"python": platform.python_version(), "machine": platform.machine(), "threads": threads}
 
 
-def show(title: str, part: dict[str, Any], bars: list[Bar]) -> None:
+def show(title: str, part: dict[str, Any], bars: list[FigureBar]) -> None:
     """Print one part as a table, and its bars."""
     print(title)
     _show(part, "  ")

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from experiments.benchmarks.sequences.worlds import Bar
-from experiments.benchmarks.service.http_load import Plan, Waited, load
+from experiments.benchmarks.sequences.worlds import FigureBar
+from experiments.benchmarks.service.http_load import LoadPlan, Waited, load
 from experiments.benchmarks.service.served import HEADERS, TOKEN, Served, served
-from experiments.benchmarks.service.worlds import AS_OF, TREES, World
+from experiments.benchmarks.service.worlds import AS_OF, TREES, ServiceWorld
 from experiments.benchmarks.simulated_exam import TRAIN_DAYS, label_table
 from models.scoring.golden_sample import difference, read_sample, record_sample
 from models.scoring.scorer import Scorer
@@ -53,23 +53,25 @@ class Bench:
         quick: does it run? The figures mean nothing.
     """
 
-    def __init__(self, world: World, seconds: float, quick: bool) -> None:
+    def __init__(self, world: ServiceWorld, seconds: float, quick: bool) -> None:
         self.world, self.seconds, self.quick = world, seconds, quick
         self.files = world.home / "bodies"
         self.files.mkdir(exist_ok=True)
 
-    def single(self) -> Iterator[Bar]:
+    def single(self) -> Iterator[FigureBar]:
         """One customer a request."""
         yield from self._side_by_side("score", "churn + conversion + segments", self.world.bento("score"), 1.5, 0.5)
         if not self.quick:
             five = self.world.bento("score_5", members=5)
             yield from self._side_by_side("score_5", "the same, five boosters a task", five, 1.5, 0.5)
 
-    def sequence(self) -> Iterator[Bar]:
+    def sequence(self) -> Iterator[FigureBar]:
         """The same with a GRU of 128 units among the champions."""
         yield from self._side_by_side("gru", "… + a GRU", self.world.bento("score_gru", sequence=True), 1.0, None)
 
-    def _side_by_side(self, name: str, words: str, bento: str, faster: float, tail: float | None) -> Iterator[Bar]:
+    def _side_by_side(
+        self, name: str, words: str, bento: str, faster: float, tail: float | None
+    ) -> Iterator[FigureBar]:
         bodies = self._write(self.world.journeys(64), "journey")
         wrapped = self._write([{"journey": journey} for journey in self.world.journeys(64)], "wrapped")
         ways = {
@@ -79,11 +81,11 @@ class Bench:
         }
         results = self._in_turns({way: partial(self._loaded, way, *of) for way, of in ways.items()})
         ours, api, asgi = (results[way] for way in (name, "no-op @api", "no-op ASGI"))
-        yield Bar(f"/score, {words}, by no-op @api, requests", ours[0] / api[0], faster, True, "x")
+        yield FigureBar(f"/score, {words}, by no-op @api, requests", ours[0] / api[0], faster, True, "x")
         if tail is not None:
-            yield Bar(f"/score, {words}, by no-op @api, p99", ours[1] / api[1], tail, False, "x")
-            yield Bar(f"moonshot: /score, {words}, by no-op ASGI, requests", ours[0] / asgi[0], 0.9, True, "x")
-            yield Bar(f"/score, {words}, answers that were not 200", ours[3], 0, False, "")
+            yield FigureBar(f"/score, {words}, by no-op @api, p99", ours[1] / api[1], tail, False, "x")
+            yield FigureBar(f"moonshot: /score, {words}, by no-op ASGI, requests", ours[0] / asgi[0], 0.9, True, "x")
+            yield FigureBar(f"/score, {words}, answers that were not 200", ours[3], 0, False, "")
 
     def _in_turns(self, ways: Mapping[str, Callable[[], tuple[float, ...]]]) -> dict[str, tuple[float, ...]]:
         """Medians of some turns of each way: requests a second, p99 in ms, processor ms a request, failures."""
@@ -95,7 +97,7 @@ class Bench:
 
     def _loaded(self, way: str, bento: str, path: str, bodies: tuple[str, ...]) -> tuple[float, ...]:
         with served(bento) as service:
-            waited, cpu = self._under_load(service, Plan(service.port, path, bodies, HEADERS, seconds=self.seconds))
+            waited, cpu = self._under_load(service, LoadPlan(service.port, path, bodies, HEADERS, seconds=self.seconds))
         failed = int((waited.status != 200).sum())
         print(
             f"  {way:12} {waited.a_second:7,.0f} requests/s   p50 {waited.percentile_ms(50):6.2f} ms"
@@ -104,14 +106,14 @@ class Bench:
         )
         return waited.a_second, waited.percentile_ms(99), cpu, failed
 
-    def _under_load(self, service: Served, plan: Plan) -> tuple[Waited, float]:
+    def _under_load(self, service: Served, plan: LoadPlan) -> tuple[Waited, float]:
         """After a warm-up: what came of it, and the service's processor milliseconds a request."""
         load(replace(plan, seconds=min(3.0, plan.seconds)))  # in which a worker also gets its reasons ready
         before = service.cpu_s()
         waited = load(plan)
         return waited, (service.cpu_s() - before) * 1e3 / max(1, len(waited.status))
 
-    def batch(self) -> Iterator[Bar]:
+    def batch(self) -> Iterator[FigureBar]:
         """A thousand customers a call, as an Arrow stream, one booster; text as it is, and as codes (a dictionary)."""
         customers = 100 if self.quick else 1_000
         table = self.world.table(customers)
@@ -122,7 +124,7 @@ class Bench:
                 with pa.OSFile(str(body), "wb") as file, pa.ipc.new_stream(file, sent.schema) as writer:
                     writer.write_table(sent)
                 path, headers = f"/score_batch?as_of={AS_OF}", HEADERS | {"Content-Type": ARROW}
-                plan = Plan(service.port, path, (str(body),), headers, connections=2, seconds=self.seconds)
+                plan = LoadPlan(service.port, path, (str(body),), headers, connections=2, seconds=self.seconds)
                 waited, cpu = self._under_load(service, plan)
                 rate, failed = waited.a_second * customers, int((waited.status != 200).sum())
                 print(
@@ -131,8 +133,8 @@ class Bench:
                     f"   LightGBM alone, one thread: {predicted:,.0f} rows/s",
                     flush=True,
                 )
-                yield Bar(f"/score_batch, Arrow, {form}, one booster", rate, 15_000, True, "customers/s")
-                yield Bar(f"/score_batch, {form}, by LightGBM's own predict", rate / predicted, 0.6, True, "x")
+                yield FigureBar(f"/score_batch, Arrow, {form}, one booster", rate, 15_000, True, "customers/s")
+                yield FigureBar(f"/score_batch, {form}, by LightGBM's own predict", rate / predicted, 0.6, True, "x")
 
     def _predicted(self, table: pa.Table) -> float:
         """Rows a second of LightGBM's `predict` on the ready matrix, on one thread as the service has."""
@@ -148,21 +150,21 @@ class Bench:
         assert model.members_[0].booster.num_trees() == TREES
         return len(x) / float(np.median(timings))
 
-    def cold(self) -> Iterator[Bar]:
+    def cold(self) -> Iterator[FigureBar]:
         """From `bentoml serve` to ready."""
         timings = []
         for _ in range(1 if self.quick else TURNS):
             with served(self.world.bento("score")) as service:
                 timings.append(service.ready_s)
         print(f"  ready after {', '.join(f'{value:.1f}' for value in timings)} s", flush=True)
-        yield Bar("cold start", float(np.median(timings)), 6.0, False, "s")
+        yield FigureBar("cold start", float(np.median(timings)), 6.0, False, "s")
 
-    def overload(self) -> Iterator[Bar]:
+    def overload(self) -> Iterator[FigureBar]:
         """Ten times what it can do."""
         seconds = 3.0 if self.quick else 60.0
         bodies = self._write(self.world.journeys(64), "journey")
         with served(self.world.bento("score")) as service:
-            calm = Plan(service.port, "/score", bodies, HEADERS, seconds=min(self.seconds, seconds))
+            calm = LoadPlan(service.port, "/score", bodies, HEADERS, seconds=min(self.seconds, seconds))
             usual, _ = self._under_load(service, calm)
             memory: list[float] = []
             done = threading.Event()
@@ -182,18 +184,20 @@ class Bench:
             f"  memory {early:,.0f} MB in the first third, {late:,.0f} MB in the last; as ever after {recovery:.1f} s",
             flush=True,
         )
-        yield Bar("overload: workers that ended", float(not alive), 0, False, "")
-        yield Bar("overload: answers that are neither good nor 503", _other_share(codes, {200, 503}), 0, False, "")
-        yield Bar("overload: memory, last third by first", late / early, 1.05, False, "x")
-        yield Bar("overload: recovered after", recovery, 5.0, False, "s")
+        yield FigureBar("overload: workers that ended", float(not alive), 0, False, "")
+        yield FigureBar(
+            "overload: answers that are neither good nor 503", _other_share(codes, {200, 503}), 0, False, ""
+        )
+        yield FigureBar("overload: memory, last third by first", late / early, 1.05, False, "x")
+        yield FigureBar("overload: recovered after", recovery, 5.0, False, "s")
 
-    def swap(self) -> Iterator[Bar]:
+    def swap(self) -> Iterator[FigureBar]:
         """Other champions put in service and taken out again while requests come as fast as they are answered."""
         bodies = self._write(self.world.journeys(64), "journey")
         first, other = self.world.bento("score"), self.world.bento("plain_5", members=5, segments=False)
         os.environ |= {"JOURNEYLAB_HOME": str(self.world.home.resolve()), TOKENS: TOKEN}
         with served(first, swappable=True) as service:
-            plan = Plan(service.port, "/score", bodies, HEADERS, seconds=30 if self.quick else SWAPPED_S)
+            plan = LoadPlan(service.port, "/score", bodies, HEADERS, seconds=30 if self.quick else SWAPPED_S)
             timings: list[float] = []
             swapper = threading.Thread(target=_swapped, args=(service.port, (other, first), plan.seconds, timings))
             swapper.start()
@@ -206,11 +210,11 @@ class Bench:
             f"p99 {waited.percentile_ms(99):.0f} ms, longest {waited.percentile_ms(100):.0f} ms; {failed} failed",
             flush=True,
         )
-        yield Bar("swap: swaps that worked", float(len(timings)), 1 if self.quick else SWAPS, True, "")
-        yield Bar("swap: requests", float(len(waited.status)), 100 if self.quick else 20_000, True, "")
-        yield Bar("swap: requests that failed", float(failed), 0, False, "")
+        yield FigureBar("swap: swaps that worked", float(len(timings)), 1 if self.quick else SWAPS, True, "")
+        yield FigureBar("swap: requests", float(len(waited.status)), 100 if self.quick else 20_000, True, "")
+        yield FigureBar("swap: requests that failed", float(failed), 0, False, "")
 
-    def watched(self) -> Iterator[Bar]:
+    def watched(self) -> Iterator[FigureBar]:
         """What the monitor's rows cost those who ask."""
         bodies, bento = self._write(self.world.journeys(64), "journey"), self.world.bento("score")
         rows = self.world.home / "monitor"
@@ -225,11 +229,11 @@ class Bench:
         ways = {"unwatched": "", "watched": str(rows)}
         results = self._in_turns({way: partial(loaded, way, folder) for way, folder in ways.items()})
         print(f"  {len(list(rows.rglob('*')))} files of rows", flush=True)
-        yield Bar(
+        yield FigureBar(
             "monitored, by unmonitored, requests", results["watched"][0] / results["unwatched"][0], 0.9, True, "x"
         )
 
-    def parity(self) -> Iterator[Bar]:
+    def parity(self) -> Iterator[FigureBar]:
         """Recorded journeys, answered over HTTP."""
         n = 200 if self.quick else 10_000
         worst = 0.0
@@ -242,7 +246,7 @@ class Bench:
                 events, scores = read_sample(recorded)
                 sent = request_bodies(events)
                 bodies = self._write([sent[customer] for customer in scores["customer_id"]], f"recorded_{label}_")
-                plan = Plan(service.port, f"/{label}", bodies, HEADERS, seconds=0, keep=True)
+                plan = LoadPlan(service.port, f"/{label}", bodies, HEADERS, seconds=0, keep=True)
                 waited = load(plan)
                 answers: list[Any] = [None] * len(bodies)
                 for which, answer in zip(waited.body, waited.answers, strict=True):
@@ -250,7 +254,7 @@ class Bench:
                 distance = difference(list(scores["probability"]), answers)
                 print(f"  {len(bodies):,} journeys by /{label}: largest difference {distance:.1e}", flush=True)
                 worst = max(worst, distance)
-        yield Bar(f"parity over HTTP, {n:,} journeys", worst, SAME, False, "")
+        yield FigureBar(f"parity over HTTP, {n:,} journeys", worst, SAME, False, "")
 
     def _write(self, bodies: list[dict[str, Any]], name: str) -> tuple[str, ...]:
         paths = []
@@ -288,7 +292,7 @@ def _other_share(codes: Counter[int], fine: set[int]) -> float:
     return float(sum(count for status, count in codes.items() if status not in fine))
 
 
-def _recovered(calm: Plan, usual: Waited) -> float:
+def _recovered(calm: LoadPlan, usual: Waited) -> float:
     """Seconds from the end of the load until requests take no longer than twice what they took."""
     begun = time.monotonic()
     while time.monotonic() - begun < 30:
@@ -308,9 +312,9 @@ def main() -> None:
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
-    world = World(options.home / ("quick" if options.quick else "full"), 200 if options.quick else 2_000)
+    world = ServiceWorld(options.home / ("quick" if options.quick else "full"), 200 if options.quick else 2_000)
     bench = Bench(world, 0.5 if options.quick else options.seconds, options.quick)
-    bars: list[Bar] = []
+    bars: list[FigureBar] = []
     for part in parts:
         print(part, flush=True)
         bars += getattr(bench, part)()

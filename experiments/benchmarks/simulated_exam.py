@@ -36,7 +36,7 @@ CALIBRATION_ERROR_AT_MOST = 0.02
 
 
 @dataclass(frozen=True)
-class Report:
+class ExamReport:
     """One label's figures on the held-out rows."""
 
     label: str
@@ -72,7 +72,7 @@ def label_table(simulation: Simulation, label: str, days: range) -> pd.DataFrame
     return conversion_labels(simulation.journeys, cutoffs=cutoffs, observed_until=simulation.end, **LABELS[label])
 
 
-def examine(simulation: Simulation, label: str) -> Report:
+def examine(simulation: Simulation, label: str) -> ExamReport:
     """Both truths and both models on the held-out cutoffs of one label."""
     train, test = label_table(simulation, label, TRAIN_DAYS), label_table(simulation, label, TEST_DAYS)
     truth = simulation.truth(test, label)
@@ -84,7 +84,7 @@ def examine(simulation: Simulation, label: str) -> Report:
         model = make(kind, {}).fit(simulation.journeys.at_ids(train), train["label"].to_numpy())
         measured[kind] = measure(test, model.predict(simulation.journeys.at_ids(test)))
     lift = measured["observed"]["auroc"] - 0.5
-    return Report(
+    return ExamReport(
         label=label,
         n_train=len(train),
         n_test=len(test),
@@ -103,7 +103,7 @@ def measure(test: pd.DataFrame, p: npt.ArrayLike) -> dict[str, float]:
     return evaluate(test["label"].to_numpy(), np.asarray(p), test["customer_id"].to_numpy(), n_boot=0)
 
 
-def show(report: Report) -> None:
+def show(report: ExamReport) -> None:
     print(
         f"{report.label}: {report.n_train:,} training and {report.n_test:,} held-out rows, "
         f"base rate {report.base_rate:.3f}\n"

@@ -54,7 +54,7 @@ FIELDS = ("customers", "as_of", "and for a customer customer_id, events, as_of")
 
 
 @dataclass(frozen=True)
-class Batch:
+class ParsedBatch:
     """A decoded call.
 
     Attributes:
@@ -85,7 +85,7 @@ class AnswerBlock:
     columns: dict[str, npt.NDArray[Any]]
 
 
-class Batches:
+class BatchAnswerer:
     """Bodies → answers, for these champions.
 
     Args:
@@ -97,7 +97,7 @@ class Batches:
         self.champions, self.observer = champions, observer
         self.adapter: TypeAdapter[Any] = TypeAdapter(_call_type(champions.decoder.event_type))
 
-    def decode(self, body: bytes, media: str, as_of: str | None = None, now: datetime | None = None) -> Batch:
+    def decode(self, body: bytes, media: str, as_of: str | None = None, now: datetime | None = None) -> ParsedBatch:
         """Parse, check and pack a call.
 
         Args:
@@ -116,7 +116,7 @@ class Batches:
         table = read_stream(body) if media == ARROW else read_parquet(body)
         return self._of_table(table, for_all)
 
-    def answer(self, batch: Batch, media: str, request_id: str) -> Iterator[bytes]:
+    def answer(self, batch: ParsedBatch, media: str, request_id: str) -> Iterator[bytes]:
         """The answers, encoded block by block.
 
         Args:
@@ -130,7 +130,7 @@ class Batches:
             return _as_arrow(blocks, about)
         return _as_lines(blocks, about) if media == NDJSON else _as_json(blocks, about)
 
-    def _of_json(self, body: bytes, as_of: str | None, now: datetime) -> Batch:
+    def _of_json(self, body: bytes, as_of: str | None, now: datetime) -> ParsedBatch:
         try:
             call = self.adapter.validate_json(body)
         except ValidationError as error:
@@ -152,9 +152,9 @@ class Batches:
             for scorer in self._scorers_by_reading()
         }
         moments = [as_of_moment(text, now) if (text := customer.get("as_of")) else shared for customer in customers]
-        return Batch(packed, np.array(ids, dtype=object), np.array(moments, dtype=np.int64), {})
+        return ParsedBatch(packed, np.array(ids, dtype=object), np.array(moments, dtype=np.int64), {})
 
-    def _of_table(self, table: pa.Table, as_of: int) -> Batch:
+    def _of_table(self, table: pa.Table, as_of: int) -> ParsedBatch:
         packed: dict[str, Journeys] = {}
         rejected: dict[str, int] = {}
         try:
@@ -167,13 +167,13 @@ class Batches:
         ids = np.asarray([] if first is None else first.customer_ids.to_pylist(), dtype=object)
         if len(ids) > CUSTOMERS:
             raise RequestError(413, f"The table holds {len(ids):,} customers: send up to {CUSTOMERS:,} a call.")
-        return Batch(packed, ids, np.full(len(ids), as_of, dtype=np.int64), rejected)
+        return ParsedBatch(packed, ids, np.full(len(ids), as_of, dtype=np.int64), rejected)
 
     def _scorers_by_reading(self) -> list[Scorer]:
         """One champion for each way to read events."""
         return list({scorer.packing_key: scorer for scorer in self.champions.scorers.values()}.values())
 
-    def _blocks(self, batch: Batch) -> Iterator[AnswerBlock]:
+    def _blocks(self, batch: ParsedBatch) -> Iterator[AnswerBlock]:
         """The answers to some customers after the other."""
         places = {
             packing_key: _places(journeys, batch.customer_ids) for packing_key, journeys in batch.journeys.items()
@@ -194,7 +194,7 @@ class Batches:
                 columns[f"{name}.reason"] = reasons
             yield AnswerBlock(ids, as_of, columns)
 
-    def _about(self, batch: Batch, request_id: str) -> dict[str, Any]:
+    def _about(self, batch: ParsedBatch, request_id: str) -> dict[str, Any]:
         from models.scoring.scorer import unknown_touchpoints
 
         origins, scorers = self.champions.origins, self.champions.scorers

@@ -14,7 +14,7 @@ from serving.api import schemas
 from serving.champions.champions import Champions
 
 if TYPE_CHECKING:
-    from serving.answers.batches import Batches
+    from serving.answers.batches import BatchAnswerer
 
 BODY_BYTES = 8 * 1024 * 1024
 Schema = dict[str, Any]
@@ -119,11 +119,11 @@ class Service:
         return Answerer(self.champions, self.observer)
 
     @cached_property
-    def batches(self) -> Batches:
+    def batches(self) -> BatchAnswerer:
         """Answers for many customers."""
-        from serving.answers.batches import Batches  # it imports pyarrow, which BentoML's parent does not need
+        from serving.answers.batches import BatchAnswerer  # it imports pyarrow, which BentoML's parent does not need
 
-        return Batches(self.champions, self.observer)
+        return BatchAnswerer(self.champions, self.observer)
 
     @cached_property
     def document(self) -> Schema:

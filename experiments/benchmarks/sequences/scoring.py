@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments.benchmarks.sequences.worlds import (
     LENGTH,
-    Bar,
+    FigureBar,
     Way,
     as_request,
     as_steps,
@@ -33,7 +33,7 @@ NETWORKS: tuple[Network, ...] = ("gru", "transformer")
 SHARE, SINGLE_MS = 0.9, 4.0
 
 
-def thousands(n_rows: int, widths: tuple[int, ...], rounds: int) -> tuple[dict[str, Any], list[Bar]]:
+def thousands(n_rows: int, widths: tuple[int, ...], rounds: int) -> tuple[dict[str, Any], list[FigureBar]]:
     """Steps a second: ours from packed journeys to embeddings, the bare GRU from tensors that lie ready."""
     rows = long_journeys(n_rows)
     sequences = as_steps(rows)
@@ -50,7 +50,7 @@ def thousands(n_rows: int, widths: tuple[int, ...], rounds: int) -> tuple[dict[s
         speed = {name: n_rows * LENGTH / seconds_ for name, seconds_ in seconds.items()}
         results[f"hidden {hidden}"] = speed
         share = speed["gru, end to end"] / max(value for name, value in speed.items() if name.startswith("bare"))
-        bars.append(Bar(f"GRU end to end by bare nn.GRU, hidden {hidden}", share, SHARE, True, "×"))
+        bars.append(FigureBar(f"GRU end to end by bare nn.GRU, hidden {hidden}", share, SHARE, True, "×"))
     return results, bars
 
 
@@ -77,7 +77,7 @@ def _of_the_next(model: SequenceModel, requests: Iterator[Snapshots]) -> Any:
     return model.predict(next(requests))
 
 
-def single_journey(hidden: int, times: int) -> tuple[dict[str, Any], list[Bar]]:
+def single_journey(hidden: int, times: int) -> tuple[dict[str, Any], list[FigureBar]]:
     """Milliseconds from one journey to its probability: of a log that was met before, and of one just packed."""
     rows = long_journeys(100)
     sequences = as_steps(rows)
@@ -92,4 +92,4 @@ def single_journey(hidden: int, times: int) -> tuple[dict[str, Any], list[Bar]]:
         seconds = medians(ways, times)
         results[f"{network}, members: {members}"] = {name: 1e3 * seconds_ for name, seconds_ in seconds.items()}
     slowest = max(results["gru, members: 1"].values())
-    return results, [Bar(f"one journey, GRU, hidden {hidden}, one member", slowest, SINGLE_MS, False, "ms")]
+    return results, [FigureBar(f"one journey, GRU, hidden {hidden}, one member", slowest, SINGLE_MS, False, "ms")]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.benchmarks.sequences.worlds import Bar, Way, encoder_of, medians
+from experiments.benchmarks.sequences.worlds import FigureBar, Way, encoder_of, medians
 from features.journeys.journeys import Snapshots
 from features.sequences.sequences import SequenceFeatures
 from models.sequence.encoder import Encoder, Steps, steps_of
@@ -86,7 +86,7 @@ def learning_ways(steps: list[Steps], encoder: Encoder, hidden: int) -> dict[str
     }
 
 
-def waiting(name: str, rows: Snapshots, most: int, rounds: int) -> tuple[dict[str, Any], list[Bar]]:
+def waiting(name: str, rows: Snapshots, most: int, rounds: int) -> tuple[dict[str, Any], list[FigureBar]]:
     """The share of a step's time in which its batch is made: pretraining, both ways, and fine-tuning."""
     sequences = SequenceFeatures().fit(rows)
     settings = SequenceModelSettings(
@@ -105,7 +105,7 @@ def waiting(name: str, rows: Snapshots, most: int, rounds: int) -> tuple[dict[st
         share = seconds["batches"] / sum(seconds.values())
         per = {f"{part}, ms each": 1e3 * elapsed / len(prepared) for part, elapsed in seconds.items()}
         report[title] = per | {"events a batch": float(np.mean([len(batch.steps.gap_days) for batch in prepared]))}
-        bars.append(Bar(f"batches' share of a training step, {name}, {title}", share, WAITING, False, "of 1"))
+        bars.append(FigureBar(f"batches' share of a training step, {name}, {title}", share, WAITING, False, "of 1"))
     return report, bars
 
 

@@ -36,7 +36,7 @@ Way = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Bar:
+class FigureBar:
     """A figure that must be reached.
 
     Attributes:

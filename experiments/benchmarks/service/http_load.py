@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/service/http_load.py < plan.json > waited.npz
 
-A plan is a `Plan` as JSON. Nothing but sockets, epoll and NumPy: about 20 µs a request, so that it is not what limits.
+A plan is a `LoadPlan` as JSON. Nothing but sockets, epoll and NumPy: about 20 µs a request, so that it is no limit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What to send, to whom, how fast.
 
     Attributes:
@@ -84,7 +84,7 @@ class Waited:
         return float(np.percentile(good, q)) * 1e3 if len(good) else float("nan")
 
 
-def load(plan: Plan) -> Waited:
+def load(plan: LoadPlan) -> Waited:
     """Run a plan in a process of its own."""
     done = subprocess.run([sys.executable, __file__], input=json.dumps(asdict(plan)).encode(), capture_output=True)
     if done.returncode:
@@ -172,7 +172,7 @@ def whole_answer(got: bytearray) -> tuple[int, bytes] | None:
 class _Run:
     """A plan under way."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
         self.requests = [_request(plan, Path(body).read_bytes()) for body in plan.bodies]
         self.selector = selectors.DefaultSelector()
@@ -240,7 +240,7 @@ class _Run:
         self.selector.modify(connection.socket, mask, connection)
 
 
-def _request(plan: Plan, body: bytes) -> bytes:
+def _request(plan: LoadPlan, body: bytes) -> bytes:
     headers = {"Host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": str(len(body))}
     lines = [f"POST {plan.path} HTTP/1.1", *(f"{name}: {value}" for name, value in (headers | plan.headers).items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -249,7 +249,7 @@ def _request(plan: Plan, body: bytes) -> bytes:
 def main() -> None:
     """Read a plan, write what came of it."""
     job = json.load(sys.stdin)
-    run = _Run(Plan(**job | {"bodies": tuple(job["bodies"])}))
+    run = _Run(LoadPlan(**job | {"bodies": tuple(job["bodies"])}))
     took = run.run()
     columns: Sequence[Sequence[float]] = list(zip(*run.rows, strict=True)) or [[]] * 4
     out = io.BytesIO()

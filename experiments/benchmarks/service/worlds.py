@@ -64,7 +64,7 @@ class Bare:
 '''
 
 
-class World:
+class ServiceWorld:
     """Simulated journeys, models of them as scoring folders, and bentos, made where they are missing.
 
     Args:

@@ -25,7 +25,7 @@ from models.baselines import BaseRate
 from models.scoring.scorer import Scorer
 from models.scoring.training_reference import BINS, DIGITS, MOST_FEATURES, TrainingReference, absent
 from serving.answers.answers import Answerer
-from serving.answers.batches import Batches
+from serving.answers.batches import BatchAnswerer
 from serving.bento.package import request_bodies
 from serving.champions.champions import Champions, Origin
 from serving.monitor.files import RowFiles
@@ -158,7 +158,7 @@ def test_a_call_with_many_customers_is_sampled(champions: Champions, simulated_e
     monitor = AnswerMonitor(MonitorSettings(None, 0.2), rows.extend)
     monitor.start()
     monitor._limiter(champions.origins["demo_churn"]).tokens = 12.0
-    batches = Batches(champions, monitor)
+    batches = BatchAnswerer(champions, monitor)
     bodies = _bodies(simulated_events)
     call = {"customers": [{**body, "as_of": body["as_of"]} for body in bodies]}
     call["customers"][3]["as_of"] = "1999-01-01"  # nothing to say about them
