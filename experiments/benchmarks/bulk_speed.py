@@ -175,7 +175,7 @@ def _sorted(folder: Path) -> pa.Table:
 
 def score(model: str, log: str, out: str, partitions: str, workers: str) -> dict[str, Any]:
     """Score the log in partitions: seconds without imports, and the most memory."""
-    from training.scoring.bulk import score_in_partitions
+    from training.scoring.partitioned import score_in_partitions
 
     _warm_up(Path(model))
     before = _peak()
@@ -193,7 +193,7 @@ def score(model: str, log: str, out: str, partitions: str, workers: str) -> dict
 
 def _warm_up(model: Path) -> None:
     """Score a few customers, so that the compiled kernels are loaded."""
-    from training.scoring.bulk import score_in_partitions
+    from training.scoring.partitioned import score_in_partitions
 
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic_log(Path(folder) / "log.parquet", 5000, 100)

@@ -19,7 +19,7 @@ from experiments.cli.options import (
     column_pairs,
 )
 from experiments.cli.output import console, finish
-from training.config.engines import spark_asked
+from training.config.engines import SPARK, engine_options
 
 commands = typer.Typer()
 
@@ -92,12 +92,11 @@ def features(
     from training.config.experiment import load_experiment
     from training.data.landing import Sample, land
 
-    spark = spark_asked(engine, master, conf or [])
+    where = engine_options(engine, master, conf or [], partitions)
+    kept = Sample(sample, keep_positives)
     landed = land(
-        load_experiment(experiment, settings or []), destination(out), engine="local" if spark is None else "spark",
-        master=spark.master if spark else None, settings=spark.settings if spark else None, partitions=partitions,
-        sample=Sample(sample, keep_positives), progress=console,
-    )  # fmt: skip
+        load_experiment(experiment, settings or []), destination(out), engine=where, sample=kept, progress=console
+    )
     note = f"{landed.rows:,} rows of {landed.features} features"
     finish(as_json, note, {"out": str(landed.out), "rows": landed.rows, "features": landed.features}, "out")
 
@@ -130,16 +129,9 @@ def draw_map(
     overrides = [*(f"events.columns.{column}" for column in columns or ()), *(settings or ())]
     choice = MapChoice(tuple(goal or ()), start, end, group)
     output: dict[str, Any] = {"log": log, "tables": tables, "progress": console}
-    spark = spark_asked(engine, master, conf or [])
-    if spark is None:
-        drawn = make_map(map_plan(events, overrides, group), out, choice, **output)
-    else:
-        from training.journey_map.spark_mapping import draw_on_spark
-
-        plan = map_plan(events, overrides, group, elsewhere=True)
-        drawn = draw_on_spark(
-            plan, out, choice, master=spark.master, settings=spark.settings, partitions=partitions, **output
-        )
+    where = engine_options(engine, master, conf or [], partitions)
+    plan = map_plan(events, overrides, group, elsewhere=where.name == SPARK)
+    drawn = make_map(plan, out, choice, engine=where, **output)
     kilobytes = drawn.page.stat().st_size / 1000
     note = f"The map of {drawn.summary['customers']:,} customers: {kilobytes:,.0f} kB, open it in a browser"
     note += f"; MLflow run {drawn.run_id}" if drawn.run_id else ""

@@ -20,13 +20,16 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(metavar="OURS=THEIRS", help="What a log calls its columns, e.g. customer_id=client; repeat."),
 ]
-Engine = Annotated[str | None, typer.Option(help="`local` for this machine, or `spark`; `--master` means spark, too.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="`memory`, `disk` (a log larger than memory) or `spark`; by default the log's size decides."),
+]
 Master = Annotated[str | None, typer.Option(help="Spark's master: `local[2]`, `spark://host:7077`, `yarn` …")]
 Conf = Annotated[
     list[str] | None,
     typer.Option("--conf", metavar="KEY=VALUE", help="A setting of Spark, e.g. spark.executor.memory=8g; repeat."),
 ]
-Partitions = Annotated[int | None, typer.Option(min=1, help="Partitions of customers, on Spark.")]
+Partitions = Annotated[int | None, typer.Option(min=1, help="Partitions of customers, on disk and Spark.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON, as the last line.")]
 
 

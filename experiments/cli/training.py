@@ -9,7 +9,7 @@ import typer
 
 from experiments.cli.options import STORAGE_HELP, AsJson, Conf, Engine, ExperimentFile, Master, Partitions, Settings
 from experiments.cli.output import console, finish, plain, show_models
-from training.config.engines import refuse_here, spark_asked
+from training.config.engines import engine_options
 
 commands = typer.Typer()
 
@@ -67,7 +67,7 @@ def work(
 def segment(
     experiment: ExperimentFile,
     settings: Settings = None,
-    sample: Annotated[float | None, typer.Option(help="On Spark: the share of customers to fit on.")] = None,
+    sample: Annotated[float | None, typer.Option(help="On disk and Spark: the share of customers to choose on.")] = None,
     partitions: Partitions = None,
     engine: Engine = None,
     master: Master = None,
@@ -82,19 +82,10 @@ def segment(
     `journeylab segment experiments/configs/demo.toml --set segments.found.segments=6`
     """
     from training.config.experiment import load_experiment
+    from training.segmentation.large_logs import segment_log
 
-    loaded, spark = load_experiment(experiment, settings or []), spark_asked(engine, master, conf or [])
-    if spark is None:
-        from training.segmentation.segmenting import segment as run
-
-        refuse_here({"--sample": sample, "--partitions": partitions})
-        result = run(loaded, progress=console)
-    else:
-        from training.segmentation.spark_segmenting import segment_on_spark
-
-        result = segment_on_spark(
-            loaded, master=spark.master, settings=spark.settings, partitions=partitions, share=sample, progress=console
-        )
+    where = engine_options(engine, master, conf or [], partitions)
+    result = segment_log(load_experiment(experiment, settings or []), engine=where, share=sample, progress=console)
     for remark in result.notes:
         console.print(f"  {plain(remark)}", highlight=False, soft_wrap=True)
     note = f"The page: {result.page}. Next: journeylab promote {result.model_uri}"
@@ -125,12 +116,12 @@ def score(
     `journeylab score models:/demo_churn@champion --events events/ --out scores/ --engine spark --master local[2]`
     """
     from features.spark.destinations import destination
-    from training.scoring.bulk import WORKERS
+    from training.scoring.partitioned import WORKERS
     from training.scoring.scoring import score_file
 
     outcome = score_file(
-        model, events, snapshots, destination(out), as_of=as_of, partitions=partitions, workers=workers or WORKERS,
-        spark=spark_asked(engine, master, conf or []), progress=console,
+        model, events, snapshots, destination(out), as_of=as_of, workers=workers or WORKERS,
+        engine=engine_options(engine, master, conf or [], partitions), progress=console,
     )  # fmt: skip
     without = outcome.without_answer
     note = f"{outcome.rows:,} rows" + (f", {without:,} without an answer: see their reason" if without else "")

@@ -11,7 +11,7 @@ comes in batches (`features.journeys.stream`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,11 +188,7 @@ class LogCheck:
 
     def finish(self) -> None:
         """Raise a `DataError` if the rows so far are no event log."""
-        if self.rows_in == 0:
-            raise DataError(f"No event rows: {_column_list(self._columns)} but no data below the header.")
-        rows_bad = sum(self.counts.values())
-        if rows_bad > TOO_MANY_BAD * self.rows_in:
-            raise DataError(_no_event_log(self.quarantine(), self.counts, self.rows_in))
+        require_event_log(self.rows_in, self.counts, self.quarantine, self._columns)
 
     def quarantine(self) -> pa.Table:
         """The rejected rows so far: row, reason, and the values as text."""
@@ -266,8 +262,26 @@ def write_quarantine(rows: pa.Table | None, path: Path) -> None:
         rows.to_pandas().to_csv(path, index=False)
 
 
+def require_event_log(
+    rows_in: int, counts: dict[str, int], rejected: Callable[[], pa.Table], columns: Sequence[str] = ()
+) -> None:
+    """Raise a `DataError` where there are no rows, or more than half of them were rejected; the same on every engine.
+
+    Args:
+        rows_in: how many rows were read.
+        counts: reason → rejected rows.
+        rejected: gives rejected rows for the examples; all of them or some.
+        columns: of the source, where they are known.
+    """
+    if rows_in == 0:
+        header = f"{_column_list(columns)} but" if columns else "there is"
+        raise DataError(f"No event rows: {header} no data below the header.")
+    if sum(counts.values()) > TOO_MANY_BAD * rows_in:
+        raise DataError(_no_event_log(rejected(), counts, rows_in))
+
+
 def _no_event_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:
-    share = f"{quarantine.num_rows:,} of {rows_in:,} rows cannot be used"
+    share = f"{sum(counts.values()):,} of {rows_in:,} rows cannot be used"
     why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
     worst = max(counts, key=lambda reason: counts[reason])
     column = worst.split(" ")[0]

@@ -1,6 +1,6 @@
 """The journey map of a log in parts, such as one on Spark: the same tables, from merged counts of the parts.
 
-    drawn = build_map(spread(log, log.facts), MapSettings(goals=("purchase",)))
+    drawn = build_map(select_customers(log, log.facts), MapSettings(goals=("purchase",)))
 
 Counts of parts add up; medians and quantiles are found exactly, by passes that count (`features.journeys.quantiles`). A
 part is gone through by the functions that go through a whole log.
@@ -17,8 +17,15 @@ import numpy as np
 
 from features.errors import DataError
 from features.journey_map.kernels import count_codes
-from features.journey_map.selection import Int64s, MapSelection, display_names, no_events_message, select_part
-from features.journeys.event_log import Least, LogFacts, Most, Part, Parts, total
+from features.journey_map.selection import (
+    Int64s,
+    MapSelection,
+    MapSource,
+    display_names,
+    no_events_message,
+    select_part,
+)
+from features.journeys.event_log import Least, LogFacts, MemoryLog, Most, Part, Parts, total
 from features.journeys.journeys import Category
 from features.journeys.quantiles import Ranks, Values
 from features.timestamps import microseconds
@@ -57,7 +64,7 @@ def _on_part(part: Part, chosen: Chosen, function: Callable[[MapSelection], T]) 
 
 
 @dataclass(frozen=True)
-class Spread:
+class DistributedSelection:
     """A selection of customers who lie in many places; see `features.journey_map.selection.MapSource`.
 
     Attributes:
@@ -164,14 +171,18 @@ def figures(part: MapSelection) -> tuple[int, int, Least, Most, Least, Int64s]:
     return part.n_customers, part.n_events, Least(part.begin), Most(part.last), Least(part.first_ever), visits
 
 
-def spread(
-    parts: Parts, facts: LogFacts, start: Any = None, end: Any = None, members: Members | None = None,
+def select_customers(
+    log: Parts,
+    facts: LogFacts,
+    start: Any = None,
+    end: Any = None,
+    members: Members | None = None,
     columns: tuple[str, ...] = (),
-) -> Spread:  # fmt: skip
-    """Choose customers and dates, as `features.journey_map.selection.select`.
+) -> MapSource:
+    """Choose customers and dates, as `features.journey_map.selection.select`, on any engine.
 
     Args:
-        parts: with the names of the whole log.
+        log: whose parts have the names of the whole log.
         facts: of the whole log.
         start: events from here on, any moment.
         end: events before this moment.
@@ -182,9 +193,22 @@ def spread(
     Raises:
         DataError: nothing is left.
     """
+    chosen = choice_of(facts, start, end, members)
+    if isinstance(log, MemoryLog):  # one part: its selection needs no merging
+        selection = chosen.of(log.part)
+        if not selection.n_customers:
+            raise DataError(
+                no_events_message("customers", selection.since, selection.until, facts.start_us, selection.log_end)
+            )
+        return selection
+    distributed = DistributedSelection(log, facts, chosen, (*COLUMNS, *columns))
+    distributed._figures  # noqa: B018  # raises where nobody is left
+    return distributed
+
+
+def choice_of(facts: LogFacts, start: Any = None, end: Any = None, members: Members | None = None) -> Chosen:
+    """Customers and dates as every part understands them; the arguments are those of `select_customers`."""
     log_end = facts.end_us + 1
     since = None if start is None else int(microseconds(start))
     until = None if end is None else min(int(microseconds(end)), log_end)
-    found = Spread(parts, facts, Chosen((since, until), (facts.start_us, log_end), members), (*COLUMNS, *columns))
-    found._figures  # noqa: B018  # raises where nobody is left
-    return found
+    return Chosen((since, until), (facts.start_us, log_end), members)

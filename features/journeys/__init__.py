@@ -1,28 +1,21 @@
-"""Packed journeys and snapshots: the event log as flat columns sorted by customer and time.
+"""Packed journeys and snapshots, and the event log on one machine: in memory or as partitions on disk.
 
-duplicates: Exact duplicates in a packed log: events of one customer at one moment that agree in every
-    column.
-event_log: A log in parts: whole customers apart, and what is counted on each part adds up to what is
-    counted on the whole.
-holdout: Rows to check on that are later than the rows to fit on, and of other customers.
-journeys: Journeys: a log of events as flat columns, sorted by customer, then time, then source order.
-landed: Journeys as Parquet, a row a customer, that models learn from without holding the log in memory.
-loading: From the source that an experiment names to packed journeys: read, checked, packed, or opened where
-    landed.
-order_kernels: Compiled kernels that bring events into the order of a packed log, and search in it.
-ordering: Where every event of a log goes: by customer, then time, then source order; built once, used for
-    each column.
-packing: Packing: checked event rows → `Journeys`, the flat columns sorted by customer, then time, then
-    source order.
-partition_kernels: Compiled kernels that part events by customer: a hash of each identifier, and a stable
-    order by partition.
-partitions: Customers in partitions, by a hash of the identifier alone: neither the other customers nor
-    their order matter.
-quantile_kernels: Compiled kernels that select order statistics in place: the k-th value, and medians of
-    neighbouring groups.
-quantiles: Exact medians and quantiles of values that lie in many places: by passes that only count, in
-    bounded memory.
-stream: From event files to packed journeys in one stream: read, check, encode batch by batch, then pack.
+disk_log: The disk engine: partitions of customers on disk, for a log larger than memory; resumable.
+duplicates: Exact duplicates in a packed log: events of one customer at one moment that agree in every column.
+event_log: `EventLog`, the protocol of every engine; the memory engine; partial results that are merged.
+holdout: Rows for checking that are later than the fitted ones, and of other customers.
+journeys: `Journeys`, events as flat columns sorted by customer and time; `Snapshots` of them at cutoffs.
+landed: Journeys as Parquet, a row a customer, which models read without holding the log in memory.
+loading: From the source that an experiment names to packed journeys.
+order_kernels: Compiled kernels that sort the events of a packed log, and search in it.
+ordering: The place of each event in a packed log; computed once, used for each column.
+packing: From checked event rows to `Journeys`.
+partition_kernels: Compiled kernels that divide events by customer: a hash of each identifier, and a stable order.
+partitions: Partitions of customers, by a hash of the identifier alone.
+quantile_kernels: Compiled kernels for order statistics: the k-th value, medians of neighbouring groups.
+quantiles: Exact medians and quantiles over the parts of a log, by passes that only count, in bounded memory.
+stream: Event files read, checked and encoded batch by batch.
+whole_files: Files that exist whole or not at all; Parquet files of record batches.
 """
 
 from features.journeys.journeys import Journeys, Snapshots

@@ -1,25 +1,30 @@
-"""A log in parts: whole customers apart, and what is counted on each part adds up to what is counted on the whole.
+"""The event log: parts of whole customers, and partial results of parts that add up to those of the whole log.
 
-    parts = LocalParts([part_of(journeys)])
-    total(parts, count_something)       # `count_something(part)` gives a partial result; results are merged
+    log = MemoryLog(load_log(source))
+    total(log, count_something)         # `count_something(part)` gives a partial result; results are merged
 
-One machine's log is one part; `features.spark.log.SparkLog` holds a log as many. The functions that look at parts are
-the same. A partial result is a number or an array (they add up), a tuple or a dictionary of such, `Least`, `Most`, or
-anything with a `+` of its own.
+A log in memory is one part; `features.journeys.disk_log` and `features.spark.log` hold a log as many parts, which the
+same functions look at. A partial result is a number or an array (they add up), a tuple or a dictionary of such,
+`Least`, `Most`, or anything with a `+` of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from features.events.checks import write_quarantine
 from features.journeys.journeys import Category, Journeys, as_readonly
+from features.journeys.stream import Loaded
+from features.journeys.whole_files import write_parquet
 
 T = TypeVar("T")
 Ints = npt.NDArray[np.int64]
@@ -46,7 +51,7 @@ def part_of(journeys: Journeys) -> Part:
 
 
 class Parts(Protocol):
-    """A log in parts."""
+    """Whole customers in parts, which functions look at one by one."""
 
     def each(self, function: Callable[[Part], T], columns: Sequence[str] | None = None) -> Iterable[T]:
         """What a function says of the parts, merged or not, in any order.
@@ -56,6 +61,146 @@ class Parts(Protocol):
             columns: the categories and numbers that it looks at; all by default.
         """
         ...
+
+
+class EventLog(Parts, Protocol):
+    """The events of all customers on one engine: `MemoryLog`, `DiskLog`, `features.spark.log.SparkLog`.
+
+    Parts have the names of the whole log, so that codes of different parts mean the same.
+    """
+
+    @property
+    def facts(self) -> LogFacts:
+        """Of the whole log; raises a `DataError` where the source is no event log."""
+        ...
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Reason → rejected rows."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed about the source."""
+        ...
+
+    def write(
+        self,
+        function: Callable[[Part], Iterable[pa.RecordBatch]],
+        schema: pa.Schema,
+        folder: Path,
+        columns: Sequence[str] | None = None,
+    ) -> int:
+        """Write what a function makes of the parts as `part-….parquet`; return the number of rows.
+
+        Args:
+            function: of a module, or a partial of one.
+            schema: of what it makes.
+            folder: made where missing; Parquet files of an earlier run go.
+            columns: the categories and numbers that it looks at; all by default.
+        """
+        ...
+
+    def keep(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> PartialResults:
+        """What a function makes of each part, computed once and kept where it was made until `close`.
+
+        Args:
+            function: of a module, or a partial of one; None is nothing.
+            columns: the categories and numbers that it looks at; all by default.
+        """
+        ...
+
+    def quarantine(self, path: Path) -> Path | None:
+        """Write the rejected rows as CSV; None where there are none."""
+        ...
+
+    def close(self) -> None:
+        """Release what the engine holds."""
+        ...
+
+
+class PartialResults(Protocol):
+    """Results of the parts, for functions that look at them again and again."""
+
+    def total(self, function: Callable[[Any], T]) -> T:
+        """The merged results of a function of each; there must be one at least."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResultList:
+    """Partial results in memory; see `PartialResults`."""
+
+    results: Sequence[Any]
+
+    def total(self, function: Callable[[Any], T]) -> T:
+        """See `PartialResults`."""
+        return reduce(merged, map(function, self.results))
+
+
+@dataclass(frozen=True)
+class MemoryLog:
+    """A log in memory: one part.
+
+    Attributes:
+        loaded: the packed log, and its rejected rows.
+    """
+
+    loaded: Loaded
+
+    @classmethod
+    def of(cls, journeys: Journeys) -> MemoryLog:
+        """A packed log without rejected rows or notes."""
+        return cls(Loaded(journeys, pa.table({}), {}, ()))
+
+    @cached_property
+    def part(self) -> Part:
+        """The only one."""
+        return part_of(self.loaded.journeys)
+
+    @cached_property
+    def facts(self) -> LogFacts:
+        """See `EventLog`."""
+        return facts_of(self)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """See `EventLog`."""
+        return self.loaded.counts
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        return self.loaded.notes
+
+    def each(self, function: Callable[[Part], T], columns: Sequence[str] | None = None) -> Iterator[T]:
+        """See `Parts.each`."""
+        yield function(self.part)
+
+    def write(
+        self,
+        function: Callable[[Part], Iterable[pa.RecordBatch]],
+        schema: pa.Schema,
+        folder: Path,
+        columns: Sequence[str] | None = None,
+    ) -> int:
+        """See `EventLog.write`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("part-*.parquet"):
+            file.unlink()
+        return write_parquet(folder / "part-00000.parquet", schema, function(self.part))
+
+    def keep(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> ResultList:
+        """See `EventLog`."""
+        return ResultList([result for result in self.each(function) if result is not None])
+
+    def quarantine(self, path: Path) -> Path | None:
+        """See `EventLog`."""
+        write_quarantine(self.loaded.quarantine, path)
+        return path if self.loaded.quarantine.num_rows else None
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class Journeys:
         who = np.arange(self.n_customers) if customers is None else np.atleast_1d(np.asarray(customers, np.int64))
         when = np.atleast_1d(microseconds(cutoffs))
         if len(who) != len(when):
-            who, when = np.broadcast_arrays(who, when)
+            who, when = (np.array(each) for each in np.broadcast_arrays(who, when))  # kernels take no broadcast views
         who, when = np.ascontiguousarray(who), np.ascontiguousarray(when)
         start, stop = np.empty_like(who), np.empty_like(who)
         wrong = first_at_or_after(self.t, self.offsets, who, when, start, stop)

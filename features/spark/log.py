@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from features import errors
 from features.errors import ConfigError, DataError
-from features.events.checks import FILE, SOURCE_ROW, TOO_MANY_BAD, ignored_note, schema_columns
+from features.events.checks import FILE, SOURCE_ROW, ignored_note, require_event_log, schema_columns, write_quarantine
 from features.events.source import EventSource, table_reader
 from features.events.table_reader import TableReader
 from features.journeys.event_log import LogFacts, Part, facts_from, merged
@@ -170,7 +170,7 @@ class SparkLog:
         spark: the session.
         shuffled: rows by customer.
         rules: how they are read and checked.
-        said: notes on the source.
+        source_notes: on the source as a whole.
         partitions: how many.
         rows_a_block: events that a block has.
         files: the names of the files in order, where there are several.
@@ -179,7 +179,7 @@ class SparkLog:
     spark: SparkSession
     shuffled: DataFrame
     rules: TableReader
-    said: tuple[str, ...] = ()
+    source_notes: tuple[str, ...] = ()
     partitions: int = 1
     rows_a_block: int = ROWS_A_BLOCK
     files: tuple[str, ...] = ()
@@ -203,7 +203,7 @@ class SparkLog:
             found = _collected(self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)), self.partitions)
         yield from found
 
-    def kept(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> Kept:
+    def keep(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> KeptResults:
         """What a function says of each part, made once and kept on the executors until `close`.
 
         Args:
@@ -216,7 +216,7 @@ class SparkLog:
         with quiet():
             frame = self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)).persist(StorageLevel.DISK_ONLY)
         self._kept.append(frame)
-        return Kept(frame, self.partitions)
+        return KeptResults(frame, self.partitions)
 
     def rows(
         self,
@@ -271,8 +271,7 @@ class SparkLog:
     ) -> tuple[int, T | None]:
         """As `write`, for work that needs to know nothing of the whole log: in one pass over the rows, without blocks.
 
-        What the log has to say (`facts`, `told`, `quarantine`) is known after it. Whatever looks at parts again makes
-        blocks after all.
+        `facts`, `rejected` and `quarantine` are known after it. Whatever looks at parts again makes blocks after all.
 
         Args:
             function: of a module, or a partial of one; parts have names of their own.
@@ -296,6 +295,7 @@ class SparkLog:
             said = [loads(bytes(row["payload"])) for row in payloads]
             rows, about, result = reduce(merged, said) if said else (0, ({}, {}, None), None)
             self.__dict__["_abouts"] = about
+            self._bad = Path(place)
             self._require_a_log()
         self._bad = folder
         return rows, None if beside is None else result
@@ -317,10 +317,20 @@ class SparkLog:
         return self
 
     @property
-    def told(self) -> tuple[dict[str, int], tuple[str, ...], int]:
-        """Reason → rows set aside; notes; how many events there are."""
-        counts, notes, facts = self._abouts
-        return counts, (*notes, *self.said), facts[2] if facts else 0
+    def rejected(self) -> dict[str, int]:
+        """See `EventLog`."""
+        return self._abouts[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `EventLog`."""
+        return (*self._abouts[1], *self.source_notes)
+
+    @property
+    def n_events(self) -> int:
+        """How many good events there are."""
+        facts = self._abouts[2]
+        return facts[2] if facts else 0
 
     @cached_property
     def _abouts(self) -> tuple[dict[str, int], dict[str, int], Any]:
@@ -333,20 +343,18 @@ class SparkLog:
         return reduce(merged, found) if found else ({}, {}, None)
 
     def quarantine(self, path: Path) -> Path | None:
-        """Write `set_aside` as Parquet; None where there are none."""
+        """See `EventLog`."""
         rows = self.set_aside()
-        if rows is None:
-            return None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, path)
-        return path
+        write_quarantine(rows, path)
+        return None if rows is None else path
 
     def set_aside(self) -> pa.Table | None:
-        """The rows set aside, row and reason before the values; None where there are none."""
+        """The rejected rows, row and reason before the values; None where there are none."""
+        return self._rejected_rows() if self.rejected else None
+
+    def _rejected_rows(self) -> pa.Table:
         from pyspark.sql import functions as F
 
-        if not self.told[0]:
-            return None
         if self._bad is not None:
             tables = [pq.read_table(file) for file in sorted(self._bad.glob(f"{SET_ASIDE}-*"))]
         else:
@@ -376,17 +384,12 @@ class SparkLog:
         return self.blocks.filter(F.col("name") != BAD if wanted is None else F.col("name").isin(wanted))
 
     def _require_a_log(self) -> None:
-        counts, _, events = self.told
-        bad = sum(counts.values())
-        if events + bad == 0:
-            raise DataError("No event rows: there is no data below the header.")
-        if bad > TOO_MANY_BAD * (events + bad):
-            why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
-            raise DataError(f"This is no event log: {bad:,} of {events + bad:,} rows cannot be used ({why}).")
+        rows_in = self.n_events + sum(self.rejected.values())
+        require_event_log(rows_in, self.rejected, self._rejected_rows)
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptResults:
     """Results of parts on executors, for those who want to look at them again and again.
 
     Attributes:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from features.events.table_reader import TableReader
 from features.journeys.event_log import Part, merged, merged_stream, partial_facts
+from features.journeys.whole_files import write_parquet
 from features.spark.blocks import abouts, build, each_bad, facts_said, packed_blocks, read_blocks
 
 T = TypeVar("T")
@@ -158,21 +159,6 @@ def written_at_once(
         _in_place(folder, SET_ASIDE, lambda path: pq.write_table(table, path))
     if said:
         yield _payload((rows, *said[0]))
-
-
-def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a file, a row group a batch; text that repeats as dictionaries. How many rows there are."""
-    text = [field.name for field in schema if field.type == pa.string() and field.name != "customer_id"]
-    lists = [field.name for field in schema if pa.types.is_list(field.type)]
-    lists = [f"{name}.list.element" for name in lists if pa.types.is_dictionary(schema.field(name).type.value_type)]
-    rows = 0
-    known = [field.name for field in schema if field.type != pa.float32()]  # who looks for a feature's range?
-    how: dict[str, Any] = {"use_dictionary": text + lists, "write_statistics": known, "write_batch_size": 1 << 16}
-    with pq.ParquetWriter(path, schema, **how) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-            rows += batch.num_rows
-    return rows
 
 
 def merged_abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

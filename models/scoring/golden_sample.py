@@ -1,7 +1,7 @@
 """A sample of raw journeys with the answers that a run recorded: proof that a model stays the same.
 
-A run records it beside the model; the packaged service and the tests replay it. Customers get invented names. Each
-journey keeps some events after its cutoff, so that a replay that reads ahead gives other answers.
+A run records it beside the model; the packaged service and the tests replay it. Customers get invented names, and
+each journey keeps some events after its cutoff, so that a replay that looked ahead would show.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Predict = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def record_sample(scorer: Scorer, snapshots: Snapshots, folder: Path, *, n: int = 50) -> Path:
-    """Write about `n` journeys, spread over the range of answers, and the model's answers.
+    """Write about `n` journeys, spread over the range of answers, and what the model gives them.
 
     Args:
         scorer: with the model as trained.
@@ -47,10 +47,10 @@ def record_sample(scorer: Scorer, snapshots: Snapshots, folder: Path, *, n: int 
     sample = folder / FOLDER
     sample.mkdir(parents=True, exist_ok=True)
     pq.write_table(_raw_events(chosen, names), sample / "events.parquet")
-    answers = scorer.answers(_unnamed(chosen))
+    given = scorer.answers(_unnamed(chosen))
     cutoffs = chosen.cutoff.view("datetime64[us]")
     scores = [
-        {"customer_id": name, "cutoff": str(cutoff)} | {key: _plain(values[row]) for key, values in answers.items()}
+        {"customer_id": name, "cutoff": str(cutoff)} | {key: _plain(values[row]) for key, values in given.items()}
         for row, (name, cutoff) in enumerate(zip(names, cutoffs, strict=True))
     ]
     (sample / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
@@ -81,18 +81,18 @@ def largest_difference(folder: Path, predict: Predict) -> float:
         predict: canonical rows with `cutoff` → `customer_id` and the answers, one row a customer.
     """
     events, scores = read_sample(folder)
-    predicted = predict(events).set_index("customer_id").reindex(scores["customer_id"])
+    given = predict(events).set_index("customer_id").reindex(scores["customer_id"])
     names = [name for name in scores.columns if name not in ("customer_id", "cutoff")]
-    return max(difference(recorded, predicted[name].tolist()) for name in names for recorded in [scores[name].tolist()])
+    return max(difference(recorded, given[name].tolist()) for name in names for recorded in [scores[name].tolist()])
 
 
-def difference(recorded: Sequence[Any], predicted: Sequence[Any]) -> float:
+def difference(recorded: Sequence[Any], given: Sequence[Any]) -> float:
     """The largest distance of two answers; infinite where one is missing or two texts differ.
 
     >>> difference([0.5, "s01"], [0.25, "s01"]), difference([0.5], [None]), difference([None], [None])
     (0.25, inf, 0.0)
     """
-    return max((_distance(old, new) for old, new in zip(recorded, predicted, strict=True)), default=0.0)
+    return max((_distance(old, new) for old, new in zip(recorded, given, strict=True)), default=0.0)
 
 
 def _distance(old: Any, new: Any) -> float:
@@ -111,8 +111,8 @@ def _plain(value: Any) -> Any:
 
 def _spread(scorer: Scorer, snapshots: Snapshots, n: int) -> npt.NDArray[np.int64]:
     """Rows with events, evenly over the order of the first answer."""
-    n_events = snapshots.stop - snapshots.start
-    rows = np.flatnonzero((n_events > 0) & (n_events <= LONGEST))
+    seen = snapshots.stop - snapshots.start
+    rows = np.flatnonzero((seen > 0) & (seen <= LONGEST))
     if len(rows) == 0:
         raise DataError(f"No snapshot has between 1 and {LONGEST:,} events before its cutoff: nothing to record.")
     first = next(iter(scorer.answers(snapshots.take(rows)).values()))
@@ -123,7 +123,7 @@ def _spread(scorer: Scorer, snapshots: Snapshots, n: int) -> npt.NDArray[np.int6
 
 
 def _unnamed(snapshots: Snapshots) -> Snapshots:
-    """The same rows of a log whose customers have other names: no answer may depend on an identifier."""
+    """The same rows of a log whose customers have other names: no answer may hang on who somebody is."""
     journeys = snapshots.journeys
     names = pa.array(np.arange(journeys.n_customers).astype(str), pa.string())
     return replace(snapshots, journeys=replace(journeys, customer_ids=names))

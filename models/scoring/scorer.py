@@ -1,10 +1,10 @@
-"""A scoring folder: a model with all that scoring raw events needs, and the code that scores.
+"""A scoring folder: a model with all that is needed to score raw events, and the one code that does it.
 
-A model answers with a `probability`, or with columns that it names (`models.contract.AnswerModel`): the columns of a
-scored frame and the fields of the service's answer follow from them. `journeylab score`, the MLflow model
-(`models.pyfunc`) and the service (`serving.service`) all call `Scorer`, so they give the same numbers. A folder holds
-what `models.saving` wrote, `task.json` and, once a run has recorded one, a sample of journeys with their answers
-(`models.scoring.golden_sample`).
+A model of churn or conversion answers with a `probability`; another kind says what its answers are called
+(`models.contract.AnswerModel`): the columns of a scored frame and the fields of the service's answer follow from that.
+`journeylab score`, the MLflow model (`models.pyfunc`) and the service (`serving.service`) all call `Scorer`; there is
+no second way to a probability. A folder holds what `models.saving` saved, `task.json` and, once a run has recorded
+one, a sample of journeys with their probabilities (`models.scoring.golden_sample`).
 
     scorer = Scorer.load(Path("runs/churn/scoring"))
     scored = scorer.score_events(events, cutoffs)     # frames: canonical event rows; customer_id, cutoff
@@ -40,7 +40,7 @@ from models.saving import load_model, save_model
 
 FORMAT = 1
 BASE_PACKAGES = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scipy")
-ROWS_AT_ONCE = 50_000  # bounds the feature matrix; a row's answer does not depend on its block
+ROWS_AT_ONCE = 50_000  # bounds the feature matrix; every row depends on itself alone, so the blocks do not show
 
 UNKNOWN_CUSTOMER = "the events hold no such customer"
 NO_EVENT_BEFORE = "the customer has no event before the cutoff"
@@ -52,14 +52,14 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """The result of scoring a batch.
+    """What came of scoring a batch.
 
     Attributes:
-        frame: one row for each snapshot: `customer_id, cutoff` (UTC, naive, µs), the model's answers, such as
+        frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), the model's answers, such as
             `probability` (NaN where none can be given), and `reason` (why none; missing where there is one).
-        reasons: for each row what moved the probability; empty lists where there is no reason or none were requested.
+        reasons: for each row what moved the probability; empty lists where there is none or nobody asked.
         unknown: touchpoint never seen in training → events of it.
-        quarantined: reason → events that the checks rejected.
+        quarantined: reason → events set aside by the checks.
         quarantine: those events, see `features.events.checks.CheckedEvents`.
         notes: what was assumed about the events.
     """
@@ -127,7 +127,7 @@ class Scorer:
 
     @cached_property
     def touchpoint_set(self) -> frozenset[str]:
-        """`touchpoints` as a set."""
+        """`touchpoints`, to look one up in."""
         return frozenset(self.touchpoints)
 
     @property
@@ -146,7 +146,7 @@ class Scorer:
         """Probabilities from canonical event rows.
 
         Args:
-            events: as `features.events.checks.check_events` takes them; bad rows go to quarantine and are counted.
+            events: as `features.events.checks.check_events` takes them; bad rows are set aside and counted.
             cutoffs: `customer_id, cutoff`, one row out for each row in, in the same order. Without them every
                 customer of the batch gets one row.
             as_of: the cutoff of all customers where there are no `cutoffs`; by default just after the last event.
@@ -185,12 +185,12 @@ class Scorer:
         reasons: bool = False,
         count_unknown: bool = True,
     ) -> ScoredBatch:
-        """The same for a packed log; `count_unknown` takes one more pass over the whole log."""
+        """The same for a packed log; with `count_unknown` the whole log is looked through once more."""
         if cutoffs is None:
             ids = np.asarray(journeys.customer_ids.to_pylist(), dtype=object)
-            cutoff = np.full(journeys.n_customers, _batch_cutoff(journeys, as_of), dtype=np.int64)
+            cutoff = np.full(journeys.n_customers, _one_cutoff(journeys, as_of), dtype=np.int64)
         else:
-            ids, cutoff = _ids_and_cutoffs(cutoffs)
+            ids, cutoff = _asked(cutoffs)
         snapshots = journeys.at(cutoff, journeys.index_of(ids))
         answered, why_not = self.answers_or_reasons(snapshots, ids)
         stamps = np.where(cutoff == NOT_A_TIME, np.datetime64("NaT", "us"), cutoff.view("datetime64[us]"))
@@ -207,14 +207,14 @@ class Scorer:
 
         Args:
             snapshots: any, also of unknown customers and without events.
-            ids: (n,) identifiers of the customers, None where missing.
+            ids: (n,) whom they are about, None where nobody said.
         """
         why_not = _why_not(snapshots, ids)
         usable = np.flatnonzero(why_not == None)  # noqa: E711
         if len(usable) == len(snapshots):
             return self.answers(snapshots), why_not
-        usable_answers = self.answers(snapshots.take(usable))
-        return {name: _spread(values, usable, len(snapshots)) for name, values in usable_answers.items()}, why_not
+        given = self.answers(snapshots.take(usable))
+        return {name: _spread(values, usable, len(snapshots)) for name, values in given.items()}, why_not
 
     def probabilities(self, snapshots: Snapshots) -> Vector:
         """(n,) probabilities of a model that gives them."""
@@ -227,8 +227,8 @@ class Scorer:
         if len(snapshots) <= ROWS_AT_ONCE:
             return answers(self.model, snapshots)
         blocks = np.array_split(np.arange(len(snapshots)), -(-len(snapshots) // ROWS_AT_ONCE))
-        parts = [answers(self.model, snapshots.take(rows)) for rows in blocks]
-        return {name: np.concatenate([block[name] for block in parts]) for name in parts[0]}
+        given = [answers(self.model, snapshots.take(rows)) for rows in blocks]
+        return {name: np.concatenate([block[name] for block in given]) for name in given[0]}
 
     @property
     def answer_columns(self) -> dict[str, str]:
@@ -241,16 +241,16 @@ class Scorer:
         Args:
             snapshots: as known at their cutoffs; of a log that `pack_request` made, or any other.
         """
-        columns = {name: values.tolist() for name, values in answers(self.model, snapshots).items()}
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        given = {name: values.tolist() for name, values in answers(self.model, snapshots).items()}
+        return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
 
     def reasons(self, snapshot: Snapshots, most: int) -> list[Reason]:
-        """At most `most` reasons for the answer to one snapshot; none where the model is no `Explainer`."""
+        """At most so many reasons for what is said of one snapshot; none where the model has none to give."""
         return self.model.reasons(snapshot, most)[0] if isinstance(self.model, Explainer) else []
 
     @cached_property
     def packing_key(self) -> str:
-        """Scorers with the same key pack the same events into the same log."""
+        """How events are packed: scorers with the same text make the same log of the same events."""
         reader = self.reader
         return json.dumps([self.schema.to_dict(), list(reader.stages.items()), reader.options.duplicates])
 
@@ -264,35 +264,35 @@ class Scorer:
         """Events packed as `score_events` would pack them but without a table, for the service.
 
         Args:
-            owners: (n,) the customer of each event.
+            owners: (n,) whose event each is.
             t: (n,) µs since 1970 UTC, in source order.
             categories: column → (n,) text, None where missing; `touchpoint` must be there.
             numbers: column → (n,) finite numbers, None where missing.
 
         Returns:
-            The log, and the owners of events that were dropped as equal to an earlier one. Columns outside the schema
-            are ignored.
+            The log, and whose events were left out as equal to an earlier one. Columns outside the schema are
+            ignored.
         """
-        in_schema = (*self.schema.category_columns, *self.schema.number_columns)
-        columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in in_schema}
+        wanted = (*self.schema.category_columns, *self.schema.number_columns)
+        columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in wanted}
         if stages := self.reader.stages:
-            stages_sent = columns.get("stage") or [None] * len(t)
+            own = columns.get("stage") or [None] * len(t)
             derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
-            columns["stage"] = [first or second for first, second in zip(derived, stages_sent, strict=True)]
-        repeated: list[str] = []
+            columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
+        left_out: list[str] = []
         if self.reader.options.duplicates == "quarantine":  # after the stages, as `TableReader` does it
             rows = _first_of_equals(t, {"": owners} | columns)
             if len(rows) < len(t):
-                repeated = [owners[row] for row in sorted(set(range(len(t))) - set(rows))]
+                left_out = [owners[row] for row in sorted(set(range(len(t))) - set(rows))]
                 t, columns = t[rows], {name: [values[row] for row in rows] for name, values in columns.items()}
                 owners = [owners[row] for row in rows]
-        return pack_columns(owners, t, columns, self.schema), repeated
+        return pack_columns(owners, t, columns, self.schema), left_out
 
     def _reasons(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
         out: list[list[Reason]] = [[] for _ in range(len(snapshots))]
         if reasons and isinstance(self.model, Explainer) and len(usable):
-            for row, row_reasons in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
-                out[row] = row_reasons
+            for row, found in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
+                out[row] = found
         return out
 
 
@@ -326,10 +326,10 @@ def read_task(folder: Path) -> dict[str, Any]:
 
 def _first_of_equals(t: Ints, columns: Mapping[str, Sequence[Any]]) -> list[int]:
     """Rows that are not equal to an earlier one in every column."""
-    firsts: dict[tuple[Any, ...], int] = {}
+    seen: dict[tuple[Any, ...], int] = {}
     for row, values in enumerate(zip(t.tolist(), *columns.values(), strict=True)):
-        firsts.setdefault(values, row)
-    return list(firsts.values())
+        seen.setdefault(values, row)
+    return list(seen.values())
 
 
 def visible_touchpoints(snapshots: Snapshots) -> tuple[str, ...]:
@@ -342,18 +342,18 @@ def visible_touchpoints(snapshots: Snapshots) -> tuple[str, ...]:
     return tuple(sorted(category.names[code] for code in codes if code >= 0))
 
 
-def unknown_touchpoints(journeys: Journeys, training: Sequence[str]) -> dict[str, int]:
-    """Touchpoint outside `training` → number of its events."""
+def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, int]:
+    """Touchpoint outside `known` → how many events have it."""
     category = journeys.categories["touchpoint"]
-    new_codes = [code for code, name in enumerate(category.names) if name not in set(training)] if training else []
-    if not new_codes:
+    strange = [code for code, name in enumerate(category.names) if name not in set(known)] if known else []
+    if not strange:
         return {}
     counts = np.bincount(category.codes[category.codes >= 0], minlength=len(category.names))
-    return {category.names[code]: int(counts[code]) for code in new_codes if counts[code]}
+    return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
 
 
 def package_names(model: SavableModel | None = None) -> tuple[str, ...]:
-    """Names of the distributions that scoring with `model` needs, without their own dependencies."""
+    """The distributions that scoring with `model` needs, by name, what they need themselves left out."""
     return (*BASE_PACKAGES, *(model.packages if isinstance(model, ExtraPackages) else ()))
 
 
@@ -363,7 +363,7 @@ def requirements(model: SavableModel | None = None) -> tuple[str, ...]:
 
 
 def pinned(name: str) -> str:
-    """`name==version` of what is installed, without the label of a local build (`2.13.0+cpu`): no index has it."""
+    """`name==version` of what is installed, without the label of a local build (`2.13.0+cpu`), which no index knows."""
     return f"{name}=={version(name).partition('+')[0]}"
 
 
@@ -381,11 +381,11 @@ def as_of_moment(as_of: Any) -> int:
     return int(cutoff[0])
 
 
-def _batch_cutoff(journeys: Journeys, as_of: Any) -> int:
+def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
     return journeys.end_us + 1 if as_of is None else as_of_moment(as_of)
 
 
-def _ids_and_cutoffs(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
+def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
     """(n,) identifiers and (n,) cutoffs in µs, `NOT_A_TIME` where unreadable."""
     check_cutoffs(cutoffs)
     ids = id_texts(cutoffs["customer_id"])
@@ -393,31 +393,31 @@ def _ids_and_cutoffs(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], In
 
 
 def check_cutoffs(cutoffs: pd.DataFrame) -> None:
-    """Check that a table of cutoffs has its columns.
+    """A table of rows asked for has its columns.
 
     Raises:
         DataError: `customer_id` or `cutoff` is missing.
     """
     for name in ("customer_id", "cutoff"):
         if name not in cutoffs.columns:
-            listed = ", ".join(f"'{column}'" for column in cutoffs.columns)
+            there = ", ".join(f"'{column}'" for column in cutoffs.columns)
             raise DataError(
-                f"The snapshots have no column '{name}': the columns are {listed}. Rename the one that holds it."
+                f"The snapshots have no column '{name}': the columns are {there}. Rename the one that holds it."
             )
 
 
 def moments_of(values: pd.Series) -> Ints:
     """(n,) µs since 1970 UTC, `NOT_A_TIME` where a value is missing or no time."""
     values = values.reset_index(drop=True)
-    if pd.api.types.is_numeric_dtype(values):  # a number has no unit
+    if pd.api.types.is_numeric_dtype(values):  # a number says no unit
         return np.full(len(values), NOT_A_TIME)
     if not isinstance(values.dtype, pd.DatetimeTZDtype) and values.dtype.kind != "M":
         values = values.map(lambda value: None if isinstance(value, int | float) else value)
         values = pd.to_datetime(values.astype(object), format="ISO8601", utc=True, errors="coerce")
-    out = np.full(len(values), NOT_A_TIME)
-    present = values.notna().to_numpy()
-    out[present] = microseconds(values[present])
-    return out
+    found = np.full(len(values), NOT_A_TIME)
+    there = values.notna().to_numpy()
+    found[there] = microseconds(values[there])
+    return found
 
 
 def _why_not(snapshots: Snapshots, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:

@@ -1,12 +1,12 @@
-"""The training data in short: the bins and shares that a monitor compares served rows with, saved beside the model.
+"""What a champion saw in training, small enough to travel with it: the bins and shares that a monitor compares with.
 
     reference = TrainingReference.of(scorer, train, scorer.answers(test), test)
     reference.save(scoring_folder)                 # reference.json, beside the model
     reference.sketch(snapshot)                     # ["3710-…"]: a bin a feature, no value
 
 At most `MOST_FEATURES` features are kept, those that matter most to the model; a model without tabular features
-(segments, sequences) gets a few that describe any journey. The reference computes them itself, so that a monitor does
-not need the model. A bin is a digit: 0 for the lowest values, `-` for none.
+(segments, sequences) is given a few that describe any journey. They are computed from the reference itself, so that
+whoever watches needs nothing of the model. A bin is a digit: 0 for the lowest values, `-` for none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FORMAT = 1
 FILE = "reference.json"
 MOST_FEATURES, MOST_TOUCHPOINTS = 30, 50
 BINS = 10
-ROWS = 20_000  # at most; more rows would not make the comparison more exact
+ROWS = 20_000  # are looked at; shares of more would be no surer than what is served
 ANY_JOURNEY = ("volume", "recency", "rfm", "rhythm")  # groups of features for models that have none
 OF_CALENDAR = ("active_weeks_", "active_months_")
 UNKNOWN = "-"
@@ -48,20 +48,20 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TrainingReference:
-    """Bins and shares of the training rows, and of the answers on held-out rows.
+    """Training as a monitor remembers it.
 
     Attributes:
-        features: fitted, with the columns that are monitored.
+        features: fitted, with the columns that are watched.
         importance: of each, share of the model's gain; 0 where the model does not use it.
         edges: of each, the inner edges of its bins, ascending: a value belongs to bin `number of edges below it`.
         counts: of each, rows by bin; the last is of rows without a value.
-        answer: the model's first answer column: "probability", "segment", …
+        answer: what the model answers first: "probability", "segment", …
         answer_edges: inner edges of its bins where it is a number; empty otherwise.
         answer_counts: bin ("0", "1", …) or text → held-out rows.
         touchpoints: touchpoint → share of the rows whose journey has it.
         absent: column → share of the rows whose journey has no value in it.
-        rows, customers: numbers of training rows that were counted, and of their customers.
-        answered_rows, answered_customers: the same for the held-out rows of the answers.
+        rows: that features were counted on. customers: to whom they belong.
+        answered_rows: held-out rows that answers were counted on. answered_customers: likewise.
         metrics: of the held-out rows, such as `auroc` and `base_rate`; only what is known.
     """
 
@@ -89,19 +89,19 @@ class TrainingReference:
         answered: Snapshots,
         metrics: Mapping[str, float] | None = None,
     ) -> Self:
-        """Count training rows and answers.
+        """Count what there is.
 
         Args:
             scorer: with the fitted model.
-            train: rows that it was fitted on.
-            answers: name → (m,) its answers to `answered`.
-            answered: (m,) rows that it was not fitted on.
-            metrics: of the model on them.
+            train: rows that it was fitted on, as they come.
+            answers: of `answered`, (m,) each: what it says about rows that it was not fitted on.
+            answered: those rows.
+            metrics: what it is worth on them.
 
         Raises:
             DataError: no row with an event.
         """
-        rows = _sample_rows(train)
+        rows = _some(train)
         if len(rows) == 0:
             raise DataError("A reference is taken from rows with events: there are none.")
         features, importance = _watched(scorer.model, rows)
@@ -128,12 +128,12 @@ class TrainingReference:
 
     @cached_property
     def id(self) -> str:
-        """12 hexadecimal digits of SHA-256 of the content: sketches by two references must not be compared."""
+        """12 hexadecimal digits of what it holds: sketches by two references never mix."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """(f,) names of the monitored features."""
+        """(f,) of the watched features."""
         return tuple(self.features.get_feature_names_out())
 
     def sketch(self, snapshots: Snapshots) -> list[str]:
@@ -157,10 +157,10 @@ class TrainingReference:
             for name in self.__dataclass_fields__
             if name not in ("features", "edges", "counts", "answer_counts", "touchpoints", "absent", "metrics")
         }
-        mappings = {name: dict(getattr(self, name)) for name in ("answer_counts", "touchpoints", "absent", "metrics")}
-        bins = {"edges": [list(values) for values in self.edges], "counts": [list(values) for values in self.counts]}
+        told = {name: dict(getattr(self, name)) for name in ("answer_counts", "touchpoints", "absent", "metrics")}
+        bins = {"edges": [list(one) for one in self.edges], "counts": [list(one) for one in self.counts]}
         listed = {"importance": list(self.importance), "answer_edges": list(self.answer_edges)}
-        return {"format": FORMAT, **plain, **listed, **bins, **mappings, "features": self.features.to_dict()}
+        return {"format": FORMAT, **plain, **listed, **bins, **told, "features": self.features.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -171,10 +171,10 @@ class TrainingReference:
         """
         if data.get("format") != FORMAT:
             raise DataError(f"The reference has format {data.get('format')!r}; this version reads {FORMAT}.")
-        values = {name: value for name, value in data.items() if name != "format"}
-        values |= {name: tuple(values[name]) for name in ("importance", "answer_edges")}
-        values |= {name: tuple(tuple(inner) for inner in values[name]) for name in ("edges", "counts")}
-        return cls(**values | {"features": TabularFeatures.from_dict(values["features"])})
+        given = {name: value for name, value in data.items() if name != "format"}
+        given |= {name: tuple(given[name]) for name in ("importance", "answer_edges")}
+        given |= {name: tuple(tuple(one) for one in given[name]) for name in ("edges", "counts")}
+        return cls(**given | {"features": TabularFeatures.from_dict(given["features"])})
 
     def save(self, folder: Path) -> Path:
         """Write `reference.json` into a scoring folder."""
@@ -199,21 +199,21 @@ class TrainingReference:
 
 
 def absent(snapshots: Snapshots, column: str) -> npt.NDArray[np.bool_]:
-    """(n,) whether no event before the row's cutoff has a value in the column."""
+    """(n,) whether no event that the row sees has a value in the column."""
     journeys = snapshots.journeys
     if column in journeys.categories:
-        present = np.asarray(journeys.categories[column].codes) >= 0
+        there = np.asarray(journeys.categories[column].codes) >= 0
     elif column in journeys.numbers:
-        present = ~np.isnan(np.asarray(journeys.numbers[column]))
+        there = ~np.isnan(np.asarray(journeys.numbers[column]))
     else:
         return np.ones(len(snapshots), dtype=bool)
     if len(snapshots) == 1:
-        return np.array([not present[int(snapshots.start[0]) : int(snapshots.stop[0])].any()])
-    so_far = np.concatenate(([0], np.cumsum(present)))
+        return np.array([not there[int(snapshots.start[0]) : int(snapshots.stop[0])].any()])
+    so_far = np.concatenate(([0], np.cumsum(there)))
     return np.asarray(so_far[snapshots.stop] == so_far[snapshots.start])
 
 
-def _sample_rows(snapshots: Snapshots) -> Snapshots:
+def _some(snapshots: Snapshots) -> Snapshots:
     """At most `ROWS` rows with events, evenly over their order."""
     rows = np.flatnonzero(snapshots.stop > snapshots.start)
     if len(rows) > ROWS:
@@ -222,35 +222,33 @@ def _sample_rows(snapshots: Snapshots) -> Snapshots:
 
 
 def _watched(model: Any, rows: Snapshots) -> tuple[TabularFeatures, tuple[float, ...]]:
-    """The monitored features, and the importance of each."""
-    candidates = list(_tabular(model))
-    if not candidates:
+    """The features that matter most, and how much."""
+    found = list(_tabular(model))
+    if not found:
         features = TabularFeatures(groups=ANY_JOURNEY).fit(rows)
         names = _steady(features)[:MOST_FEATURES]
         return features.select(names), (0.0,) * len(names)
-    gains: dict[str, float] = {}
+    weighed: dict[str, float] = {}
     if isinstance(model, FeatureModel) and len(table := model.feature_table()):
-        gains = dict(table.groupby("name")["importance"].sum().items())  # type: ignore[arg-type]
-    features = max(
-        candidates, key=lambda features_: sum(gains.get(name, 0.0) for name in features_.get_feature_names_out())
-    )
-    names = sorted(_steady(features), key=lambda name: -gains.get(name, 0.0))[:MOST_FEATURES]
-    return features.select(names), tuple(float(gains.get(name, 0.0)) for name in names)
+        weighed = dict(table.groupby("name")["importance"].sum().items())  # type: ignore[arg-type]
+    features = max(found, key=lambda one: sum(weighed.get(name, 0.0) for name in one.get_feature_names_out()))
+    names = sorted(_steady(features), key=lambda name: -weighed.get(name, 0.0))[:MOST_FEATURES]
+    return features.select(names), tuple(float(weighed.get(name, 0.0)) for name in names)
 
 
 def _steady(features: TabularFeatures) -> list[str]:
-    """Features that do not depend on the cutoff's weekday or month: training has few cutoffs, a service all days."""
+    """Features that do not change with the weekday on which one asks: training has few cutoffs, a service has all."""
     table = features.describe()
     of_calendar = (table["group"] == "calendar") | table["name"].str.startswith(OF_CALENDAR)
     return [str(name) for name in table.loc[~of_calendar, "name"]]
 
 
 def _tabular(model: Any) -> Iterator[TabularFeatures]:
-    """Fitted tabular features of a model: its own, those beside an embedding, or those of a blend's members."""
-    tabular = getattr(model, "features_", None)
-    for features in (tabular, getattr(tabular, "tabular", None)):
-        if isinstance(features, TabularFeatures):
-            yield features
+    """Fitted tabular features anywhere in a model: its own, beside an embedding, or those of a blend's members."""
+    own = getattr(model, "features_", None)
+    for one in (own, getattr(own, "tabular", None)):
+        if isinstance(one, TabularFeatures):
+            yield one
     for member in getattr(model, "members", {}).values() if hasattr(getattr(model, "members", None), "values") else ():
         yield from _tabular(member)
 
@@ -259,43 +257,43 @@ def _binned(x: Floats) -> tuple[tuple[tuple[float, ...], ...], tuple[Counts, ...
     """Inner edges and counts of each column of an (n, f) matrix."""
     edges, counts = [], []
     for values in x.T:
-        finite = values[np.isfinite(values)]
-        inner = _inner_edges(finite)
-        bins = np.searchsorted(np.array(inner, np.float32), finite, side="left")
+        known = values[np.isfinite(values)]
+        inner = _inner_edges(known)
+        bins = np.searchsorted(np.array(inner, np.float32), known, side="left")
         edges.append(inner)
-        counts.append((*np.bincount(bins, minlength=len(inner) + 1).tolist(), len(values) - len(finite)))
+        counts.append((*np.bincount(bins, minlength=len(inner) + 1).tolist(), len(values) - len(known)))
     return tuple(edges), tuple(counts)
 
 
 def _inner_edges(values: Floats) -> tuple[float, ...]:
-    """Edges of equally full bins; where many rows share the least value, an edge below it separates lower values."""
-    finite = values[np.isfinite(values)]
-    if len(finite) == 0:
+    """Edges of bins that are equally full; where many rows share the least value, one below it keeps what is lower."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
         return ()
-    inner = np.unique(np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1], method="lower")).astype(np.float32)
-    if inner[0] == finite.min():
+    inner = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1], method="lower")).astype(np.float32)
+    if inner[0] == known.min():
         inner = np.concatenate(([np.nextafter(inner[0], np.float32(-np.inf))], inner)).astype(np.float32)
     return tuple(float(edge) for edge in inner)
 
 
 def _by_answer(values: npt.NDArray[Any], edges: tuple[float, ...]) -> dict[str, int]:
-    """Bin or text → number of rows; missing answers are not counted."""
+    """Bin or text → rows; answers that are none are left out."""
     if values.dtype.kind == "f":
-        finite = values[np.isfinite(values)].astype(np.float32)
-        bins = np.searchsorted(np.array(edges, np.float32), finite, side="left")
+        known = values[np.isfinite(values)].astype(np.float32)
+        bins = np.searchsorted(np.array(edges, np.float32), known, side="left")
         return {str(place): int(n) for place, n in enumerate(np.bincount(bins, minlength=len(edges) + 1))}
-    names, n = np.unique(np.array([str(value) for value in values if value is not None], dtype=str), return_counts=True)
+    names, n = np.unique(np.array([str(one) for one in values if one is not None], dtype=str), return_counts=True)
     return dict(zip(names.tolist(), n.tolist(), strict=True))
 
 
-def _touchpoint_shares(rows: Snapshots, training: tuple[str, ...]) -> dict[str, float]:
+def _touchpoint_shares(rows: Snapshots, known: tuple[str, ...]) -> dict[str, float]:
     """The most frequent touchpoints by the share of rows whose journey has them."""
     category = rows.journeys.categories["touchpoint"]
     codes = np.asarray(category.codes)
-    n_rows = np.zeros(len(category.names), dtype=np.int64)
+    seen = np.zeros(len(category.names), dtype=np.int64)
     for start, stop in zip(rows.start.tolist(), rows.stop.tolist(), strict=True):
-        present = np.unique(codes[start:stop])
-        n_rows[present[present >= 0]] += 1
-    allowed = set(training) or set(category.names)
-    order = [code for code in np.argsort(-n_rows, kind="stable") if n_rows[code] and category.names[code] in allowed]
-    return {category.names[code]: float(n_rows[code] / len(rows)) for code in order[:MOST_TOUCHPOINTS]}
+        own = np.unique(codes[start:stop])
+        seen[own[own >= 0]] += 1
+    wanted = set(known) or set(category.names)
+    order = [code for code in np.argsort(-seen, kind="stable") if seen[code] and category.names[code] in wanted]
+    return {category.names[code]: float(seen[code] / len(rows)) for code in order[:MOST_TOUCHPOINTS]}

@@ -1,7 +1,7 @@
 """Fine-tuning: an encoder and a head for each task, fitted to labels; several tasks share one encoder.
 
-The loss is the sum over tasks of the binary cross-entropy of the rows with a known label, plus, with `next_weight`,
-next-step prediction on the same journeys. There are no class weights, as they would distort the probabilities.
+The loss is the sum over tasks of the binary cross-entropy of the rows whose label is known, plus, where it is wanted,
+next-step prediction on the same journeys. No class weights, as they would bend the probabilities.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from models.contract import Report
 from models.sequence.encoder import Encoder, Steps, steps_of
 from models.sequence.fit_settings import FitSettings
 from models.sequence.fitting import fit_network
-from models.sequence.pretraining import NextStep, length_buckets, time_edges
+from models.sequence.pretraining import NextStep, bucketed, time_edges
 from models.sequence.settings import SequenceModelSettings
 
 Labels = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ CHECK_BATCH = 1024
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
+class Labelled:
     """A batch of fine-tuning.
 
     Attributes:
@@ -42,9 +42,9 @@ class LabelledBatch:
     steps: Steps
     labels: Tensor
 
-    def to(self, device: torch.device | str) -> LabelledBatch:
+    def to(self, device: torch.device | str) -> Labelled:
         """The same on another device."""
-        return LabelledBatch(self.steps.to(device), self.labels.to(device))
+        return Labelled(self.steps.to(device), self.labels.to(device))
 
 
 class Head(nn.Module):
@@ -81,20 +81,20 @@ class Classifier(nn.Module):
         embedding, states = self.encoder(steps)
         return torch.stack([head(embedding) for head in self.heads], dim=1), states
 
-    def loss(self, batch: LabelledBatch) -> Tensor:
+    def loss(self, batch: Labelled) -> Tensor:
         """Mean over the known labels of each task, summed over tasks."""
         odds, states = self(batch.steps)
-        labelled = ~batch.labels.isnan()
-        each = F.binary_cross_entropy_with_logits(odds, batch.labels.nan_to_num(), reduction="none") * labelled
-        total: Tensor = (each.sum(0) / labelled.sum(0).clamp(min=1)).sum()
+        known = ~batch.labels.isnan()
+        each = F.binary_cross_entropy_with_logits(odds, batch.labels.nan_to_num(), reduction="none") * known
+        total: Tensor = (each.sum(0) / known.sum(0).clamp(min=1)).sum()
         return total if self.next is None else total + self.next_weight * self.next.loss(states, batch.steps)
 
-    def check(self, batch: LabelledBatch) -> tuple[Tensor, int]:
+    def check(self, batch: Labelled) -> tuple[Tensor, int]:
         """The cross-entropy of the first task, summed over the rows."""
         odds, _ = self(batch.steps)
-        labelled = ~batch.labels[:, 0].isnan()
-        loss = F.binary_cross_entropy_with_logits(odds[labelled, 0], batch.labels[labelled, 0], reduction="sum")
-        return loss, int(labelled.sum())
+        known = ~batch.labels[:, 0].isnan()
+        loss = F.binary_cross_entropy_with_logits(odds[known, 0], batch.labels[known, 0], reduction="sum")
+        return loss, int(known.sum())
 
 
 class LabelledBatches:
@@ -117,22 +117,22 @@ class LabelledBatches:
     def __len__(self) -> int:
         return -(-len(self.snapshots) // self.size)
 
-    def batch(self, epoch: int, number: int) -> LabelledBatch:
+    def batch(self, epoch: int, number: int) -> Labelled:
         """Batch `number` of an epoch."""
         if self._epoch[0] != epoch:
             self._epoch = epoch, self._cut(epoch)
         rows = self._epoch[1][number]
         batch = self.sequences.batch(self.snapshots.take(rows))
-        return LabelledBatch(steps_of(batch), torch.from_numpy(self.labels[rows[batch.rows]]))
+        return Labelled(steps_of(batch), torch.from_numpy(self.labels[rows[batch.rows]]))
 
     def _cut(self, epoch: int) -> list[npt.NDArray[np.int64]]:
         if self.seed is None:
             order = np.argsort(self._lengths, kind="stable")
             return [order[at : at + self.size] for at in range(0, len(order), self.size)]
-        return length_buckets(self._lengths, self.size, np.random.default_rng((self.seed, epoch)), self.devices)
+        return bucketed(self._lengths, self.size, np.random.default_rng((self.seed, epoch)), self.devices)
 
 
-def fine_tune(
+def fine_tuned(
     base: Encoder,
     sequences: SequenceFeatures,
     snapshots: Snapshots,
@@ -148,16 +148,16 @@ def fine_tune(
     """A copy of an encoder, fitted with fresh heads to the labels of some rows.
 
     Args:
-        base: the encoder to copy.
-        sequences: its inputs.
+        base: the encoder to begin with; it stays as it is.
+        sequences: what it reads.
         snapshots: (n,) training rows.
         labels: (n, tasks), NaN where a label is not known.
         fit: rows to learn from.
-        check: rows for the check loss.
+        check: rows that show how well it goes.
         settings: of the whole model.
         seed: of this copy.
-        folder: where the state of an interrupted fit is kept.
-        report: called after each epoch.
+        folder: where an interrupted fit goes on.
+        report: told of every epoch.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -19,7 +19,7 @@ import pandas as pd
 from features.errors import ConfigError
 from models.contract import FitPruned, Report
 from models.sequence.checkpoints import read_state
-from models.sequence.fit_settings import CHECKPOINT, Batches, FitCurve, FitSettings
+from models.sequence.fit_settings import CHECKPOINT, Batches, Curve, FitSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FIT_LOCK = threading.Lock()
 
 
-class FitDiverged(ConfigError):
+class Diverged(ConfigError):
     """The loss became infinite or NaN before any epoch ended well."""
 
 
@@ -49,14 +49,14 @@ def fit_network(
 
     Args:
         network: an `nn.Module` with the methods of `Network`.
-        train: batches to learn from.
-        check: batches that decide which epoch was the best; None keeps the last epoch's weights and never stops early.
-        settings: of the fit.
+        train: what it learns from.
+        check: what decides which epoch was the best; None keeps the last epoch's weights and never stops early.
+        settings: see there.
         folder: where the fit keeps its state, as safetensors and JSON, one folder a fit. A call with the same network,
-            batches, settings and folder resumes from there. On a CPU with the same number of threads it ends with the
-            same weights, bit for bit, as a fit that was never interrupted. A finished fit only reads its weights.
-        report: called after each epoch of this call, where there are check batches; with several processes in a
-            thread of its own.
+            batches, settings and folder goes on from there and, on a CPU with the same number of threads, ends with
+            the same weights, bit for bit, as a fit that was never interrupted. A finished fit only reads its weights.
+        report: told of each epoch that ends in this call, where there are check batches; with several processes
+            it is called in a thread of its own.
         progress: show Lightning's bar where the output is a terminal.
 
     Returns:
@@ -64,8 +64,8 @@ def fit_network(
         included), `data_seconds` (the part of it in which batches were made).
 
     Raises:
-        FitPruned: when `report` returned True.
-        FitDiverged: when no epoch ended with a finite loss.
+        Pruned: when `report` said True.
+        Diverged: when not one epoch ended with a finite loss.
         ConfigError: when there are no batches, or the folder holds another fit.
         torch.multiprocessing.ProcessRaisedException: with the error's text, when one is raised in a spawned process.
     """
@@ -82,7 +82,7 @@ def fit_network(
     if curve.ended == "pruned":
         raise FitPruned(f"stopped after epoch {len(curve.rows) - 1}")
     if not curve.best:
-        raise FitDiverged(
+        raise Diverged(
             f"The loss is not finite in epoch {len(curve.rows) - 1}. Lower learning_rate from "
             f"{settings.learning_rate}, or look for infinite and missing values among the inputs."
         )
@@ -92,7 +92,7 @@ def fit_network(
 
 
 def _purpose(network: nn.Module, train: Batches, check: Batches | None, settings: FitSettings) -> dict[str, Any]:
-    """What must be the same for a fit to be resumed."""
+    """What must be the same for a fit to be gone on with."""
     shapes = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in network.state_dict().items()]
     same = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every_s"}
     return same | {
@@ -102,15 +102,13 @@ def _purpose(network: nn.Module, train: Batches, check: Batches | None, settings
     }
 
 
-def _finished(folder: Path | None, purpose: dict[str, Any]) -> FitCurve | None:
-    """The curve of the fit in the folder, where it has ended."""
+def _finished(folder: Path | None, purpose: dict[str, Any]) -> Curve | None:
+    """The curve of the fit that lies in the folder, where it has ended."""
     if folder is None or not (folder / CHECKPOINT).exists():
         return None
     state = read_state(folder / CHECKPOINT)["callbacks"]["curve"]
-    saved = state["purpose"]
-    if odd := [name for name, value in purpose.items() if saved.get(name) != value]:
-        differences = ", ".join(f"{name} {saved.get(name)} there, {purpose[name]} now" for name in odd)
-        raise ConfigError(
-            f"{folder} holds another fit ({differences}). Delete it, or give this fit a folder of its own."
-        )
-    return FitCurve(**state["curve"]) if state["curve"]["ended"] else None
+    found = state["purpose"]
+    if odd := [name for name, value in purpose.items() if found.get(name) != value]:
+        there = ", ".join(f"{name} {found.get(name)} there, {purpose[name]} now" for name in odd)
+        raise ConfigError(f"{folder} holds another fit ({there}). Delete it, or give this fit a folder of its own.")
+    return Curve(**state["curve"]) if state["curve"]["ended"] else None

@@ -1,10 +1,10 @@
 """Sequence models: a pretrained encoder, fine-tuned to the label, behind the contract of every model.
 
-Members are copies of one pretrained encoder. Each learns from all customers but one group. The late rows of the
-customers that it left out show its losses during the fit, and calibrate afterwards. A fitted model is arrays:
-predicting needs no Lightning, and with a GRU no PyTorch.
+Members are copies of one pretrained encoder. Each learns from all customers but one group; the late rows of those left
+out show how well it goes, and together they calibrate. Fitted, a model is arrays: predicting needs neither PyTorch
+(a GRU) nor Lightning (any).
 
-Several tasks may share the encoder: `fit_tasks` takes a label for each, and `task` returns the model of one.
+Several tasks may share the encoder: `fit_tasks` takes a label for each, and `task` shows the model of one.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from safetensors.numpy import load_file
 from scipy.special import expit
 
 from features.errors import ConfigError, DataError
+from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
 from features.sequences.sequences import SequenceBatch, SequenceFeatures
-from models.calibration import BetaCalibration
-from models.contract import Reason, Report, Vector, check_labels
-from models.holdout import member_splits
+from models.calibration import BetaCalibration, Vector
+from models.contract import Reason, Report, check_labels
+from models.holdout import both_classes, late_rows
 from models.sequence.embedder import long_history, packages_of, plain_weights, save_weights, version_of
-from models.sequence.occlusion import occlusion_reasons
+from models.sequence.occlusion import reasons_by_leaving_out
 from models.sequence.runtime import Runtime, over_blocks, runtime
 from models.sequence.settings import Floats, Network, SequenceModelSettings, Weights
 
+FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
 NORM_EPSILON = 1e-5  # PyTorch's
 ONLY_TASK = "label"
 
@@ -60,7 +62,7 @@ class SequenceModel:
         self._folder = folder
 
     def watch(self, report: Report | None) -> None:
-        """Call `report` after each epoch of the first member; where it returns True, the fit stops."""
+        """Tell `report` of each epoch of the first member; where it says True, the fit is given up."""
         self._report = report
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
@@ -73,18 +75,18 @@ class SequenceModel:
 
         Args:
             snapshots: (n,) training rows of all tasks together.
-            labels: task → (n,) 0, 1, or NaN where the row does not belong to the task. The check loss is that of
-                the first task.
+            labels: task → (n,) 0, 1, or NaN where the row is none of the task's. The first task's check loss is the
+                one that is watched.
 
         Raises:
-            DataError: a task with labels of one class only.
+            DataError: a task with labels of one kind only.
         """
         tasks = tuple(labels)
         y = np.stack([np.asarray(labels[task], np.float32) for task in tasks], axis=1)  # (n, tasks)
         for task, column in zip(tasks, y.T, strict=True):
-            labelled = np.flatnonzero(~np.isnan(column))
+            known = np.flatnonzero(~np.isnan(column))
             try:
-                check_labels(snapshots.take(labelled), column[labelled])
+                check_labels(snapshots.take(known), column[known])
             except DataError as error:
                 raise DataError(f"Task {task!r}: {error}") from error
         self._learn(snapshots, y)
@@ -95,7 +97,7 @@ class SequenceModel:
         """The model of one task; it shares the fitted encoders.
 
         Raises:
-            ConfigError: the model was not fitted to this task.
+            ConfigError: it was not fitted to such a task.
         """
         if name not in self.tasks_:
             raise ConfigError(f"This model knows no task {name!r}; it knows {', '.join(self.tasks_)}.")
@@ -126,8 +128,8 @@ class SequenceModel:
         return self.history_
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
-        """Touchpoints by the change of the log-odds when they are removed."""
-        return occlusion_reasons(self.margins, snapshots, top)
+        """Which touchpoints moved the log-odds: how far, if they are left out."""
+        return reasons_by_leaving_out(self.margins, snapshots, top)
 
     def save(self, folder: Path) -> None:
         """Write `member_*.safetensors` and `sequence_model.json`."""
@@ -162,24 +164,22 @@ class SequenceModel:
 
     @cached_property
     def _engines(self) -> list[Runtime]:
-        return [runtime(self.settings, _part(weights, "encoder."), self.sequences_) for weights in self.members_]
+        return [runtime(self.settings, _part(one, "encoder."), self.sequences_) for one in self.members_]
 
     def _learn(self, snapshots: Snapshots, y: npt.NDArray[np.float32]) -> None:
-        from models.sequence.finetuning import fine_tune  # local: only a fit needs PyTorch and Lightning
-        from models.sequence.pretraining import pretrain_encoder
+        from models.sequence.finetuning import fine_tuned  # PyTorch and Lightning, which only a fit needs
+        from models.sequence.pretraining import pretrained
 
         settings = self.settings
         self.sequences_ = SequenceFeatures(settings.sequences).fit(snapshots)
-        base, history = pretrain_encoder(settings, self.sequences_, snapshots, self._inside("pretraining"))
+        base, history = pretrained(settings, self.sequences_, snapshots, self._inside("pretraining"))
         histories = [long_history("pretraining", history)]
         self.members_: list[Weights] = []
-        for cached in ("version", "_engines"):  # cached from an earlier fit
+        for cached in ("version", "_engines"):  # of an earlier fit
             self.__dict__.pop(cached, None)
-        checks = member_splits(
-            snapshots, y[:, 0].astype(np.float64), settings.members, settings.later_share, settings.seed
-        )
+        checks = self._checks(snapshots, y)
         for member, (fit, check) in enumerate(checks):
-            network, history = fine_tune(
+            network, history = fine_tuned(
                 base, self.sequences_, snapshots, y, fit, check, settings, settings.seed * 1000 + member,
                 folder=self._inside(f"member_{member}"), report=self._report if member == 0 else None,
             )  # fmt: skip
@@ -187,6 +187,22 @@ class SequenceModel:
             histories.append(long_history(f"member {member + 1}", history))
         self.history_ = pd.concat([each for each in histories if len(each)], ignore_index=True)
         self.calibrations_ = [self._calibrated(snapshots, y[:, task], checks, task) for task in range(y.shape[1])]
+
+    def _checks(
+        self, snapshots: Snapshots, y: npt.NDArray[np.float32]
+    ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """For each member the rows that it learns from, and the late rows of the customers that it leaves out."""
+        members = self.settings.members
+        group = stable_groups(snapshots.customer_ids, max(members, FEWEST_GROUPS), self.settings.seed)
+        late = late_rows(snapshots.cutoff, self.settings.later_share)
+        first = y[:, 0].astype(np.float64)
+        known = ~np.isnan(first)
+        found = []
+        for member in range(members):
+            left_out = group == member
+            check = left_out & late if both_classes(first[left_out & late & known]) else left_out
+            found.append((np.flatnonzero(~left_out), np.flatnonzero(check)))
+        return found
 
     def _calibrated(
         self,
@@ -198,16 +214,16 @@ class SequenceModel:
         """The map learnt on margins that each member gives to rows of customers that it has not seen."""
         margins, rows = [], []
         for member, (_, check) in enumerate(checks):
-            labelled = check[~np.isnan(y[check])]
-            margins.append(self._member_margins(snapshots.take(labelled), [member], task)[:, 0])
-            rows.append(labelled)
+            known = check[~np.isnan(y[check])]
+            margins.append(self._member_margins(snapshots.take(known), [member], task)[:, 0])
+            rows.append(known)
         return BetaCalibration.fit(np.concatenate(margins), y[np.concatenate(rows)].astype(np.float64))
 
     def _member_margins(self, snapshots: Snapshots, members: Any, task: int) -> npt.NDArray[np.float64]:
         """(n, members) log-odds."""
 
         def work(batch: SequenceBatch) -> npt.NDArray[np.float64]:
-            odds = [self._head(self.members_[member], task, self._engines[member].pooled(batch)) for member in members]
+            odds = [self._head(self.members_[one], task, self._engines[one].pooled(batch)) for one in members]
             return np.stack(odds, axis=1)
 
         if len(snapshots) == 0:

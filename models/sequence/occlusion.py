@@ -1,7 +1,7 @@
-"""Reasons of sequence models: the change of the log-odds when a touchpoint is removed from the journey (occlusion).
+"""Reasons for what a sequence model says: how far the log-odds move when a touchpoint is left out of the journey.
 
-Nothing is approximated. For each touchpoint the journey is built again without its events, with the gaps that then
-result, and scored. The contribution is the log-odds with these events minus the log-odds without them.
+Nothing is approximated: for each of a journey's touchpoints the journey is made anew without its events, with all gaps
+as they then are, and scored. What is told is the log-odds with them minus the log-odds without.
 """
 
 from __future__ import annotations
@@ -15,52 +15,49 @@ from features.journeys.journeys import Category, Journeys, Snapshots
 from models.contract import Reason, Vector
 
 DAY_US = 86_400_000_000
-MOST_TOUCHPOINTS = 24  # the most frequent ones of a journey; the others hardly ever move the log-odds
+MOST_TOUCHPOINTS = 24  # of a journey, the most frequent ones; the others hardly ever move anything
 ROWS_AT_ONCE = 64
 
 Ints = npt.NDArray[np.int64]
 Margins = Callable[[Snapshots], Vector]
 
 
-def occlusion_reasons(margins: Margins, snapshots: Snapshots, top: int) -> list[list[Reason]]:
+def reasons_by_leaving_out(margins: Margins, snapshots: Snapshots, top: int) -> list[list[Reason]]:
     """For each of (n,) snapshots at most `top` touchpoints, the strongest first.
 
     Args:
         margins: snapshots → (n,) log-odds before calibration.
-        snapshots: (n,) to explain.
+        snapshots: whose reasons are wanted.
         top: how many for each.
     """
-    reasons: list[list[Reason]] = []
+    found: list[list[Reason]] = []
     for at in range(0, len(snapshots), ROWS_AT_ONCE):
-        block = snapshots.take(np.arange(at, min(at + ROWS_AT_ONCE, len(snapshots))))
-        reasons += _reasons(margins, block, top)
-    return reasons
+        some = snapshots.take(np.arange(at, min(at + ROWS_AT_ONCE, len(snapshots))))
+        found += _reasons(margins, some, top)
+    return found
 
 
-def remove_touchpoint(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshots:
+def without(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshots:
     """The snapshots at (k,) `rows`, each in a log of its own without the events of one touchpoint.
 
     Args:
         snapshots: of any log.
         rows: (k,) which snapshots.
-        codes: (k,) the code of the touchpoint to remove; -2 removes none.
+        codes: (k,) the touchpoint to leave out, as the log codes it; -2 leaves none out.
     """
     log = snapshots.journeys
     touchpoints = log.categories["touchpoint"].codes
-    events_of_rows = [
+    kept = [
         np.arange(start, stop)[touchpoints[start:stop] != code]
         for start, stop, code in zip(snapshots.start[rows], snapshots.stop[rows], codes, strict=True)
     ]
-    events = np.concatenate(events_of_rows) if events_of_rows else np.zeros(0, np.int64)
-    offsets = np.concatenate(([0], np.cumsum([len(part) for part in events_of_rows]))).astype(np.int64)
+    events = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+    offsets = np.concatenate(([0], np.cumsum([len(part) for part in kept]))).astype(np.int64)
     small = Journeys(
         log.customer_ids.take(np.maximum(snapshots.customer[rows], 0)),
         offsets,
         np.asarray(log.t)[events],
-        {
-            name: Category(np.asarray(category.codes)[events], category.names)
-            for name, category in log.categories.items()
-        },
+        {name: Category(np.asarray(one.codes)[events], one.names) for name, one in log.categories.items()},
         {name: np.asarray(values)[events] for name, values in log.numbers.items()},
     )
     return Snapshots(small, np.arange(len(rows)), offsets[:-1], offsets[1:], snapshots.cutoff[rows])
@@ -69,13 +66,13 @@ def remove_touchpoint(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshot
 def _reasons(margins: Margins, snapshots: Snapshots, top: int) -> list[list[Reason]]:
     rows, codes = _pairs(snapshots)
     full = margins(snapshots)
-    moved = full[rows] - margins(remove_touchpoint(snapshots, rows, codes)) if len(rows) else np.zeros(0)
-    out: list[list[Reason]] = [[] for _ in range(len(snapshots))]
+    moved = full[rows] - margins(without(snapshots, rows, codes)) if len(rows) else np.zeros(0)
+    found: list[list[Reason]] = [[] for _ in range(len(snapshots))]
     for place in np.lexsort((-np.abs(moved), rows)):
         row = int(rows[place])
-        if len(out[row]) < top and moved[place] != 0.0:
-            out[row].append(_reason(snapshots, row, int(codes[place]), float(moved[place])))
-    return out
+        if len(found[row]) < top and moved[place] != 0.0:
+            found[row].append(_reason(snapshots, row, int(codes[place]), float(moved[place])))
+    return found
 
 
 def _pairs(snapshots: Snapshots) -> tuple[Ints, Ints]:
@@ -84,7 +81,7 @@ def _pairs(snapshots: Snapshots) -> tuple[Ints, Ints]:
     rows, codes = [], []
     for row, (start, stop) in enumerate(zip(snapshots.start, snapshots.stop, strict=True)):
         values, counts = np.unique(touchpoints[start:stop], return_counts=True)
-        if len(values) > 1:  # without its only touchpoint a journey would be empty
+        if len(values) > 1:  # a journey of one touchpoint is nothing without it
             chosen = values[np.argsort(-counts, kind="stable")[:MOST_TOUCHPOINTS]]
             rows.append(np.full(len(chosen), row))
             codes.append(chosen.astype(np.int64))

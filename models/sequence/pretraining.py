@@ -1,15 +1,15 @@
-"""Self-supervised pretraining: learning from journeys without a label.
+"""Self-supervised pretraining: what journeys teach without a label.
 
 *Next step.* From the state after each step, which touchpoint comes next, and when. The time is a discrete hazard
 (Singer & Willett 1993) over bins of equal frequency: with p_b the chance that the next step comes in bin b if it did
-not come before, a gap in bin b has the likelihood p_b Π_{a<b} (1 − p_a). Nothing has followed a journey's last step by
-the cutoff, so it is a censored gap: Π_{a<b} (1 − p_a) with b the bin of the time since.
+not come before, a gap in bin b has the likelihood p_b Π_{a<b} (1 − p_a), and a journey's last step, which nothing has
+followed by the cutoff, Π_{a<b} (1 − p_a) with b the bin of the time since: silence is evidence, too.
 
 *CoLES* (Babaev et al. 2022, "CoLES: Contrastive Learning for Event Sequences with Self-Supervision"). Slices of one
-customer's journey get similar embeddings, slices of different customers dissimilar ones: with unit embeddings,
+customer's journey shall have like embeddings, slices of different customers unlike ones: with unit embeddings,
 Σ |u − v|² over pairs of one customer plus Σ max(0, m − |u − v|)² over as many of the nearest pairs of two.
 
-Both see every journey, labelled or not, up to the latest training cutoff and nothing beyond.
+Both see every journey up to the latest training cutoff and nothing beyond, labelled or not.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from models.sequence.fitting import fit_network
 from models.sequence.settings import EncoderSettings
 
 BINS = 15
-SHORTEST, SHARE = 2, (0.2, 1.0)  # a slice has at least two events, and a share of the journey's in this range
-TEMPER = 1e-6  # least squared distance: the gradient of the root is infinite at 0
-BUCKETED = 16  # batches that are cut from one chunk of journeys, sorted by length
+SHORTEST, SHARE = 2, (0.2, 1.0)  # a slice has two events at least, and such a share of the journey's
+TEMPER = 1e-6  # under the root of a distance, whose gradient at 0 would be infinite
+BUCKETED = 16  # batches that are cut from one lot of journeys, sorted by length
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class PretrainingBatch:
+class Journey:
     """A batch of pretraining.
 
     Attributes:
         steps: of journeys, or of their slices.
-        customers: (B,) int64, which customer of the batch each rank is a slice of.
+        whose: (B,) int64, which customer of the batch each rank is a slice of.
     """
 
     steps: Steps
-    customers: Tensor
+    whose: Tensor
 
-    def to(self, device: torch.device | str) -> PretrainingBatch:
+    def to(self, device: torch.device | str) -> Journey:
         """The same on another device."""
-        return PretrainingBatch(self.steps.to(device), self.customers.to(device))
+        return Journey(self.steps.to(device), self.whose.to(device))
 
 
 class NextStep(nn.Module):
@@ -71,7 +71,7 @@ class NextStep(nn.Module):
         """Mean cross-entropy of the touchpoint plus mean negative log-likelihood of the time."""
         now, following = next_steps(steps.sizes)
         now, following = now.to(states.device), following.to(states.device)
-        odds = self.hazard(states)  # (E, bins) log-odds that the step comes in this bin
+        odds = self.hazard(states)  # (E, bins) log-odds that it comes in this bin
         waited = F.pad(F.logsigmoid(-odds).cumsum(1), (1, 0))  # (E, bins + 1) log-chance of none before the bin
         came = torch.bucketize(steps.gap_days[following], self.edges)
         silent = torch.bucketize(steps.age_days[steps.last], self.edges)
@@ -86,12 +86,12 @@ def next_steps(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """(P,) places of the steps that have a next one, and (P,) places of those."""
     borders = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     following = np.arange(borders[1] if len(sizes) else 0, borders[-1])
-    distance = (
+    back = (
         np.repeat(np.asarray(sizes[:-1], np.int64), np.asarray(sizes[1:], np.int64))
         if len(sizes) > 1
         else following[:0]
     )
-    return torch.from_numpy(following - distance), torch.from_numpy(following)
+    return torch.from_numpy(following - back), torch.from_numpy(following)
 
 
 def time_edges(sequences: SequenceFeatures, journeys: Snapshots) -> npt.NDArray[np.float32]:
@@ -104,11 +104,11 @@ def time_edges(sequences: SequenceFeatures, journeys: Snapshots) -> npt.NDArray[
     return edges[edges > 0] if (edges > 0).any() else np.array([1.0], np.float32)
 
 
-def coles_loss(embeddings: Tensor, customers: Tensor, margin: float) -> Tensor:
+def coles_loss(embeddings: Tensor, whose: Tensor, margin: float) -> Tensor:
     """The contrastive loss above, both sums as means, for (B, D) embeddings and (B,) customers."""
     unit = F.normalize(embeddings, dim=1)
     squared = (2 - 2 * unit @ unit.t()).clamp(min=TEMPER)  # (B, B)
-    alike = customers[:, None] == customers[None, :]
+    alike = whose[:, None] == whose[None, :]
     pairs = torch.ones_like(alike).triu(1)
     same, other = squared[alike & pairs], squared[~alike & pairs].sqrt()
     if len(same) == 0 or len(other) == 0:
@@ -126,19 +126,19 @@ class Pretraining(nn.Module):
         coles = settings.objective == "coles"
         self.next = None if coles else NextStep(settings.hidden, encoder.touchpoints, edges)
 
-    def loss(self, batch: PretrainingBatch) -> Tensor:
+    def loss(self, batch: Journey) -> Tensor:
         """The objective on one batch."""
         embeddings, states = self.encoder(batch.steps)
         total: Tensor = embeddings.new_zeros(())
         if self.next is not None:
             total = total + self.next.loss(states, batch.steps)
         if self.settings.objective != "next":
-            total = total + coles_loss(embeddings, batch.customers, self.settings.margin)
+            total = total + coles_loss(embeddings, batch.whose, self.settings.margin)
         return total
 
-    def check(self, batch: PretrainingBatch) -> tuple[Tensor, int]:
+    def check(self, batch: Journey) -> tuple[Tensor, int]:
         """The objective, as a sum over the rows."""
-        return self.loss(batch) * len(batch.customers), len(batch.customers)
+        return self.loss(batch) * len(batch.whose), len(batch.whose)
 
 
 class JourneyBatches:
@@ -152,29 +152,26 @@ class JourneyBatches:
     def __len__(self) -> int:
         return -(-len(self.journeys) // self.settings.pretraining_batch)
 
-    def batch(self, epoch: int, number: int) -> PretrainingBatch:
+    def batch(self, epoch: int, number: int) -> Journey:
         """Batch `number` of an epoch."""
         if self._epoch[0] != epoch:
             rng = np.random.default_rng((self.settings.seed, epoch))
-            self._epoch = (
-                epoch,
-                length_buckets(self._lengths, self.settings.pretraining_batch, rng, self.settings.devices),
-            )
+            self._epoch = epoch, bucketed(self._lengths, self.settings.pretraining_batch, rng, self.settings.devices)
         rows = self._epoch[1][number]
         chosen = self.journeys.take(rows)
-        customers = np.arange(len(rows))
+        whose = np.arange(len(rows))
         if self.settings.objective != "next":
-            customers = np.repeat(customers, self.settings.splits)
+            whose = np.repeat(whose, self.settings.splits)
             rng = np.random.default_rng((self.settings.seed, epoch, number))
             chosen = slices(self.journeys.take(np.repeat(rows, self.settings.splits)), rng)
         batch = self.sequences.batch(chosen)
-        return PretrainingBatch(steps_of(batch), torch.from_numpy(customers[batch.rows]))
+        return Journey(steps_of(batch), torch.from_numpy(whose[batch.rows]))
 
 
-def all_journeys(snapshots: Snapshots) -> Snapshots:
+def unlabelled(snapshots: Snapshots) -> Snapshots:
     """Every journey of the log with two events or more, as known at the latest cutoff of (n,) training snapshots."""
-    journeys = snapshots.journeys.at(np.int64(snapshots.cutoff.max()))
-    return journeys.take(np.flatnonzero(journeys.stop - journeys.start >= SHORTEST))
+    known = snapshots.journeys.at(np.int64(snapshots.cutoff.max()))
+    return known.take(np.flatnonzero(known.stop - known.start >= SHORTEST))
 
 
 def slices(journeys: Snapshots, rng: np.random.Generator) -> Snapshots:
@@ -189,10 +186,10 @@ def slices(journeys: Snapshots, rng: np.random.Generator) -> Snapshots:
     return Snapshots(journeys.journeys, journeys.customer, start, stop, cutoff)
 
 
-def length_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator, devices: int = 1) -> list[Ints]:
-    """Rows in random batches of similar lengths: chunks of 16 batches are sorted by length, then batches are shuffled.
+def bucketed(lengths: Ints, batch_size: int, rng: np.random.Generator, devices: int = 1) -> list[Ints]:
+    """Rows in random batches of like lengths: of every 16 batches' rows, sorted, and then the batches shuffled.
 
-    Several devices take batches in turn and wait for the slowest, so the rows of one step are dealt out to them evenly.
+    Several devices take batches in turn, and whoever has the shorter one waits: rows of a step are dealt out to them.
     """
     order = rng.permutation(len(lengths))
     steps = []
@@ -204,16 +201,14 @@ def length_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator, dev
             parts = -(-len(rows) // batch_size)
             steps.append([rows[part::parts] for part in range(parts)])
     drawn = [steps[place] for place in rng.permutation(len(steps))]
-    drawn.sort(
-        key=lambda step: len(step) < devices
-    )  # stable: a step with too few batches goes last, as it would shift all after it
+    drawn.sort(key=lambda step: len(step) < devices)  # stable; one that lacks batches would shift all after it
     return [batch for step in drawn for batch in step]
 
 
-def pretrain_encoder(
+def pretrained(
     settings: EncoderSettings, sequences: SequenceFeatures, snapshots: Snapshots, folder: Path | None = None
 ) -> tuple[Encoder, pd.DataFrame]:
-    """A pretrained encoder, and the curve of its loss.
+    """An encoder that has learnt all that journeys teach without labels, and how the loss fell.
 
     Args:
         settings: what it is like and what it learns.
@@ -226,7 +221,7 @@ def pretrain_encoder(
         encoder = Encoder(settings, sequences)
         if settings.objective == "none":
             return encoder.eval(), pd.DataFrame()
-        journeys = all_journeys(snapshots)
+        journeys = unlabelled(snapshots)
         network = Pretraining(encoder, settings, time_edges(sequences, journeys))
     options = FitSettings(
         epochs=settings.pretraining_epochs,

@@ -1,8 +1,8 @@
-"""A linear probe: ridge logistic regression on the embeddings of an encoder, pretrained or with random weights.
+"""A linear probe: ridge logistic regression on the embeddings of a pretrained encoder, or of one that learnt nothing.
 
-The penalty is chosen on the late rows of customers that each fit left out, and the same margins calibrate. With few
-labels a probe is hard to beat. On an encoder with random weights it shows what the architecture alone is worth (random
-features, Rahimi & Recht 2007), which any training has to surpass.
+The penalty is chosen on the late rows of customers that each fit left out, and the same margins calibrate. On few
+labels it is hard to beat; on an encoder that was only drawn it says what the architecture alone is worth (random
+features, as in Rahimi & Recht 2007), which any training has to surpass.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pandas as pd
 
 from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
-from models.calibration import BetaCalibration
-from models.contract import Reason, Vector, check_labels
+from models.calibration import BetaCalibration, Vector
+from models.contract import Reason, check_labels
 from models.holdout import both_classes, late_rows
-from models.sequence.embedder import Embedder, packages_of, standardize
-from models.sequence.occlusion import occlusion_reasons
+from models.sequence.embedder import Embedder, packages_of, standardised
+from models.sequence.occlusion import reasons_by_leaving_out
 from models.sequence.settings import Floats, ProbeSettings
 
 
@@ -52,8 +52,8 @@ class Probe:
         self.mean_ = embedding.mean(axis=0, dtype=np.float64)
         spread = embedding.std(axis=0, dtype=np.float64)
         self.scale_ = np.where(spread > 1e-6, spread, 1.0)
-        x = standardize(embedding, self.mean_, self.scale_)
-        margins, rows = self._held_out_margins(x, y, snapshots)
+        x = standardised(embedding, self.mean_, self.scale_)
+        margins, rows = self._left_out(x, y, snapshots)
         self.strength_ = min(margins, key=lambda strength: _log_loss(margins[strength], y[rows]))
         self.coef_, self.intercept_ = _fitted(x, y, self.strength_)
         self.calibration_ = BetaCalibration.fit(margins[self.strength_], y[rows])
@@ -65,7 +65,7 @@ class Probe:
 
     def margins(self, snapshots: Snapshots) -> Vector:
         """(n,) log-odds before calibration."""
-        return standardize(self.embed(snapshots), self.mean_, self.scale_) @ self.coef_ + self.intercept_
+        return standardised(self.embed(snapshots), self.mean_, self.scale_) @ self.coef_ + self.intercept_
 
     def embed(self, snapshots: Snapshots) -> Floats:
         """(n, d) embeddings."""
@@ -81,8 +81,8 @@ class Probe:
         return self.embedder_.history_
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
-        """Touchpoints by the change of the log-odds when they are removed."""
-        return occlusion_reasons(self.margins, snapshots, top)
+        """Which touchpoints moved the log-odds: how far, if they are left out."""
+        return reasons_by_leaving_out(self.margins, snapshots, top)
 
     def save(self, folder: Path) -> None:
         """Write the encoder and `probe.json`."""
@@ -109,10 +109,10 @@ class Probe:
         probe.calibration_ = BetaCalibration(**data["calibration"])
         return probe
 
-    def _held_out_margins(
+    def _left_out(
         self, x: npt.NDArray[np.float64], y: Vector, snapshots: Snapshots
     ) -> tuple[dict[float, Vector], npt.NDArray[np.int64]]:
-        """Penalty → margins of the late rows, each from a fit without its customer; and the indices of these rows."""
+        """Penalty → margins of the late rows, each from a fit without its customer; and which rows these are."""
         group = stable_groups(snapshots.customer_ids, self.settings.groups, self.settings.seed)
         late = late_rows(snapshots.cutoff, self.settings.later_share)
         if not both_classes(y[late]):
@@ -122,19 +122,19 @@ class Probe:
             fit, check = group != held_out, (group == held_out) & late
             if not both_classes(y[fit]) or not check.any():
                 continue
-            for strength, values in margins.items():
+            for strength, found in margins.items():
                 coef, intercept = _fitted(x[fit], y[fit], strength)
-                values[check] = x[check] @ coef + intercept
+                found[check] = x[check] @ coef + intercept
         rows = np.flatnonzero(late)
-        return {strength: values[rows] for strength, values in margins.items()}, rows
+        return {strength: found[rows] for strength, found in margins.items()}, rows
 
 
 def _fitted(x: npt.NDArray[np.float64], y: Vector, strength: float) -> tuple[Vector, float]:
     """(d,) coefficients and the intercept of ridge logistic regression."""
-    from sklearn.linear_model import LogisticRegression  # local: only a fit needs it
+    from sklearn.linear_model import LogisticRegression  # which only a fit needs
 
-    fit = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(x, y)
-    return np.asarray(fit.coef_[0], np.float64), float(fit.intercept_[0])
+    found = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(x, y)
+    return np.asarray(found.coef_[0], np.float64), float(found.intercept_[0])
 
 
 def _log_loss(margins: Vector, y: Vector) -> float:

@@ -1,4 +1,4 @@
-"""Settings of the sequence models, as plain dataclasses that need no PyTorch.
+"""Settings of the sequence models, as plain dataclasses that need no PyTorch: to read, to save, to search.
 
 They are flat, so that an experiment file and a search name each setting once: `[models.settings.gru]`, `hidden = 64`.
 """
@@ -25,7 +25,7 @@ MAY_BE_ZERO = ("seed", "head", "inputs")  # of the whole numbers among the setti
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """Settings of an encoder and of its pretraining.
+    """An encoder and what it learns before it sees a label.
 
     Attributes:
         network: "gru" (`models.sequence.gru`) or "transformer" (`models.sequence.transformer`).
@@ -63,9 +63,9 @@ class EncoderSettings:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        for name, allowed in (("network", get_args(Network)), ("objective", get_args(Objective))):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(allowed)}.")
+        for name, known in (("network", get_args(Network)), ("objective", get_args(Objective))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(known)}.")
         for setting in fields(self):
             value, least = getattr(self, setting.name), int(setting.name not in MAY_BE_ZERO)
             if isinstance(setting.default, int) and not (isinstance(value, int | np.integer) and value >= least):
@@ -86,17 +86,17 @@ class EncoderSettings:
         Raises:
             ConfigError: a key that does not exist, or a value that cannot be.
         """
-        names = [setting.name for setting in fields(cls)]
+        known = [setting.name for setting in fields(cls)]
         for key in data:
-            if key not in names:
-                raise ConfigError(unknown_key(key, names))
-        values = dict(data)
-        if isinstance(values.get("sequences"), dict):
+            if key not in known:
+                raise ConfigError(unknown_key(key, known))
+        given = dict(data)
+        if isinstance(given.get("sequences"), dict):
             try:
-                values["sequences"] = SequenceSettings.model_validate(values["sequences"])
+                given["sequences"] = SequenceSettings.model_validate(given["sequences"])
             except ValidationError as error:
                 raise ConfigError("settings of the sequences:\n" + explain(error).replace("the file: ", "")) from error
-        return cls(**values)
+        return cls(**given)
 
     def encoder(self) -> EncoderSettings:
         """The encoder's part alone."""

@@ -1,4 +1,4 @@
-"""A causal Transformer in continuous time: attention by the time and the steps between events.
+"""A causal Transformer in continuous time: attention that knows how long ago each step was, not only how many steps.
 
 Pre-norm blocks (Vaswani et al. 2017; Xiong et al. 2020). A step looks at itself and at earlier steps of its journey.
 Instead of position codes each head has two slopes, in the manner of ALiBi (Press et al. 2022), one for time and one for
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STEEPEST = 1.0  # the first head's initial slope; each further head has half of the one before
+STEEPEST = 1.0  # of the slopes that the heads begin with; each further head has half
 
 
 class CausalTransformer(nn.Module):
@@ -34,29 +34,29 @@ class CausalTransformer(nn.Module):
         """States after each step.
 
         Args:
-            x: (E, D) inputs of each step.
-            days: (E,) time of each step in days, from any origin that the journey's steps share.
-            padded: (B, T) places of each row's steps, -1 beyond its end.
+            x: (E, D) what each step carries.
+            days: (E,) when each step was, in days on any clock that the journey's steps share.
+            padded: (B, T) where each row's steps lie, -1 beyond its end.
         """
-        present = padded >= 0  # (B, T)
+        there = padded >= 0  # (B, T)
         index = padded.clamp(min=0)
         h = self.inputs(x)[index]  # (B, T, H)
-        apart = StepDistances.between(days[index])
+        apart = Apart.between(days[index])
         for block in self.blocks:
             h = block(h, apart)
         states = x.new_zeros(len(x), self.hidden)
-        states[padded[present]] = self.norm(h[present]).to(states.dtype)
+        states[padded[there]] = self.norm(h[there]).to(states.dtype)
         return states
 
 
-class StepDistances:
-    """Distances between the steps of a row: (B, T, T) log-hours, (T, T) steps; (T, T) which steps are in the future."""
+class Apart:
+    """How far apart the steps of a row are: (B, T, T) log-hours, (T, T) steps; and (T, T) which of them lie ahead."""
 
     def __init__(self, log_hours: Tensor, steps: Tensor) -> None:
         self.log_hours, self.steps, self.ahead = log_hours, steps, steps < 0
 
     @classmethod
-    def between(cls, days: Tensor) -> StepDistances:
+    def between(cls, days: Tensor) -> Apart:
         """From (B, T) moments."""
         hours = (days[:, :, None] - days[:, None, :]).clamp(min=0) * 24  # (B, T, T)
         places = torch.arange(days.shape[1], device=days.device)
@@ -77,19 +77,19 @@ class Block(nn.Module):
         slopes = STEEPEST * 0.5 ** torch.arange(heads, dtype=torch.float32)
         self.time_slope, self.order_slope = nn.Parameter(slopes.clone()), nn.Parameter(slopes.flip(0).clone())
 
-    def forward(self, h: Tensor, apart: StepDistances) -> Tensor:
+    def forward(self, h: Tensor, apart: Apart) -> Tensor:
         """(B, T, H) → (B, T, H)."""
         h = h + self.dropout(self._attend(self.before_attention(h), apart))
         mixed: Tensor = h + self.dropout(self.mix(self.before_mixing(h)))
         return mixed
 
-    def _attend(self, h: Tensor, apart: StepDistances) -> Tensor:
+    def _attend(self, h: Tensor, apart: Apart) -> Tensor:
         rows, steps, hidden = h.shape
         parts = self.queries_keys_values(h).view(rows, steps, 3, self.heads, hidden // self.heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, d)
         time, order = F.softplus(self.time_slope), F.softplus(self.order_slope)
         bias = -time[:, None, None] * apart.log_hours[:, None] - order[:, None, None] * apart.steps  # (B, heads, T, T)
         bias = bias.masked_fill(apart.ahead, -math.inf)  # not by an infinite distance: its gradient would be NaN
-        attention = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        attended: Tensor = self.out(attention.transpose(1, 2).reshape(rows, steps, hidden))
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        attended: Tensor = self.out(seen.transpose(1, 2).reshape(rows, steps, hidden))
         return attended

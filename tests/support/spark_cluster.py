@@ -131,32 +131,24 @@ def prepare(folder: Path, customers: int) -> None:
 
 def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
     """Features and labels, scores and the map into a folder: on this machine, or where a master says."""
-    from training.config.engines import SparkAsked
+    from training.config.engines import Engine
     from training.config.experiment import load_experiment
     from training.data.landing import land
     from training.journey_map.mapping import make_map, map_plan
-    from training.journey_map.spark_mapping import draw_on_spark
     from training.scoring.scoring import score_file
 
     out.mkdir(parents=True, exist_ok=True)
     settings = {"spark.executor.memory": "700m", "spark.executor.cores": "1", "spark.task.maxFailures": "8"}
     settings |= {f"spark.{entry}.extraJavaOptions": JAVA for entry in ("driver", "executor")}
     experiment, plan = load_experiment(folder / "experiment.toml"), map_plan(folder / "experiment.toml")
-    how: dict[str, Any] = {"master": master, "settings": settings, "partitions": partitions}
-    land(experiment, out / "features", **(how | {"engine": "spark"} if master else {}))
-    choice = SparkAsked(master, settings) if master else None
+    engine = Engine("spark", master, settings, partitions) if master else Engine("memory")
+    land(experiment, out / "features", engine=engine)
     events = folder / "events.parquet"
-    many = partitions if master else None
     for name, moment in (("scores", None), ("scores_at", MOMENT)):
-        score_file(
-            str(folder / "model"), events, None, out / f"{name}.parquet", as_of=moment, partitions=many, spark=choice
-        )
+        score_file(str(folder / "model"), events, None, out / f"{name}.parquet", as_of=moment, engine=engine)
+    how: dict[str, Any] = {"master": master, "settings": settings, "partitions": partitions}
     centres(experiment, how if master else None).to_csv(out / "centres.csv", index=False)
-    page: dict[str, Any] = {"log": False, "tables": out / "map"}
-    if master:
-        draw_on_spark(plan, out / "map.html", **how, **page)
-    else:
-        make_map(plan, out / "map.html", **page)
+    make_map(plan, out / "map.html", engine=engine, log=False, tables=out / "map")
 
 
 def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
@@ -164,7 +156,7 @@ def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
     from features.journeys.event_log import part_of
     from features.spark.log import read_log, session
     from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
-    from training.segmentation.spark_segmenting import SparkCustomers, everyone_at
+    from training.segmentation.large_logs import LogCustomers, everyone_at
 
     settings = ClusterSettings(methods=("kmeans",), dimensions=(3,), segments=4, rounds=2, restarts=3, fit_rows=100)
     at = int(pd.Timestamp(MOMENT).as_unit("us").value)
@@ -174,7 +166,7 @@ def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
     else:
         log = read_log(session(how["master"], how["settings"]), experiment.events, partitions=how["partitions"]).named()
         results = ClusterSegments(settings).fit(
-            rows, everyone=SparkCustomers(log, partial(everyone_at, at=at), None).points
+            rows, everyone=LogCustomers(log, partial(everyone_at, at=at), None).points
         )
         log.close()
     return pd.DataFrame(results.clustering_.arrays["centres"]).assign(share=results.shares_)

@@ -1,69 +1,70 @@
-"""On which engine a command runs: this machine, or Spark, with its master and settings.
+"""Where a command processes the event log: memory, disk partitions or Spark, with Spark's master and settings.
 
->>> spark_asked("spark", "local[2]", ["spark.executor.memory=2g"])
-SparkAsked(master='local[2]', settings={'spark.executor.memory': '2g'})
->>> spark_asked(None, None, []) is None
+>>> engine_options("spark", "local[2]", ["spark.executor.memory=2g"])
+Engine(name='spark', master='local[2]', settings={'spark.executor.memory': '2g'}, partitions=None)
+>>> engine_options(None, None, []).name is None     # memory, or disk where the log is too large for it
 True
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from features.errors import ConfigError
 
-LOCAL, SPARK = "local", "spark"
+MEMORY, DISK, SPARK = "memory", "disk", "spark"
+ENGINES = (MEMORY, DISK, SPARK)
 
 
 @dataclass(frozen=True)
-class SparkAsked:
-    """Where Spark runs.
+class Engine:
+    """Where the event log is processed.
 
     Attributes:
-        master: as Spark writes it; None for what the environment says.
+        name: "memory", "disk" or "spark"; None for memory, or disk where the log is too large for it.
+        master: of Spark; None for what the environment says.
         settings: Spark's own, by name.
+        partitions: of customers, on disk and on Spark; by default one for each million events.
     """
 
+    name: str | None = None
     master: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
+    partitions: int | None = None
 
 
-def spark_asked(engine: str | None, master: str | None, conf: Sequence[str]) -> SparkAsked | None:
-    """What options of the command line say; None for this machine.
+AUTOMATIC = Engine()
+
+
+def engine_options(
+    engine: str | None, master: str | None, conf: Sequence[str], partitions: int | None = None
+) -> Engine:
+    """The engine that options of the command line name.
 
     Args:
-        engine: "local", "spark", or None: spark where a master is named.
+        engine: a name; None is spark where a master is named.
         master: of Spark.
         conf: `KEY=VALUE` settings of Spark.
+        partitions: of customers.
 
     Raises:
         ConfigError: no such engine, options of Spark without it, a setting without a value.
     """
-    if engine not in (None, LOCAL, SPARK):
-        raise ConfigError(f"There is no engine '{engine}': write --engine local or --engine spark.")
-    if engine == LOCAL and (master or conf):
+    if engine is not None and engine not in (*ENGINES, "local"):
+        raise ConfigError(f"There is no engine '{engine}': write --engine memory, --engine disk or --engine spark.")
+    name = MEMORY if engine == "local" else engine  # what memory was called before there was disk
+    if name in (MEMORY, DISK) and (master or conf):
         raise ConfigError("--master and --conf are for --engine spark.")
-    if engine is None and master is None:
-        if conf:
-            raise ConfigError("--conf is for --engine spark: name the engine, too.")
-        return None
-    if engine == LOCAL:
-        return None
+    if name is None and master is None and conf:
+        raise ConfigError("--conf is for --engine spark: name the engine, too.")
+    if name == MEMORY and partitions is not None:
+        raise ConfigError("--partitions is for --engine disk and --engine spark.")
+    name = SPARK if master else name or (DISK if partitions is not None else None)
     settings = {}
-    for one in conf:
-        name, given, value = one.partition("=")
-        if not given or not name.startswith("spark."):
-            raise ConfigError(f"--conf {one}: write a setting of Spark as spark.executor.memory=8g.")
-        settings[name] = value
-    return SparkAsked(master, settings)
-
-
-def refuse_here(options: Mapping[str, object]) -> None:
-    """Raise a `ConfigError` where options that are for Spark were given for this machine.
-
-    Args:
-        options: name → value, None where it was not given.
-    """
-    if given := [name for name, value in options.items() if value is not None]:
-        raise ConfigError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for --engine spark.")
+    for entry in conf:
+        key, equals, value = entry.partition("=")
+        if not equals or not key.startswith("spark."):
+            raise ConfigError(f"--conf {entry}: write a setting of Spark as spark.executor.memory=8g.")
+        settings[key] = value
+    return Engine(name, master, settings, partitions)

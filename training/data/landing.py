@@ -1,6 +1,6 @@
 """Labelled snapshots with their features as Parquet, for models that stream from disk: `journeylab features`.
 
-    land(load_experiment("experiments/configs/demo.toml"), Path("features"), engine="spark", master="local[2]")
+    land(load_experiment("experiments/configs/demo.toml"), Path("features"), engine=Engine("spark", "local[2]"))
 
     OUT/part-….parquet     customer_id, cutoff, label, split (train, test), weight, then the features (float32)
     OUT/_journeys/         what these customers did, a row a customer (`features.journeys.landed`)
@@ -31,27 +31,26 @@ from rich.console import Console
 
 from features.errors import ConfigError
 from features.events.checks import write_quarantine
-from features.journeys.event_log import LocalParts, LogFacts, Part, facts_of, part_of
+from features.journeys.event_log import EventLog, LogFacts, MemoryLog, Part
 from features.journeys.journeys import Snapshots
 from features.journeys.landed import JOURNEYS, STATE, about_journeys, is_landed, journey_batches, journey_schema
-from features.journeys.loading import load_log
 from features.journeys.partitions import MOST_PARTITIONS, sampled
+from features.journeys.whole_files import BEING_WRITTEN, write_whole
 from features.labels.plan import plan_labels, train_rows
 from features.labels.task import CATEGORIES, LabelPlan
 from features.spark.destinations import Away, begin, require_here, write, write_aside, write_text
-from features.spark.log import SparkLog, our_errors, read_log, session
+from features.spark.log import SparkLog, our_errors, session
 from features.spark.session import quiet
-from features.spark.tasks import write_parquet
 from features.tabular.features import TabularFeatures
 from features.tabular.fitting import batches_of, feature_schema, fit_features
 from features.tabular.settings import TabularSettings
+from training.config.engines import AUTOMATIC, SPARK, Engine
 from training.config.experiment import Experiment
+from training.data.open_log import open_event_log
 from training.data.task_data import LABEL_QUARANTINE
 from training.progress import say, stage
-from training.scoring.bulk_plan import BEING_WRITTEN, write_whole
 
 BESIDE = pa.schema([("label", pa.int8()), ("split", pa.string()), ("weight", pa.float32()), ("age_days", pa.float64())])
-ONLY = "part-00000.parquet"
 KEYS = pa.schema([("customer_id", pa.string()), ("cutoff", pa.int64()), ("order", pa.float64())])
 
 
@@ -97,10 +96,7 @@ def land(
     experiment: Experiment,
     out: Path | Away,
     *,
-    engine: str = "local",
-    master: str | None = None,
-    settings: dict[str, str] | None = None,
-    partitions: int | None = None,
+    engine: Engine = AUTOMATIC,
     sample: Sample = Sample(),
     progress: Console | None = None,
 ) -> Landed:
@@ -109,10 +105,7 @@ def land(
     Args:
         experiment: events, task and settings of the features.
         out: a folder, new or of an earlier run; on Spark also a place that only Spark reaches.
-        engine: "local" or "spark".
-        master: of Spark.
-        settings: of Spark.
-        partitions: of customers, on Spark.
+        engine: where the log is processed.
         sample: which rows are kept.
         progress: where to show what is going on.
 
@@ -125,18 +118,50 @@ def land(
         _require_free(out)
     if is_landed(experiment.events.path):
         raise ConfigError(f"{experiment.events.path} was landed already: give the log itself.")
-    if engine == "local":
-        return _here(experiment, require_here(out), sample, progress)
-    spark = session(master, settings)
-    if isinstance(out, Away):
-        begin(spark, out)
-    log = read_log(spark, experiment.events, partitions=partitions)
-    try:
-        with stage(progress, f"Packing {experiment.events.path} on Spark"):
-            log.named()
-        return _there(experiment, log, out, sample, progress)
-    finally:
-        log.close()
+    if engine.name != SPARK:
+        out = require_here(out)
+    elif isinstance(out, Away):
+        begin(session(engine.master, engine.settings), out)
+    work = Path("runs") if isinstance(out, Away) else out.with_name(f"{out.name}.parts")
+    with open_event_log(experiment.events, engine, work, progress) as log:
+        plan, state, notes = _fitted(experiment, log, progress)
+        about, notes = _about(experiment, log.facts, sample), (*log.notes, *notes)
+        schema = _schema(state, plan)
+        make = partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema)
+        if isinstance(out, Away):
+            assert isinstance(log, SparkLog)
+            return _write_away(log, out, plan, make, schema, sample, (state, about, notes), progress)
+        _begin(out)
+        with stage(progress, "Writing features and journeys"):
+            log.write(make, schema, out)
+            log.write(*_journeys(log.facts, sample), out / JOURNEYS)
+        log.quarantine(out.with_name(f"{out.name}_quarantine.csv"))
+        write_quarantine(plan.quarantine, out.with_name(f"{out.name}_{LABEL_QUARANTINE}"))
+        return _finish(out, state, about, notes, progress)
+
+
+def _write_away(
+    log: SparkLog,
+    out: Away,
+    plan: LabelPlan,
+    make: Callable[[Part], Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+    sample: Sample,
+    description: tuple[str, dict[str, Any], tuple[str, ...]],
+    progress: Console | None,
+) -> Landed:
+    """Rows, journeys, quarantine and description at a URI or in tables, written by Spark."""
+    write_text(log.spark, "{}", out.within(STATE))  # not whole
+    with stage(progress, f"Writing features and journeys into {out}"), our_errors():
+        rows = write(log.rows(make, schema), out)
+        write(log.rows(*_journeys(log.facts, sample)), out.within(JOURNEYS))
+    write_aside(log.spark, log.set_aside(), out)
+    if plan.quarantine is not None and plan.quarantine.num_rows:
+        rejected = plan.quarantine.to_pandas().to_csv(index=False)
+        write_text(log.spark, rejected, out.within(f"_{LABEL_QUARANTINE}"))
+    text, landed = _description(out, rows, *description, progress)
+    write_text(log.spark, text, out.within(STATE))
+    return landed
 
 
 def _require_free(out: Path) -> None:
@@ -150,7 +175,7 @@ def require_share(share: float) -> None:
         raise ConfigError(f"The share of customers is {share:g}: give one above 0, up to 1.")
 
 
-def land_journeys(experiment: Experiment, log: SparkLog, out: Path, sample: Sample) -> None:
+def land_journeys(experiment: Experiment, log: EventLog, out: Path, sample: Sample) -> None:
     """Journeys alone: those of a share of a log's customers, without labels and features.
 
     Args:
@@ -170,51 +195,6 @@ def _journeys(facts: LogFacts, sample: Sample) -> tuple[Callable[[Part], Iterato
     return partial(journey_batches, share=sample.share, schema=schema), schema
 
 
-def _here(experiment: Experiment, out: Path, sample: Sample, progress: Console | None) -> Landed:
-    """The whole log as its only part."""
-    with stage(progress, f"Reading {experiment.events.path}"):
-        read = load_log(experiment.events, quarantine_path=out.with_name(f"{out.name}_quarantine.csv"))
-    part = part_of(read.journeys)
-    parts = LocalParts([part])
-    facts = facts_of(parts)
-    plan, state, notes = _fitted(experiment, parts, facts, None, progress)
-    write_quarantine(plan.quarantine, out.with_name(f"{out.name}_{LABEL_QUARANTINE}"))
-    _begin(out)
-    schema = _schema(state, plan)
-    with stage(progress, "Writing features and journeys"):
-        write_parquet(out / ONLY, schema, landed_batches(part, state, plan, sample, schema))
-        (out / JOURNEYS).mkdir()
-        make, schema = _journeys(facts, sample)
-        write_parquet(out / JOURNEYS / ONLY, schema, make(part))
-    return _told(out, state, _about(experiment, facts, sample), (*read.notes, *notes), progress)
-
-
-def _there(experiment: Experiment, log: SparkLog, out: Path | Away, sample: Sample, progress: Console | None) -> Landed:
-    plan, state, notes = _fitted(experiment, log, log.facts, log, progress)
-    schema = _schema(state, plan)
-    make = partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema)
-    about, notes = _about(experiment, log.facts, sample), (*log.told[1], *notes)
-    if isinstance(out, Path):
-        _begin(out)
-        with stage(progress, "Writing features and journeys"):
-            log.write(make, schema, out)
-            log.write(*_journeys(log.facts, sample), out / JOURNEYS)
-        log.quarantine(out.with_name(f"{out.name}_quarantine.parquet"))
-        write_quarantine(plan.quarantine, out.with_name(f"{out.name}_{LABEL_QUARANTINE}"))
-        return _told(out, state, about, notes, progress)
-    write_text(log.spark, "{}", out.within(STATE))  # not whole
-    with stage(progress, f"Writing features and journeys into {out}"), our_errors():
-        rows = write(log.rows(make, schema), out)
-        write(log.rows(*_journeys(log.facts, sample)), out.within(JOURNEYS))
-    write_aside(log.spark, log.set_aside(), out)
-    if plan.quarantine is not None and plan.quarantine.num_rows:
-        rejected = plan.quarantine.to_pandas().to_csv(index=False)
-        write_text(log.spark, rejected, out.within(f"_{LABEL_QUARANTINE}"))
-    text, landed = _saying(out, rows, state, about, notes, progress)
-    write_text(log.spark, text, out.within(STATE))
-    return landed
-
-
 def _begin(out: Path) -> None:
     """An empty folder that says of itself that it is not whole, and may be written over."""
     shutil.rmtree(out, ignore_errors=True)
@@ -227,32 +207,32 @@ def _about(experiment: Experiment, facts: LogFacts, sample: Sample) -> dict[str,
     return about_journeys(facts, source, round(sample.share * MOST_PARTITIONS) / MOST_PARTITIONS)
 
 
-def _fitted(
-    experiment: Experiment, parts: Any, facts: Any, log: SparkLog | None, progress: Console | None
-) -> tuple[LabelPlan, str, tuple[str, ...]]:
+def _fitted(experiment: Experiment, log: EventLog, progress: Console | None) -> tuple[LabelPlan, str, tuple[str, ...]]:
     """Labels planned and features learned; the latter as JSON."""
     with stage(progress, f"Labelling for {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days"):
         plan = plan_labels(
-            experiment.task, parts, facts, min_class_count=experiment.min_class_count,
+            experiment.task, log, log.facts, min_class_count=experiment.min_class_count,
             allow_small=experiment.allow_small,
         )  # fmt: skip
     with stage(progress, "Learning features"):
         settings = TabularSettings(**experiment.features)
         pick = partial(_pick, log, plan)
-        features = fit_features(parts, facts, settings, partial(train_rows, plan=plan), pick)
+        features = fit_features(log, log.facts, settings, partial(train_rows, plan=plan), pick)
     return plan, json.dumps(features.to_dict(), ensure_ascii=False), plan.notes
 
 
-def _told(out: Path, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None) -> Landed:
+def _finish(
+    out: Path, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None
+) -> Landed:
     files = sorted(out.glob("part-*.parquet"))
     rows = sum(pq.read_metadata(file).num_rows for file in files)
-    text, landed = _saying(out, rows, state, journeys, notes, progress)
+    text, landed = _description(out, rows, state, journeys, notes, progress)
     write_whole(out / STATE, text)
     (out / (STATE + BEING_WRITTEN)).unlink(missing_ok=True)
     return landed
 
 
-def _saying(
+def _description(
     out: Path | Away, rows: int, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None
 ) -> tuple[str, Landed]:
     """What `STATE` says, and what came of it all."""
@@ -299,19 +279,27 @@ def landed_batches(
     yield from batches_of(labelled.rows.take(kept), _features(state), beside, schema)
 
 
-def _pick(log: SparkLog | None, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Any:
+def _pick(log: EventLog, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Any:
     """What gives the training rows at some places of the order that one machine has: by cutoff or age, then name."""
-    if log is None:
+    if isinstance(log, MemoryLog):
         return partial(_at_places, plan=plan, places=places)
     if len(places) == places[-1] + 1:
         return partial(train_rows, plan=plan)
-    with quiet(), our_errors():
-        keys = log.rows(partial(train_keys, plan=plan), KEYS, CATEGORIES).sort("order", "customer_id").persist()
-        try:
-            chosen = _numbered(keys, places)
-        finally:
-            keys.unpersist()
+    if isinstance(log, SparkLog):
+        with quiet(), our_errors():
+            keys = log.rows(partial(train_keys, plan=plan), KEYS, CATEGORIES).sort("order", "customer_id").persist()
+            try:
+                chosen = _numbered(keys, places)
+            finally:
+                keys.unpersist()
+    else:
+        tables = log.each(partial(_key_table, plan=plan), CATEGORIES)
+        chosen = pa.concat_tables(tables).sort_by([("order", "ascending"), ("customer_id", "ascending")]).take(places)
     return partial(_chosen, plan=plan, chosen=chosen)
+
+
+def _key_table(part: Part, plan: LabelPlan) -> pa.Table:
+    return pa.Table.from_batches(train_keys(part, plan), KEYS)
 
 
 def _at_places(part: Part, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Snapshots:

@@ -9,6 +9,5 @@ mapping: From an event log or an experiment file to the page: what `journeylab m
 page: The page: findings, pictures, tables.
 pictures: The same pictures as PNG: for MLflow, reports and slides.
 sankey: The Sankey: streams of customers from step to step.
-spark_mapping: The journey map on Spark; the page and tables are those of one machine.
 words: The words of the page: columns, how to read each section, what terms mean.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import ConfigError, nearest
-from features.journey_map.comparison import MapComparison, compare, compare_maps
-from features.journey_map.selection import matching, select
+from features.journey_map.comparison import MapComparison, compare_maps, naming_group
+from features.journey_map.distributed import Chosen, choice_of, select_customers
+from features.journey_map.funnel import stages_of
+from features.journey_map.influence import first_goals
+from features.journey_map.selection import MapSelection
 from features.journey_map.settings import MapSettings
-from features.journey_map.tables import journey_map
+from features.journey_map.tables import build_map
+from features.journeys.event_log import LogFacts, Part, Parts, total
 from features.journeys.journeys import Journeys
 
 CONVERTED = "converted"
@@ -22,12 +27,13 @@ Flags = npt.NDArray[np.bool_]
 
 
 def compared(
-    journeys: Journeys, settings: MapSettings, group: str, start: Any = None, end: Any = None
+    log: Parts, facts: LogFacts, settings: MapSettings, group: str, start: Any = None, end: Any = None
 ) -> MapComparison:
     """Compare the groups that `group` names.
 
     Args:
-        journeys: the packed log.
+        log: whose parts have the names of the whole log.
+        facts: of the whole log.
         settings: of both maps.
         group: "converted": who reached a goal, beside who did not; a date: events before and from it on; or
             "column=value": customers whose last known value it is, beside all others.
@@ -39,29 +45,63 @@ def compared(
         DataError: a group without events.
     """
     if group == CONVERTED:
-        flags = converted(journeys, settings, start, end)
-        return compare(journeys, flags, ~flags, settings, names=("converted", "not converted"), start=start, end=end)
+        require_goals(settings)
+        everyone = select_customers(log, facts, start, end)
+        converted = everyone.total(partial(_count, members=partial(_converts, goals=settings.goals)))
+        require_two(settings, converted, everyone.n_customers)
+        sides = [partial(_converts, goals=settings.goals, reached=reached) for reached in (True, False)]
+        return _compare_sides(log, facts, settings, sides, ("converted", "not converted"), start, end)
     if "=" in group:
         column, _, value = (part.strip() for part in group.partition("="))
-        flags = by_value(journeys, column, value)
-        names = (value, f"other than {value}")
-        return compare(journeys, flags, ~flags, settings, names=names, start=start, end=end)
-    return _periods(journeys, settings, group, start, end)
+        code = code_of(facts.names, column, value)
+        sides = [partial(_has_value, column=column, code=code, equal=equal) for equal in (True, False)]
+        with_value = select_customers(log, facts, columns=(column,)).total(partial(_count, members=sides[0]))
+        require_both(column, value, with_value, facts.customers)
+        return _compare_sides(log, facts, settings, sides, (value, f"other than {value}"), start, end, (column,))
+    moment = moment_of(group, facts.start_us, facts.end_us, start, end)
+    periods = ((start, moment), (moment, end))
+    maps = [build_map(select_customers(log, facts, *period), settings) for period in periods]
+    before, after = (choice_of(facts, *period) for period in periods)
+    shared = total(log, partial(_in_both, a=before, b=after), ("touchpoint",))
+    return compare_maps(maps[0], maps[1], period_names(moment), shared=shared)
 
 
-def converted(journeys: Journeys, settings: MapSettings, start: Any = None, end: Any = None) -> Flags:
-    """(n_customers,) who reached a goal between the dates.
+def _compare_sides(
+    log: Parts,
+    facts: LogFacts,
+    settings: MapSettings,
+    sides: list[Any],
+    names: tuple[str, str],
+    start: Any,
+    end: Any,
+    columns: tuple[str, ...] = (),
+) -> MapComparison:
+    stages, _ = stages_of(select_customers(log, facts, start, end), settings)
+    settings = settings.model_copy(update={"stages": stages.names})
+    maps = []
+    for name, members in zip(names, sides, strict=True):
+        with naming_group(name):
+            maps.append(build_map(select_customers(log, facts, start, end, members, columns), settings))
+    return compare_maps(maps[0], maps[1], names)
 
-    Raises:
-        ConfigError: no goals, or nobody on one of the two sides.
-    """
-    require_goals(settings)
-    chosen = select(journeys, None, start, end)
-    first, _ = chosen.goals(matching(chosen.touchpoint.names, settings.goals))
-    flags = np.zeros(journeys.n_customers, bool)
-    flags[chosen.customer] = first >= 0
-    require_two(settings, int((first >= 0).sum()), len(first))
-    return flags
+
+def _converts(part: MapSelection, goals: tuple[str, ...], reached: bool = True) -> Flags:
+    """(n,) who reaches a goal between the dates, or who does not."""
+    return np.asarray((first_goals(part, goals) >= 0) == reached)
+
+
+def _has_value(part: MapSelection, column: str, code: int, equal: bool) -> Flags:
+    """(n,) whose last known value has a code, or another one."""
+    log = part.journeys
+    return np.asarray((latest_codes(log, log.categories[column].codes) == code)[part.customer] == equal)
+
+
+def _count(part: MapSelection, members: Any) -> int:
+    return int(members(part).sum())
+
+
+def _in_both(part: Part, a: Chosen, b: Chosen) -> int:
+    return len(np.intersect1d(a.of(part).customer, b.of(part).customer))
 
 
 def require_goals(settings: MapSettings) -> None:
@@ -75,18 +115,6 @@ def require_two(settings: MapSettings, reached: int, of: int) -> None:
     if reached in (0, of):
         subject = "Everybody" if reached else "Nobody"
         raise ConfigError(f"{subject} reached {' or '.join(settings.goals)}: there are no two groups to compare.")
-
-
-def by_value(journeys: Journeys, column: str, value: str) -> Flags:
-    """(n_customers,) whose last known value of a column is `value`.
-
-    Raises:
-        ConfigError: the log has no such column or value, or nobody else has another.
-    """
-    code = code_of({name: category.names for name, category in journeys.categories.items()}, column, value)
-    flags: Flags = latest_codes(journeys, journeys.categories[column].codes) == code
-    require_both(column, value, int(flags.sum()), len(flags))
-    return flags
 
 
 def code_of(names: Mapping[str, tuple[str, ...]], column: str, value: str) -> int:
@@ -136,15 +164,6 @@ def latest_codes(journeys: Journeys, codes: npt.NDArray[np.int32]) -> npt.NDArra
     return last
 
 
-def _periods(journeys: Journeys, settings: MapSettings, group: str, start: Any, end: Any) -> MapComparison:
-    moment = moment_of(group, journeys.start_us, journeys.end_us, start, end)
-    both = [
-        journey_map(journeys, settings, start=since, end=until) for since, until in ((start, moment), (moment, end))
-    ]
-    shared = _in_both(journeys, start, moment, end)
-    return compare_maps(both[0], both[1], period_names(moment), shared=shared)
-
-
 def moment_of(group: str, first_us: int, last_us: int, start: Any, end: Any) -> pd.Timestamp:
     """The moment that `--group` names.
 
@@ -190,8 +209,3 @@ def read_date(text: str, problem: str) -> pd.Timestamp:
 def period_names(moment: pd.Timestamp) -> tuple[str, str]:
     """What the two sides of a moment are called."""
     return f"before {moment:%Y-%m-%d}", f"from {moment:%Y-%m-%d} on"
-
-
-def _in_both(journeys: Journeys, start: Any, moment: Any, end: Any) -> int:
-    sides = (select(journeys, None, start, moment).customer, select(journeys, None, moment, end).customer)
-    return len(np.intersect1d(*sides))

@@ -23,13 +23,15 @@ from features.events.files import columns_of
 from features.events.schema import CANONICAL
 from features.events.source import EventSource
 from features.journey_map.comparison import MapComparison
+from features.journey_map.distributed import select_customers
 from features.journey_map.selection import unmatched
 from features.journey_map.settings import MapSettings
-from features.journey_map.tables import JourneyMap, journey_map
+from features.journey_map.tables import JourneyMap, build_map
 from features.journeys.landed import is_landed
-from features.journeys.loading import load_log
 from features.settings import Section, explain
+from training.config.engines import AUTOMATIC, Engine
 from training.config.experiment import SLUG, Experiment, load_experiment, put
+from training.data.open_log import open_event_log
 from training.journey_map.groups import compared, read_date
 from training.journey_map.page import MapText, write_map_page
 from training.progress import say, stage
@@ -157,6 +159,7 @@ def make_map(
     out: Path,
     choice: MapChoice | None = None,
     *,
+    engine: Engine = AUTOMATIC,
     log: bool | None = None,
     tables: Path | None = None,
     progress: Console | None = None,
@@ -167,6 +170,7 @@ def make_map(
         plan: what to draw.
         out: the HTML file.
         choice: dates, goals, groups.
+        engine: where the log is processed.
         log: to MLflow; by default what the plan says.
         tables: a folder for the tables as CSV.
         progress: where to show what is going on.
@@ -178,13 +182,15 @@ def make_map(
     choice = choice or MapChoice()
     check_page_path(out)
     start, end = date_range(choice)
-    with stage(progress, f"Reading {plan.events.path}"):
-        loaded = load_log(plan.events, quarantine_path=out.with_name(f"{out.stem}_quarantine.csv"))
-    settings = with_goals(plan.map, choice.goals, loaded.journeys.categories["touchpoint"].names)
-    with stage(progress, f"Drawing the map of {loaded.journeys.n_events:,} events"):
-        drawn = journey_map(loaded.journeys, settings, start=start, end=end)
-        comparison = compared(loaded.journeys, settings, choice.group, start, end) if choice.group else None
-    return publish(plan, out, choice, drawn, comparison, loaded.counts, loaded.notes, log, tables, progress)
+    with open_event_log(plan.events, engine, out.with_name(f"{out.name}.parts"), progress) as events:
+        facts = events.facts
+        settings = with_goals(plan.map, choice.goals, facts.names["touchpoint"])
+        with stage(progress, f"Drawing the map of {facts.events:,} events"):
+            drawn = build_map(select_customers(events, facts, start, end), settings)
+            comparison = compared(events, facts, settings, choice.group, start, end) if choice.group else None
+        events.quarantine(out.with_name(f"{out.stem}_quarantine.csv"))
+        rejected, notes = events.rejected, events.notes
+    return publish(plan, out, choice, drawn, comparison, rejected, notes, log, tables, progress)
 
 
 def publish(

@@ -3,7 +3,7 @@
 score_file("models:/demo_churn@champion", Path("events.parquet"), None, Path("scores.csv"))
 
 A log that fits in memory is scored at once; a larger one, or one whose scores go to a folder, in partitions
-(`training.scoring.bulk`).
+(`training.scoring.partitioned`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from features.events.source import EventSource
 from features.journeys.loading import load_log, stream_log
 from features.spark.destinations import Away, require_here
 from models.scoring.scorer import Scorer
-from training.config.engines import SparkAsked
+from training.config.engines import AUTOMATIC, DISK, SPARK, Engine
 from training.progress import say, stage
-from training.scoring.bulk import SINGLE, WORKERS, Outcome, read_asked, score_in_partitions
+from training.scoring.partitioned import SINGLE, WORKERS, Outcome, read_asked, score_in_partitions
 from training.tracking.registry import resolve
 
 EVENTS_AT_ONCE = 20_000_000  # about 1 GB packed
@@ -34,9 +34,8 @@ def score_file(
     out: Path | Away,
     *,
     as_of: Any = None,
-    partitions: int | None = None,
+    engine: Engine = AUTOMATIC,
     workers: int = WORKERS,
-    spark: SparkAsked | None = None,
     progress: Console | None = None,
 ) -> Outcome:
     """Score customers of a log; at once, a row out for each row asked for, in the same order.
@@ -48,9 +47,8 @@ def score_file(
         out: where to write `customer_id, cutoff`, the answers, `reason`; `.csv` or `.parquet`, or a folder, which
             gets a part a partition; on Spark also a place that only Spark reaches.
         as_of: the cutoff of every customer, where there are no `snapshots`.
-        partitions: how many partitions of customers; by default as many as the size asks for.
-        workers: threads that score partitions.
-        spark: score there instead (`training.scoring.spark_scoring`).
+        engine: where the log is processed.
+        workers: threads that score partitions on disk.
         progress: where to show what is going on.
 
     Raises:
@@ -62,19 +60,18 @@ def score_file(
     if as_of is not None and snapshots is not None:
         raise ConfigError("The snapshots say their own cutoffs: leave --as-of out, or the snapshots.")
     folder = scoring_folder(model)
-    if spark is not None:
-        from training.scoring.spark_scoring import score_on_spark  # where Spark is not asked for it need not be there
+    if engine.name == SPARK:
+        from training.scoring.spark_scoring import score_on_spark  # PySpark is an extra
 
         outcome = score_on_spark(
-            folder, str(events), out, master=spark.master, settings=spark.settings, snapshots=snapshots, as_of=as_of,
-            partitions=partitions, progress=progress,
-        )  # fmt: skip
+            folder, str(events), out, engine=engine, snapshots=snapshots, as_of=as_of, progress=progress
+        )
         _report(outcome, progress)
         return outcome
     out = require_here(out)
-    if partitions is not None or out.suffix not in SINGLE or _is_large(folder, events):
+    if engine.name == DISK or out.suffix not in SINGLE or (engine.name is None and _is_large(folder, events)):
         outcome = score_in_partitions(
-            folder, events, out, partitions=partitions, snapshots=snapshots, as_of=as_of, workers=workers,
+            folder, events, out, partitions=engine.partitions, snapshots=snapshots, as_of=as_of, workers=workers,
             progress=progress,
         )  # fmt: skip
     else:

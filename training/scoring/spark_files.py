@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from features.spark.log import SparkLog
-from training.scoring.bulk_plan import model_digest
+from training.scoring.run_folder import model_digest
 
 T = TypeVar("T")
 

@@ -29,10 +29,11 @@ from features.journeys.journeys import id_texts
 from features.spark.destinations import Away, begin, read, write, write_aside
 from features.spark.log import SUCCESS, WRITING, WRITTEN, SparkLog, asked_frame, our_errors, read_log, session
 from models.scoring.scorer import Scorer, as_of_moment, moments_of, unknown_touchpoints
+from training.config.engines import AUTOMATIC, Engine
 from training.progress import stage
-from training.scoring.bulk import PARTS, SINGLE, Outcome, put_together, read_asked
-from training.scoring.bulk_parts import KINDS, ROW
-from training.scoring.bulk_plan import plan_key
+from training.scoring.partition_scores import KINDS, ROW
+from training.scoring.partitioned import PARTS, SINGLE, Outcome, put_together, read_asked
+from training.scoring.run_folder import plan_key
 from training.scoring.spark_files import received, sent
 
 if TYPE_CHECKING:
@@ -44,11 +45,9 @@ def score_on_spark(
     events: str,
     out: Path | Away,
     *,
-    master: str | None = None,
-    settings: dict[str, str] | None = None,
+    engine: Engine = AUTOMATIC,
     snapshots: Path | None = None,
     as_of: Any = None,
-    partitions: int | None = None,
     progress: Console | None = None,
 ) -> Outcome:
     """Score customers of a log that Spark reads.
@@ -58,11 +57,9 @@ def score_on_spark(
         events: a path, a URI or the name of a table, raw as the model was trained on or canonical.
         out: a folder for Parquet files, or a `.csv` or `.parquet` file put together at the end; or a place that only
             Spark reaches.
-        master: of Spark.
-        settings: of Spark.
+        engine: where Spark runs, and how many partitions of customers there are.
         snapshots: a table of `customer_id, cutoff`; by default every customer.
         as_of: the cutoff of every customer; by default just after the last event of the whole log.
-        partitions: of customers; by default one for each million events.
         progress: where to show what is going on.
 
     Raises:
@@ -73,12 +70,12 @@ def score_on_spark(
         _require_free(_target(out))
     scorer = Scorer.load(folder)
     asked = None if snapshots is None else asked_rows(read_asked(snapshots))
-    spark = session(master, settings)
+    spark = session(engine.master, engine.settings)
     if isinstance(out, Away):
         begin(spark, out)
     source = EventSource.model_validate({**scorer.source, "path": events})
     wanted = None if asked is None else asked_frame(spark, asked)
-    log = read_log(spark, source, asked=wanted, partitions=partitions)
+    log = read_log(spark, source, asked=wanted, partitions=engine.partitions)
     job = _Job(log, folder, scorer, events, asked is not None, as_of, progress)
     try:
         return job.away(out) if isinstance(out, Away) else job.here(out)
@@ -138,7 +135,7 @@ class _Job:
             without = read(log.spark, out).filter("reason IS NOT NULL").count()
             unknown = self._unknown()
         aside = write_aside(log.spark, log.set_aside(), out)
-        counts, notes, events = log.told
+        counts, notes, events = log.rejected, log.notes, log.n_events
         return Outcome(out, rows, without, events, counts, unknown, log.partitions, aside, notes)
 
     def _cutoff(self) -> int | None:
@@ -230,8 +227,8 @@ def scored_batches(part: Part, name: str, cutoff: int | None, schema: pa.Schema)
 def _outcome(log: SparkLog, unknown: dict[str, int], target: Path, out: Path, rows: int) -> Outcome:
     reasons = (pq.read_table(part, columns=["reason"])["reason"] for part in target.glob("part-*.parquet"))
     without = sum(len(column) - column.null_count for column in reasons)
-    counts, notes, events = log.told
-    quarantine = log.quarantine(out.with_name(f"{out.stem}_quarantine.parquet"))
+    counts, notes, events = log.rejected, log.notes, log.n_events
+    quarantine = log.quarantine(out.with_name(f"{out.stem}_quarantine.csv"))
     return Outcome(out, rows, without, events, counts, unknown, log.partitions, quarantine, notes)
 
 

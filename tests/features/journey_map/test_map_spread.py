@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from features.errors import ConfigError, DataError
 from features.events.schema import EventSchema
-from features.journey_map.distributed import spread
+from features.journey_map.distributed import select_customers
 from features.journey_map.settings import MapSettings
 from features.journey_map.tables import JourneyMap, build_map, journey_map
 from features.journeys import quantiles as ranks_module
-from features.journeys.event_log import LocalParts, facts_of, slices, total
+from features.journeys.event_log import LocalParts, MemoryLog, facts_of, slices, total
 from features.journeys.journeys import Journeys
 from features.journeys.packing import pack
 from features.journeys.quantiles import Ranks
 from training.journey_map.groups import compared
-from training.journey_map.spark_mapping import compared_in_parts
 
 REQUESTED = MapSettings(
     goals=("purchase", "subscribe"), complaints=("*contact*",), ended=("*cancel*",), clicks={"email_*": "email_click"}
@@ -55,14 +54,14 @@ def test_the_map_of_parts(log: Journeys, n: int, dates: tuple[Any, Any], request
     parts = in_parts(log, n)
     same(
         journey_map(log, requested, start=dates[0], end=dates[1]),
-        build_map(spread(parts, facts_of(parts), *dates), requested),
+        build_map(select_customers(parts, facts_of(parts), *dates), requested),
     )
 
 
 def test_tiny_parts(simulated_events: pd.DataFrame) -> None:
     some = pack(simulated_events[simulated_events["customer_id"].isin(simulated_events["customer_id"].unique()[:20])])
     parts = in_parts(some, 30)
-    same(journey_map(some, REQUESTED), build_map(spread(parts, facts_of(parts)), REQUESTED))
+    same(journey_map(some, REQUESTED), build_map(select_customers(parts, facts_of(parts)), REQUESTED))
 
 
 def test_custom_stages_follow_their_median_place(log: Journeys) -> None:
@@ -70,13 +69,13 @@ def test_custom_stages_follow_their_median_place(log: Journeys) -> None:
     rows["touchpoint"], rows["stage"] = list("xyzxyzxyz"), ["one", "two", "three"] * 3
     custom = pack(rows)
     parts = in_parts(custom, 2)
-    same(journey_map(custom), build_map(spread(parts, facts_of(parts)), MapSettings()))
+    same(journey_map(custom), build_map(select_customers(parts, facts_of(parts)), MapSettings()))
 
 
 def test_empty_dates_are_an_error(log: Journeys) -> None:
     parts = in_parts(log, 3)
     with pytest.raises(DataError, match=r"None of the customers has an event between 2035-01-01"):
-        spread(parts, facts_of(parts), "2035-01-01")
+        select_customers(parts, facts_of(parts), "2035-01-01")
 
 
 def grouped(part: list[list[Any]], kind: str) -> tuple[Any, Any]:
@@ -143,10 +142,7 @@ def test_groups(log: Journeys, group: str) -> None:
     facts = facts_of(parts)
     requested = f"plan={log.categories['plan'].names[0]}" if group == "plan" else group
     start = "2024-01-20" if group == "converted" else None
-    mine, theirs = (
-        compared(log, REQUESTED, requested, start),
-        compared_in_parts(parts, facts, REQUESTED, requested, start),
-    )
+    mine, theirs = (compared(each, facts, REQUESTED, requested, start) for each in (MemoryLog.of(log), parts))
     assert (mine.names, mine.customers, mine.sentences) == (theirs.names, theirs.customers, theirs.sentences)
     for name in ("funnel", "touchpoints", "transitions"):
         pd.testing.assert_frame_equal(getattr(theirs, name), getattr(mine, name), check_exact=False, rtol=1e-9)
@@ -156,10 +152,10 @@ def test_groups_that_are_none(log: Journeys) -> None:
     parts = in_parts(log, 2)
     facts = facts_of(parts)
     with pytest.raises(ConfigError, match="needs a goal"):
-        compared_in_parts(parts, facts, MapSettings(), "converted")
+        compared(parts, facts, MapSettings(), "converted")
     with pytest.raises(ConfigError, match="nobody has this plan"):
-        compared_in_parts(parts, facts, REQUESTED, "plan=none")
+        compared(parts, facts, REQUESTED, "plan=none")
     with pytest.raises(ConfigError, match="is not between"):
-        compared_in_parts(parts, facts, REQUESTED, "2035-01-01")
+        compared(parts, facts, REQUESTED, "2035-01-01")
     with pytest.raises(ConfigError, match="Nobody reached"):
-        compared_in_parts(parts, facts, MapSettings(goals=("never",)), "converted")
+        compared(parts, facts, MapSettings(goals=("never",)), "converted")

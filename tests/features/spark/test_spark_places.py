@@ -19,10 +19,13 @@ from features.errors import ConfigError, DataError
 from features.journeys.landed import open_landed
 from features.simulation.simulator import simulate
 from features.spark.destinations import Away, begin, destination, read, write_aside, write_table, write_text
+from training.config.engines import Engine
 from training.config.experiment import load_experiment
 from training.data.landing import Sample, land
 from training.scoring.scoring import score_file
 from training.scoring.spark_scoring import _ours, score_on_spark
+
+ENGINE = Engine("spark", partitions=2)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def test_features_land_at_a_uri(spark: Any, project: Path, tmp_path: Path) -> No
     out = tmp_path / "there"
     begin(spark, Away(out.as_uri() + "/"))  # an earlier run left something behind
     write_text(spark, "no Parquet", Away(out.as_uri()).within("part-old.parquet"))
-    there = land(experiment, Away(out.as_uri() + "/"), engine="spark", partitions=2, sample=Sample(0.5))
+    there = land(experiment, Away(out.as_uri() + "/"), engine=ENGINE, sample=Sample(0.5))
     assert (there.rows, there.features) == (here.rows, here.features)
     assert not (out / "part-old.parquet").exists()
     mine, theirs = (in_order(pq.read_table(tmp_path / one).to_pandas()) for one in ("here", "there"))
@@ -70,7 +73,7 @@ def test_features_land_at_a_uri(spark: Any, project: Path, tmp_path: Path) -> No
 def test_features_go_to_tables(spark: Any, project: Path, schema: str, tmp_path: Path) -> None:
     experiment = load_experiment(project / "churn.toml", ["features.groups=['volume']"])
     here = land(experiment, tmp_path / "here")
-    there = land(experiment, destination(f"table:{schema}.`churn_rows`"), engine="spark", partitions=2)
+    there = land(experiment, destination(f"table:{schema}.`churn_rows`"), engine=ENGINE)
     assert (there.rows, there.features) == (here.rows, here.features)
     mine = in_order(pq.read_table(tmp_path / "here").to_pandas())
     theirs = in_order(spark.table(f"{schema}.`churn_rows`").toArrow().to_pandas())
@@ -106,10 +109,10 @@ def test_scores_go_to_a_table(spark: Any, project: Path, model: Path, schema: st
         pd.testing.assert_frame_equal(mine, theirs, check_exact=True, check_dtype=False)
     assert spark.table(f"{schema}.scores_quarantine").count() == sum(here.quarantined.values()) > 0
     pd.read_parquet(events).dropna(subset="timestamp").to_parquet(tmp_path / "clean.parquet", index=False)
-    score_on_spark(model, str(tmp_path / "clean.parquet"), destination(f"table:{schema}.scores"), partitions=2)
+    score_on_spark(model, str(tmp_path / "clean.parquet"), destination(f"table:{schema}.scores"), engine=ENGINE)
     assert not spark.catalog.tableExists(f"{schema}.scores_quarantine")
-    at = score_on_spark(model, str(events), Away((tmp_path / "at").as_uri()), as_of="2024-05-01", partitions=2)
-    once = score_on_spark(model, str(events), tmp_path / "once", as_of="2024-05-01", partitions=2)
+    at = score_on_spark(model, str(events), Away((tmp_path / "at").as_uri()), as_of="2024-05-01", engine=ENGINE)
+    once = score_on_spark(model, str(events), tmp_path / "once", as_of="2024-05-01", engine=ENGINE)
     assert (at.rows, at.unknown, at.quarantined) == (once.rows, once.unknown, once.quarantined)
     mine, theirs = (in_order(pq.read_table(tmp_path / one).to_pandas()) for one in ("at", "once"))
     pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
@@ -121,7 +124,7 @@ def test_what_fails_leaves_what_was_there(spark: Any, project: Path, model: Path
     bad = pd.read_parquet(project / "events.parquet").head(50).assign(timestamp="soon")
     bad.to_parquet(tmp_path / "bad.parquet", index=False)
     (tmp_path / "short.csv").write_text("customer_id,timestamp,touchpoint\na,2024-05-01,visit\na,2024-05-02\n")
-    how: dict[str, Any] = {"snapshots": tmp_path / "asked.csv", "partitions": 2}
+    how: dict[str, Any] = {"snapshots": tmp_path / "asked.csv", "engine": ENGINE}
     here = score_file(str(model), project / "events.parquet", how["snapshots"], tmp_path / "here.csv")
     for out in (Away((tmp_path / "rows").as_uri()), Away(f"table:{schema}.rows")):
         found = score_on_spark(model, str(project / "events.parquet"), out, **how)
@@ -129,9 +132,9 @@ def test_what_fails_leaves_what_was_there(spark: Any, project: Path, model: Path
         rows = in_order(read(spark, out).toArrow().to_pandas())
         assert sorted(rows["customer_id"]) == sorted(asked["customer_id"])
         with pytest.raises(DataError, match="This is no event log"):
-            score_on_spark(model, str(tmp_path / "bad.parquet"), out, as_of="2024-05-01", partitions=2)
+            score_on_spark(model, str(tmp_path / "bad.parquet"), out, as_of="2024-05-01", engine=ENGINE)
         with pytest.raises(DataError, match="does not have the fields of the header"):
-            score_on_spark(model, (tmp_path / "short.csv").as_uri(), out, partitions=2)
+            score_on_spark(model, (tmp_path / "short.csv").as_uri(), out, engine=ENGINE)
         pd.testing.assert_frame_equal(rows, in_order(read(spark, out).toArrow().to_pandas()))
 
 

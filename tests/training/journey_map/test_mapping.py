@@ -15,11 +15,12 @@ from features.errors import ConfigError, DataError, JourneyLabError
 from features.events.schema import EventSchema
 from features.journey_map.settings import MapSettings
 from features.journey_map.tables import journey_map
+from features.journeys.event_log import MemoryLog
 from features.journeys.journeys import Journeys
 from features.journeys.packing import pack
 from features.simulation.simulator import simulate
 from training.config.experiment import load_experiment
-from training.journey_map.groups import by_value, compared
+from training.journey_map.groups import code_of, compared, latest_codes
 from training.journey_map.mapping import MapChoice, date_range, make_map, map_plan, write_tables
 from training.journey_map.page import MapText, map_page
 from training.journey_map.pictures import draw_map
@@ -167,16 +168,18 @@ def test_groups_by_latest_value() -> None:
         "plan": ["free", "paid", None, "free"],
     }
     found = journeys(rows, EventSchema(profile=("plan",)))
-    assert by_value(found, "plan", "paid").tolist() == [True, False, False]
-    assert by_value(found, "plan", "free").tolist() == [False, False, True]
+    plan = found.categories["plan"]
+    latest = latest_codes(found, plan.codes)
+    assert (latest == code_of({"plan": plan.names}, "plan", "paid")).tolist() == [True, False, False]
+    assert (latest == code_of({"plan": plan.names}, "plan", "free")).tolist() == [False, False, True]
     with pytest.raises(ConfigError, match="Did you mean 'plan'"):
-        by_value(found, "plans", "paid")
+        code_of({"plan": plan.names}, "plans", "paid")
 
 
 def test_periods_compare_before_and_after() -> None:
     log = pack(simulate(n_customers=60, days=120, seed=2).events)
     middle = pd.Timestamp(int(np.median(log.t)), unit="us").normalize()
-    both = compared(log, MapSettings(), f"{middle:%Y-%m-%d}")
+    both = compared(MemoryLog.of(log), MemoryLog.of(log).facts, MapSettings(), f"{middle:%Y-%m-%d}")
     assert both.names == (f"before {middle:%Y-%m-%d}", f"from {middle:%Y-%m-%d} on")
     assert sum(item.summary["events"] for item in both.maps) == log.n_events
 

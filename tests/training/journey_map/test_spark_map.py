@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments.cli import app
+from training.config.engines import Engine
 from training.journey_map.mapping import MapChoice, make_map, map_plan
-from training.journey_map.spark_mapping import draw_on_spark
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,17 @@ def same(mine: dict[str, pd.DataFrame], theirs: dict[str, pd.DataFrame]) -> None
         pd.testing.assert_frame_equal(theirs[name], table, check_exact=False, rtol=1e-6, atol=1e-9, obj=name)
 
 
-def test_every_table_and_the_page(spark: Any, events: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [Engine("spark", "local[2]", partitions=3), Engine("disk", partitions=3)])
+def test_every_engine_makes_the_same_map(spark: Any, events: Path, tmp_path: Path, engine: Engine) -> None:
     choice = MapChoice(goals=("purchase",), start="2024-01-20", end="2024-05-01")
     local = make_map(map_plan(events), tmp_path / "here.html", choice, tables=tmp_path / "here")
-    remote = draw_on_spark(
-        map_plan(events), tmp_path / "there.html", choice, master="local[2]", partitions=3, tables=tmp_path / "there"
-    )
+    remote = make_map(map_plan(events), tmp_path / "there.html", choice, engine=engine, tables=tmp_path / "there")
     assert len(tables(tmp_path / "here")) >= 8
     same(tables(tmp_path / "here"), tables(tmp_path / "there"))
     np.testing.assert_equal(remote.summary, local.summary)
     assert remote.notes == local.notes
     assert (tmp_path / "there.html").stat().st_size > 50_000
+    assert not (tmp_path / "there.html.parts").exists()
 
 
 def test_the_command_line(spark: Any, events: Path, tmp_path: Path) -> None:

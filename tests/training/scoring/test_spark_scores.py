@@ -23,10 +23,13 @@ from features.spark.log import read_log
 from features.tabular.features import TabularFeatures
 from features.tabular.fitting import feature_schema, features_at
 from features.tabular.settings import TabularSettings
+from training.config.engines import Engine
 from training.config.experiment import load_experiment
 from training.data.landing import Sample, land
 from training.scoring.scoring import score_file
 from training.scoring.spark_scoring import score_on_spark, unknown_of
+
+ENGINE = Engine("spark", "local[2]", partitions=3)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def events(simulated_events: pd.DataFrame, tmp_path_factory: pytest.TempPathFact
 
 def test_scores_of_everyone(spark: Any, model: Path, events: Path, tmp_path: Path) -> None:
     here = score_file(str(model), events, None, tmp_path / "here.parquet")
-    there = score_on_spark(model, str(events), tmp_path / "there", master="local[2]", partitions=3)
+    there = score_on_spark(model, str(events), tmp_path / "there", engine=ENGINE)
     assert (there.rows, there.without_answer, there.events) == (here.rows, here.without_answer, here.events)
     assert there.unknown == here.unknown
     mine = pd.read_parquet(tmp_path / "here.parquet").sort_values("customer_id", ignore_index=True)
@@ -54,7 +57,7 @@ def test_scores_of_rows_asked_for_in_their_order(
     asked.to_csv(tmp_path / "asked.csv", index=False)
     how = {"snapshots": tmp_path / "asked.csv"}
     score_file(str(model), events, how["snapshots"], tmp_path / "here.csv")
-    score_on_spark(model, str(events), tmp_path / "there.csv", partitions=2, **how)
+    score_on_spark(model, str(events), tmp_path / "there.csv", engine=ENGINE, **how)
     mine, theirs = pd.read_csv(tmp_path / "here.csv"), pd.read_csv(tmp_path / "there.csv")
     pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
     assert not (tmp_path / "there.csv.parts").exists()
@@ -89,7 +92,7 @@ def landed(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 def test_landed_rows_are_equal(spark: Any, project: Path, tmp_path: Path, name: str) -> None:
     experiment = load_experiment(project / f"{name}.toml")
     here = land(experiment, tmp_path / "here")
-    there = land(experiment, tmp_path / "there", engine="spark", master="local[2]", partitions=3)
+    there = land(experiment, tmp_path / "there", engine=ENGINE)
     assert here.rows == there.rows > 100
     mine, theirs = landed(tmp_path / "here"), landed(tmp_path / "there")
     assert mine[1]["features"] == theirs[1]["features"]
@@ -99,7 +102,7 @@ def test_landed_rows_are_equal(spark: Any, project: Path, tmp_path: Path, name: 
     found = mine[0].sort_values(["customer_id", "cutoff"], ignore_index=True)
     assert found["label"].tolist() == wanted["label"].tolist()
     assert found["split"].tolist() == wanted["split"].tolist()
-    told = [[note for note in one.notes if note.startswith("label rows set aside")] for one in (here, there)]
+    told = [[note for note in one.notes if note.startswith("label rows rejected")] for one in (here, there)]
     assert told[0] == told[1]
     assert len(told[0]) == (5 if name == "labels" else 0), told
     assert mine[1]["journeys"] == theirs[1]["journeys"]
@@ -128,7 +131,7 @@ def test_weights_of_a_sample_keep_the_base_rate(project: Path, tmp_path: Path) -
 
 def test_scores_at_a_moment_take_one_pass(spark: Any, model: Path, events: Path, tmp_path: Path) -> None:
     here = score_file(str(model), events, None, tmp_path / "here.parquet", as_of="2024-03-01")
-    there = score_on_spark(model, str(events), tmp_path / "there", master="local[2]", as_of="2024-03-01", partitions=3)
+    there = score_on_spark(model, str(events), tmp_path / "there", engine=ENGINE, as_of="2024-03-01")
     assert (there.rows, there.without_answer, there.events) == (here.rows, here.without_answer, here.events)
     assert there.unknown == here.unknown
     mine = pd.read_parquet(tmp_path / "here.parquet").sort_values("customer_id", ignore_index=True)
@@ -149,12 +152,12 @@ def test_one_pass_says_what_blocks_say(spark: Any, simulated_events: pd.DataFram
     n, counted = once.write_once(work, feature_schema(fitted), tmp_path / "once", beside)
     assert n == blocks.write(work, feature_schema(fitted), tmp_path / "blocks") == log.n_customers
     assert counted == total(blocks, beside)
-    assert (once.facts, once.told) == (blocks.facts, blocks.told)
+    assert (once.facts, once.rejected, set(once.notes)) == (blocks.facts, blocks.rejected, set(blocks.notes))
     mine, theirs = (pq.read_table(tmp_path / one).to_pandas() for one in ("once", "blocks"))
     pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
     mine_rows = mine
-    bad = [each.quarantine(tmp_path / f"{number}.parquet") for number, each in enumerate((once, blocks))]
-    mine, theirs = (pd.read_parquet(str(one)) for one in bad)
+    bad = [each.quarantine(tmp_path / f"{number}.csv") for number, each in enumerate((once, blocks))]
+    mine, theirs = (pd.read_csv(str(path)) for path in bad)
     pd.testing.assert_frame_equal(mine, theirs)
     assert "blocks" not in vars(once)
     rows.assign(timestamp="soon").to_csv(tmp_path / "events.csv", index=False)

@@ -1,6 +1,6 @@
-"""The second pass of scoring in partitions: a partition's events packed, its customers scored, its part written.
+"""Scoring in partitions: a partition's events packed, its customers scored, its part written.
 
-A part that is there is complete and says in its metadata what went into it; so every customer is scored exactly once,
+A part that exists is complete and says in its metadata what went into it, so every customer is scored exactly once,
 however often the run was killed.
 """
 
@@ -21,16 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from features.events.schema import EventSchema
-from features.journeys.journeys import Journeys, id_texts
-from features.journeys.packing import Packer, prepare
+from features.journeys.disk_log import DiskLog
+from features.journeys.journeys import id_texts
 from features.journeys.partitions import partition_of
-from features.journeys.stream import set_repeats_aside
+from features.journeys.whole_files import write_whole
 from models.scoring.scorer import Scorer
 from training.progress import bar
-from training.scoring.bulk_plan import Desk, write_whole
-from training.scoring.bulk_split import ABOUT, Split, events_of
+from training.scoring.run_folder import RunFolder
 
+PART_METADATA = b"journeylab"
 ROW = "row"  # of the snapshots table, 1-based: where rows are asked for, parts say which they answer
 KINDS = {"double": pa.float64(), "string": pa.string()}
 
@@ -41,23 +40,17 @@ class Work:
 
     Attributes:
         desk: where.
-        split: the events.
+        log: the events on disk.
         scorer: the model.
-        schema: the columns that events have.
         asked: `customer_id, cutoff` rows asked for; None for everyone.
         parts_asked: (rows,) the partition of each.
-        file_names: the log's files, where the quarantine names them.
-        drop_repeats: set the second and later of equal events aside.
     """
 
-    desk: Desk
-    split: Split
+    desk: RunFolder
+    log: DiskLog
     scorer: Scorer
-    schema: EventSchema
     asked: pd.DataFrame | None = None
     parts_asked: npt.NDArray[np.uint16] | None = None
-    file_names: tuple[str, ...] = ()
-    drop_repeats: bool = False
 
     def columns(self) -> pa.Schema:
         """The columns of every part."""
@@ -71,34 +64,20 @@ class Work:
 
     def do(self, part: int) -> dict[str, Any]:
         """Score a partition, write its part, and say how many of what."""
-        journeys, repeated = self._journeys(part)
+        packed, duplicates = self.log.pack(part)
+        journeys = packed.journeys
         asked = self._asked(part)
-        cutoff = self.desk.plan.as_of if self.desk.plan.as_of is not None else (self.split.last or 0) + 1
+        cutoff = self.desk.plan.as_of if self.desk.plan.as_of is not None else (self.log.split.last or 0) + 1
         scored = self.scorer.score_journeys(journeys, asked, as_of=None if asked is not None else _moment(cutoff))
         frame = scored.frame if asked is None else scored.frame.assign(**{ROW: asked.index.to_numpy() + 1})
         without = int(scored.frame["reason"].notna().sum())
         about = {
             "plan": self.desk.plan.key, "part": part, "rows": len(frame), "without_answer": without,
-            "events": journeys.n_events + repeated, "repeated": repeated, "unknown": scored.unknown,
+            "events": journeys.n_events + duplicates, "repeated": duplicates, "unknown": scored.unknown,
         }  # fmt: skip
         table = pa.Table.from_pandas(frame, self.columns(), preserve_index=False)
         write_whole(self.desk.part(part), partial(_write, table, about))
         return about
-
-    def _journeys(self, part: int) -> tuple[Journeys, int]:
-        """A partition's log, and how many of its events were set aside as repeated."""
-        packer = Packer()
-        for events in events_of(self.desk, self.split, part):
-            packer.add(prepare(events, self.schema))
-        journeys, rows = packer.finish(threads=1)
-        if not self.drop_repeats:
-            return journeys, 0
-        assert rows is not None
-        again = set_repeats_aside(journeys, rows, self.file_names)
-        if again is None:
-            return journeys, 0
-        write_whole(self.desk.bad(f"part-{part:05d}"), partial(pq.write_table, again[1]))
-        return again[0], again[1].num_rows
 
     def _asked(self, part: int) -> pd.DataFrame | None:
         return None if self.asked is None else self.asked.iloc[np.flatnonzero(self.parts_asked == part)]
@@ -125,15 +104,15 @@ def score_parts(work: Work, workers: int, progress: Console | None) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def abouts_of(desk: Desk) -> Iterator[dict[str, Any]]:
+def abouts_of(desk: RunFolder) -> Iterator[dict[str, Any]]:
     """What each part says of itself, in order."""
     for part in range(desk.plan.partitions):
-        about: dict[str, Any] = json.loads(pq.read_metadata(desk.part(part)).metadata[ABOUT])
+        about: dict[str, Any] = json.loads(pq.read_metadata(desk.part(part)).metadata[PART_METADATA])
         yield about
 
 
 def _write(table: pa.Table, about: dict[str, Any], path: Path) -> None:
-    own = {ABOUT: json.dumps(about, ensure_ascii=False)}
+    own = {PART_METADATA: json.dumps(about, ensure_ascii=False)}
     repeating = [name for name in table.column_names if name in ("cutoff", "reason") or table[name].type == pa.string()]
     pq.write_table(
         table.replace_schema_metadata(own), path, use_dictionary=[one for one in repeating if one != "customer_id"]

@@ -23,7 +23,8 @@ from features.errors import ConfigError, DataError
 from features.journeys.partitions import by_partition, partition_of
 from features.journeys.stream import load
 from models.scoring.scorer import Scorer
-from training.scoring.bulk import score_in_partitions
+from training.config.engines import Engine
+from training.scoring.partitioned import score_in_partitions
 from training.scoring.scoring import score_file
 
 ANSWERS = ["customer_id", "cutoff", "probability", "reason"]
@@ -111,9 +112,9 @@ def test_rows_asked_for(model: Path, log: Path, simulated_events: pd.DataFrame, 
     asked.to_csv(tmp_path / "asked.csv", index=False)
     at_once, parts = tmp_path / "at_once.csv", tmp_path / "parts.csv"
     score_file(str(model), log, tmp_path / "asked.csv", at_once)
-    score_file(str(model), log, tmp_path / "asked.csv", parts, partitions=12)
+    score_file(str(model), log, tmp_path / "asked.csv", parts, engine=Engine("disk", partitions=12))
     pd.testing.assert_frame_equal(pd.read_csv(at_once), pd.read_csv(parts), check_exact=True)
-    score_file(str(model), log, tmp_path / "asked.csv", tmp_path / "folder", partitions=3)
+    score_file(str(model), log, tmp_path / "asked.csv", tmp_path / "folder", engine=Engine("disk", partitions=3))
     folder = pd.read_parquet(tmp_path / "folder")
     assert sorted(folder["row"]) == list(range(1, len(asked) + 1))
     assert folder.set_index("row")["reason"][42] == "the customer_id is missing"
@@ -125,7 +126,7 @@ def test_rows_asked_for(model: Path, log: Path, simulated_events: pd.DataFrame, 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_one_file_from_the_parts(model: Path, log: Path, whole: pd.DataFrame, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"scores.{ending}"
-    score_file(str(model), log, None, out, partitions=7)
+    score_file(str(model), log, None, out, engine=Engine("disk", partitions=7))
     if ending == "parquet":
         same(pd.read_parquet(out), whole)
     else:
@@ -157,7 +158,7 @@ def test_rows_set_aside_are_those_of_the_whole(
     dropping = with_source(scoring_folder, tmp_path / "model", duplicates="quarantine")
     events = dirty(simulated_events, tmp_path / "log")
     at_once = score_file(str(dropping), events, None, tmp_path / "at_once.parquet")
-    parts = score_file(str(dropping), events, None, tmp_path / "parts", partitions=6, workers=2)
+    parts = score_file(str(dropping), events, None, tmp_path / "parts", engine=Engine("disk", partitions=6), workers=2)
     assert parts.quarantined == at_once.quarantined
     assert sum(parts.quarantined.values()) >= 105
     assert (parts.unknown, parts.events, parts.rows) == (at_once.unknown, at_once.events, at_once.rows)
@@ -177,10 +178,10 @@ class Killed(Exception):
 def test_what_was_split_is_not_split_again(
     model: Path, log: Path, whole: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
 ) -> None:
-    from training.scoring import bulk_split
+    from features.journeys import disk_log
 
     made: list[Path] = []
-    real = bulk_split._write
+    real = disk_log.write_run
 
     def counted(rows: pa.Table, borders: list[int], about: dict[str, Any], path: Path) -> None:
         if len(made) == runs and not (tmp_path / "killed").exists():
@@ -190,7 +191,7 @@ def test_what_was_split_is_not_split_again(
         made.append(path)
         real(rows, borders, about, path)
 
-    monkeypatch.setattr(bulk_split, "_write", counted)
+    monkeypatch.setattr(disk_log, "write_run", counted)
     with pytest.raises(Killed):
         score_in_partitions(model, log, tmp_path / "scores", partitions=5, workers=1)
     score_in_partitions(model, log, tmp_path / "scores", partitions=5, workers=1)
@@ -201,10 +202,10 @@ def test_what_was_split_is_not_split_again(
 def test_what_was_scored_is_not_scored_again(
     model: Path, log: Path, whole: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.scoring import bulk_parts
+    from training.scoring import partition_scores
 
     made: list[int] = []
-    real = bulk_parts._write
+    real = partition_scores._write
 
     def counted(table: pa.Table, about: dict[str, Any], path: Path) -> None:
         if len(made) in (2, 5) and not (tmp_path / f"killed{len(made)}").exists():
@@ -214,7 +215,7 @@ def test_what_was_scored_is_not_scored_again(
         made.append(about["part"])
         real(table, about, path)
 
-    monkeypatch.setattr(bulk_parts, "_write", counted)
+    monkeypatch.setattr(partition_scores, "_write", counted)
     out = tmp_path / "scores"
     for _ in range(2):
         with pytest.raises(Killed):
@@ -291,7 +292,7 @@ import sys
 from pathlib import Path
 import features.events.files
 features.events.files.ROWS_A_BATCH = 1000
-from training.scoring.bulk import score_in_partitions
+from training.scoring.partitioned import score_in_partitions
 score_in_partitions(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), partitions=80)
 """
 

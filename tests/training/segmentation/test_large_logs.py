@@ -26,11 +26,12 @@ from models.segments.clustering.clusters import ClusterSegments, with_events
 from models.segments.clustering.refinement import refined
 from models.segments.collection import SegmentCollection
 from models.segments.rules.rule_segments import RuleSegments
+from training.config.engines import Engine
 from training.config.experiment import Experiment, load_experiment
 from training.review.reproduce import reproduce
 from training.scoring.scoring import load_scorer
+from training.segmentation.large_logs import LogCustomers, everyone_at, rows_of, segment_log
 from training.segmentation.segmenting import SegmentationRun, SegmentResult
-from training.segmentation.spark_segmenting import SparkCustomers, everyone_at, rows_of, segment_on_spark
 from training.tracking.registry import resolve
 from training.tracking.tracking import connect
 
@@ -85,7 +86,7 @@ def test_everyone_is_where_one_machine_puts_them(
     rows = everyone_at(part_of(load_log(experiment.events).journeys), at=LATE)
     mine = ClusterSegments(settings).fit(rows)
     log = read_log(spark, experiment.events, partitions=3).named()
-    customers = SparkCustomers(log, partial(everyone_at, at=LATE), None)
+    customers = LogCustomers(log, partial(everyone_at, at=LATE), None)
     theirs = ClusterSegments(settings).fit(rows, everyone=customers.points)
     log.close()
     for name, values in mine.clustering_.arrays.items():
@@ -98,7 +99,7 @@ def test_everyone_is_where_one_machine_puts_them(
 def test_a_sample_chooses_and_everyone_says_where_the_centres_are(
     spark: Any, experiment: Experiment, store: Path
 ) -> None:
-    result = segment_on_spark(experiment, master="local[2]", share=0.4, runs=store)
+    result = segment_log(experiment, engine=Engine("spark", "local[2]"), share=0.4, runs=store)
     assert any("are of a sample" in note and "of 400 customers;" in note for note in result.notes)
     book, log = book_of(result), load_log(experiment.events).journeys
     found, rules = book.partitions["found"], book.partitions["rules"]
@@ -163,7 +164,7 @@ def keys_of(rows: Snapshots) -> tuple[list[str], list[int]]:
 
 def test_bad_input_gets_a_sentence(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="share of customers is 0: give one above 0"):
-        segment_on_spark(experiment, share=0, runs=tmp_path)
+        segment_log(experiment, engine=Engine("spark"), share=0, runs=tmp_path)
     done = CliRunner().invoke(app, ["segment", str(experiment.file), "--sample", "0.5"])
     assert isinstance(done.exception, ConfigError)
-    assert str(done.exception) == "--sample is for --engine spark."
+    assert str(done.exception) == "--sample is for --engine disk and --engine spark: a log in memory is taken whole."

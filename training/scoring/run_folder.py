@@ -2,7 +2,7 @@
 
     OUT/part-00017.parquet     the scores of a partition, complete as soon as it is there
     OUT/_SUCCESS               how many of what, as JSON, once all parts are there
-    OUT/_work/                 the plan, the events by partition, rows set aside; gone at the end
+    OUT/_work/                 the plan and the log on disk (`features.journeys.disk_log`); gone at the end
 
 Every file is written beside its name and then moved there, so that a run that is killed leaves only whole ones.
 """
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,15 +22,15 @@ from typing import Any
 
 from features.errors import ConfigError
 from features.events.files import event_files
+from features.journeys.whole_files import write_whole
 
-FORMAT = 1  # of what lies in the folder: another one is begun anew
+FORMAT = 2  # of what lies in the folder: another one is begun anew
 WORK, DONE, PLAN = "_work", "_SUCCESS", "plan.json"
-BEING_WRITTEN = ".writing"
 HASHED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScoringPlan:
     """Everything that the scores depend on, and how they are cut.
 
     Attributes:
@@ -81,7 +81,7 @@ def model_digest(folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Desk:
+class RunFolder:
     """The folder of a run, held by one process at a time.
 
     Attributes:
@@ -91,7 +91,7 @@ class Desk:
     """
 
     folder: Path
-    plan: Plan
+    plan: ScoringPlan
     resumed: bool
 
     @property
@@ -108,17 +108,9 @@ class Desk:
         """The scores of a partition."""
         return self.folder / f"part-{number:05d}.parquet"
 
-    def run(self, number: int) -> Path:
-        """A batch of the log by partition."""
-        return self.work / "split" / f"run-{number:06d}.arrow"
-
-    def bad(self, name: str) -> Path:
-        """Rows set aside: of a run, of a part."""
-        return self.work / "bad" / f"{name}.parquet"
-
 
 @contextmanager
-def at_desk(folder: Path, plan: Plan) -> Iterator[Desk]:
+def open_run_folder(folder: Path, plan: ScoringPlan) -> Iterator[RunFolder]:
     """Take hold of a folder for a plan; what another plan left there goes.
 
     Raises:
@@ -134,31 +126,15 @@ def at_desk(folder: Path, plan: Plan) -> Iterator[Desk]:
         resumed = plan_key(folder) == plan.key
         if not resumed:
             _clear(folder)
-        desk = Desk(folder, plan, resumed)
+        desk = RunFolder(folder, plan, resumed)
         if desk.done.exists():
             shutil.rmtree(desk.work, ignore_errors=True)  # killed while that was being removed
         else:
-            desk.run(0).parent.mkdir(parents=True, exist_ok=True)
-            desk.bad("").parent.mkdir(parents=True, exist_ok=True)
+            desk.work.mkdir(parents=True, exist_ok=True)
             write_whole(desk.work / PLAN, json.dumps({"key": plan.key} | asdict(plan), indent=1, default=str))
         yield desk
     finally:
         os.close(held)
-
-
-def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Args:
-        path: its name in the end.
-        content: its text, or what writes it to the path that it is given.
-    """
-    beside = path.with_name(path.name + BEING_WRITTEN)
-    if isinstance(content, str):
-        beside.write_text(content, encoding="utf-8")
-    else:
-        content(beside)
-    beside.replace(path)
 
 
 def plan_key(folder: Path) -> str | None:

@@ -2,11 +2,11 @@
 
     score_in_partitions(Path("runs/churn/scoring"), Path("events.parquet"), Path("scores"), partitions=64)
 
-First the log is split (`training.scoring.bulk_split`), then each partition is packed and scored by itself
-(`training.scoring.bulk_parts`), with one cutoff for all. Memory is bounded by what the workers hold: one batch of the
+First the log is split (`features.journeys.disk_log`), then each partition is packed and scored by itself
+(`training.scoring.partition_scores`), with one cutoff for all. Memory is bounded: each worker holds one batch of the
 log or one partition each. The numbers are those of the whole log at once, whatever the partitions and workers: a score
 depends on its own customer's events and on nothing else. Killed at any moment, the same command goes on from the parts
-that are there (`training.scoring.bulk_plan` says how it knows that they fit).
+that are there (`training.scoring.run_folder` says how it knows that they fit).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from rich.console import Console
 from features.errors import ConfigError, DataError, JourneyLabError
 from features.events.files import read_table, size_of
 from features.events.source import EventSource
+from features.journeys.disk_log import DiskLog
 from features.journeys.landed import is_landed
 from features.journeys.loading import stream_log
 from features.journeys.partitions import MOST_PARTITIONS
 from features.journeys.stream import Stream
+from features.journeys.whole_files import write_whole
 from features.spark.destinations import Away
 from models.scoring.scorer import Scorer, as_of_moment, check_cutoffs
-from training.progress import say
-from training.scoring.bulk_parts import ROW, Work, abouts_of, ask, score_parts
-from training.scoring.bulk_plan import Desk, Plan, at_desk, model_digest, stamp, stamps, write_whole
-from training.scoring.bulk_quarantine import write_quarantine
-from training.scoring.bulk_split import Split, split_log
+from training.progress import bar, say
+from training.scoring.partition_scores import ROW, Work, abouts_of, ask, score_parts
+from training.scoring.run_folder import RunFolder, ScoringPlan, model_digest, open_run_folder, stamp, stamps
 
 EVENTS_A_PARTITION = 1_000_000
 WORKERS = min(4, os.cpu_count() or 1)
@@ -101,7 +101,7 @@ def score_in_partitions(
     """
     scorer = Scorer.load(folder)
     stream, drop_repeats = _stream(scorer, events)
-    plan = Plan(
+    plan = ScoringPlan(
         model_digest(folder),
         stamps(events),
         scorer.source,
@@ -110,7 +110,7 @@ def score_in_partitions(
         _partitions(partitions, events),
     )
     single = out.suffix in SINGLE
-    with at_desk(out.with_name(out.name + PARTS) if single else out, plan) as desk:
+    with open_run_folder(out.with_name(out.name + PARTS) if single else out, plan) as desk:
         if desk.done.exists():
             say(progress, f"{desk.folder} is complete already, of the same model, log and settings")
         else:
@@ -147,46 +147,54 @@ def _partitions(partitions: int | None, events: Path) -> int:
 
 
 def _score(
-    desk: Desk, scorer: Scorer, stream: Stream, drop_repeats: bool, snapshots: Path | None, workers: int,
+    desk: RunFolder, scorer: Scorer, stream: Stream, drop_repeats: bool, snapshots: Path | None, workers: int,
     progress: Console | None,
 ) -> None:  # fmt: skip
     if desk.resumed:
         say(progress, f"Going on with what an earlier attempt left in {desk.folder}")
     asked = None if snapshots is None else read_asked(snapshots)
-    split = split_log(desk, stream, drop_repeats, workers, progress)
-    names = tuple(stream.file_names)
-    work = Work(desk, split, scorer, stream.options.schema, file_names=names, drop_repeats=drop_repeats)
+    with bar(progress, "Splitting the log", size_of(stream.path).batches) as advance:
+        log = DiskLog(
+            desk.work,
+            stream,
+            desk.plan.partitions,
+            drop_repeats,
+            numbered=drop_repeats,
+            workers=workers,
+            advance=advance,
+        )
+        _ = log.split
+    work = Work(desk, log, scorer)
     work = work if asked is None else ask(work, asked)
     score_parts(work, workers, progress)
-    _finish(desk, split)
+    _finish(desk, log)
 
 
-def _finish(desk: Desk, split: Split) -> None:
+def _finish(desk: RunFolder, log: DiskLog) -> None:
     """Count, write the quarantine and the mark of success, and remove what is not needed any more."""
     abouts = list(abouts_of(desk))
     strange = [about["part"] for about in abouts if about["plan"] != desk.plan.key]
     events = sum(about["events"] for about in abouts)
-    if strange or events != split.events:
+    if strange or events != log.split.events:
         raise JourneyLabError(
-            f"{desk.folder} does not add up ({events:,} of {split.events:,} events in the parts; strange: {strange}): "
-            "delete the folder and start again."
+            f"{desk.folder} does not add up ({events:,} of {log.split.events:,} events in the parts; of another "
+            f"plan: {strange}): delete the folder and start again."
         )
     unknown: dict[str, int] = {}
     for about in abouts:
         for name, n in about["unknown"].items():
             unknown[name] = unknown.get(name, 0) + n
-    repeated = sum(about["repeated"] for about in abouts)
-    counts, quarantine = write_quarantine(desk, split, repeated)
+    quarantine = log.quarantine(desk.folder.with_name(f"{_stem(desk.folder)}_quarantine.csv"))
     done = {
         "key": desk.plan.key,
         "rows": sum(about["rows"] for about in abouts),
         "without_answer": sum(about["without_answer"] for about in abouts),
-        "events": events - repeated,
-        "quarantined": counts,
+        "events": events - sum(about["repeated"] for about in abouts),
+        "quarantined": log.rejected,
         "unknown": unknown,
         "partitions": len(abouts),
         "quarantine": None if quarantine is None else quarantine.name,
-        "notes": list(split.notes),
+        "notes": list(log.notes),
         "parts": {desk.part(about["part"]).name: about["rows"] for about in abouts},
         "plan": asdict(desk.plan),
     }
@@ -194,7 +202,12 @@ def _finish(desk: Desk, split: Split) -> None:
     shutil.rmtree(desk.work)
 
 
-def _read(desk: Desk, out: Path) -> Outcome:
+def _stem(folder: Path) -> str:
+    """The output's name without its ending: `scores` of `scores.csv.parts` as of `scores`."""
+    return folder.name.removesuffix(PARTS).removesuffix(".csv").removesuffix(".parquet")
+
+
+def _read(desk: RunFolder, out: Path) -> Outcome:
     """What the mark of success says."""
     done = json.loads(desk.done.read_text(encoding="utf-8"))
     beside = None if done["quarantine"] is None else out.with_name(done["quarantine"])
