@@ -67,7 +67,9 @@ def work(
 def segment(
     experiment: ExperimentFile,
     settings: Settings = None,
-    sample: Annotated[float | None, typer.Option(help="On disk and Spark: the share of customers to choose on.")] = None,
+    sample: Annotated[
+        float | None, typer.Option(help="On disk and Spark: the share of customers to choose on.")
+    ] = None,
     partitions: Partitions = None,
     engine: Engine = None,
     master: Master = None,
