@@ -47,8 +47,8 @@ def wilson(successes: Any, n: Any, level: float = LEVEL) -> tuple[Floats, Floats
     return np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0)
 
 
-def difference(x_a: Any, n_a: Any, x_b: Any, n_b: Any) -> tuple[Floats, Floats, Floats, Floats]:
-    """Difference of two independent shares a − b, its 95 % interval, and the two-sided p-value.
+def difference(x_a: Any, n_a: Any, x_b: Any, n_b: Any, level: float = LEVEL) -> tuple[Floats, Floats, Floats, Floats]:
+    """Difference of two independent shares a − b, its interval (by default 95 %), and the two-sided p-value.
 
     The interval is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10), the test the pooled
     z-test of two shares. NaN where a group is empty.
@@ -61,7 +61,7 @@ def difference(x_a: Any, n_a: Any, x_b: Any, n_b: Any) -> tuple[Floats, Floats, 
     """
     a, m, b, n = (np.atleast_1d(np.asarray(values, np.float64)) for values in (x_a, n_a, x_b, n_b))
     p, q = ratio(a, m), ratio(b, n)
-    (low_p, high_p), (low_q, high_q) = wilson(a, m), wilson(b, n)
+    (low_p, high_p), (low_q, high_q) = wilson(a, m, level), wilson(b, n, level)
     d = p - q
     low, high = d - np.hypot(p - low_p, high_q - q), d + np.hypot(high_p - p, q - low_q)
     pooled = ratio(a + b, m + n)

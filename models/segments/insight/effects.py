@@ -27,11 +27,10 @@ from scipy.special import ndtr
 from features.errors import DataError
 from features.journeys.journeys import Snapshots
 from features.settings import Section
-from features.statistics import benjamini_hochberg, normal_quantile
+from features.statistics import benjamini_hochberg, difference, normal_quantile
 from features.tabular.features import TabularFeatures
 from models.segments.contract import Segment
 from models.segments.insight.columns import ReadableColumn, column_values, readable_columns
-from models.segments.insight.intervals import difference_of_shares
 from models.segments.insight.profiles import check_places, last_rows
 
 Floats = npt.NDArray[np.float64]
@@ -217,7 +216,7 @@ def _effect(
     a, b = values[present & inside], values[present & ~inside]
     meaning = f"{column.meaning[:1].upper()}{column.meaning[1:]}"
     if yes_or_no:
-        low, high = (float(side) for side in difference_of_shares(a.sum(), len(a), b.sum(), len(b), level))
+        low, high = (float(side[0]) for side in difference(a.sum(), len(a), b.sum(), len(b), level)[1:3])
         typical = float(a.mean()), float(b.mean())
         words = f"{meaning}: {typical[0]:.0%} of the segment, {typical[1]:.0%} of the rest"
     else:

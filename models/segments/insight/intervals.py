@@ -44,32 +44,6 @@ class Estimate:
 NO_ESTIMATE = Estimate(MISSING, MISSING, MISSING, 0, 0)
 
 
-def difference_of_shares(
-    positives: npt.ArrayLike,
-    rows: npt.ArrayLike,
-    other_positives: npt.ArrayLike,
-    other_rows: npt.ArrayLike,
-    level: float = LEVEL,
-) -> tuple[Floats, Floats]:
-    """The interval of p − p′ from the Wilson intervals of both (Newcombe 1998, Stat. Med. 17:873, method 10).
-
-    Args:
-        positives: (…) in the first group.
-        rows: (…) of the first group.
-        other_positives: (…) in the second group.
-        other_rows: (…) of the second group.
-        level: how often the interval holds the true difference.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.asarray(positives, np.float64) / np.asarray(rows, np.float64)
-        q = np.asarray(other_positives, np.float64) / np.asarray(other_rows, np.float64)
-    p_low, p_high = wilson(positives, rows, level)
-    q_low, q_high = wilson(other_positives, other_rows, level)
-    low = p - q - np.sqrt((p - p_low) ** 2 + (q_high - q) ** 2)
-    high = p - q + np.sqrt((p_high - p) ** 2 + (q - q_low) ** 2)
-    return low, high
-
-
 def share_over_customers(y: npt.ArrayLike, customers: npt.ArrayLike, level: float = LEVEL) -> Estimate:
     """The share of ones among rows, with a Wilson interval on the effective number of rows.
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import DataError
-from features.statistics import benjamini_hochberg
+from features.statistics import benjamini_hochberg, difference
 from models.segments.insight import intervals as segment_intervals
-from models.segments.insight.intervals import difference_of_shares, mean_over_customers, share_over_customers, wilson
+from models.segments.insight.intervals import mean_over_customers, share_over_customers, wilson
 
 
 def test_wilson_gives_newcombes_examples() -> None:
@@ -22,7 +22,7 @@ def test_wilson_gives_newcombes_examples() -> None:
 
 def test_the_difference_gives_newcombes_examples() -> None:
     # Newcombe 1998, Stat. Med. 17:873, table II, method 10
-    low, high = difference_of_shares([56, 9, 0, 10], [70, 10, 10, 10], [48, 3, 0, 0], [80, 10, 20, 10])
+    _, low, high, _ = difference([56, 9, 0, 10], [70, 10, 10, 10], [48, 3, 0, 0], [80, 10, 20, 10])
     assert low.round(4).tolist() == [0.0524, 0.1705, -0.1611, 0.6075]
     assert high.round(4).tolist() == [0.3339, 0.8090, 0.2775, 1.0]
 
