@@ -21,7 +21,7 @@ d,soon,,login,Jo,
 """
 
 
-def test_an_adapter_is_one_file_and_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert example is not None
     module: dict[str, Any] = {}

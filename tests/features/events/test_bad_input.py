@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Path:
         (HEADER + ",2024-01-01,x,1,1\n" * 3, r"no event log.*customer_id is missing: 3"),
     ],
 )
-def test_no_event_log_at_all_is_one_error(file: Path, text: str, message: str) -> None:
+def test_no_event_log_is_a_single_error(file: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         load(file, text)
     assert "log.csv" in str(caught.value)
@@ -88,7 +88,7 @@ def test_zones_may_be_mixed(file: Path) -> None:
     assert any("no time zone" in note for note in log.notes)
 
 
-def test_duplicates_are_kept_unless_asked(file: Path) -> None:
+def test_duplicates_stay_by_default(file: Path) -> None:
     twice = HEADER + GOOD + GOOD
     assert load(file, twice).journeys.n_events == 120
     log = load(file, twice, duplicates="quarantine")
@@ -96,7 +96,7 @@ def test_duplicates_are_kept_unless_asked(file: Path) -> None:
     assert sum(log.counts.values()) == 60
 
 
-def test_other_encodings_need_a_word(file: Path) -> None:
+def test_other_encodings_need_a_setting(file: Path) -> None:
     text = (HEADER + GOOD + "Zoë,2024-01-01,kjøp,1,1\n").encode("latin-1")
     with pytest.raises(DataError, match=r"(?i)log\.csv.*utf-?8.*encoding"):
         load(file, text)
@@ -120,7 +120,7 @@ def test_a_customer_with_a_million_events(tmp_path: Path) -> None:
     assert labels["label"].tolist() == [0]
 
 
-def test_a_file_that_is_no_table(tmp_path: Path) -> None:
+def test_a_file_without_a_table(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     path.write_bytes(b"this is no parquet")
     with pytest.raises(DataError, match=r"log\.parquet.*no Parquet"):
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
         load_journeys(EventSource(path=tmp_path / "folder"))
 
 
-def test_the_quarantine_is_written_beside_the_output(file: Path, tmp_path: Path) -> None:
+def test_the_quarantine_is_written_next_to_the_output(file: Path, tmp_path: Path) -> None:
     file.write_text(HEADER + GOOD + "c1,soon,buy,1,1\n")
     out = tmp_path / "out" / "quarantine.csv"
     load_journeys(EventSource(path=file), quarantine_path=out)
@@ -174,7 +174,7 @@ def test_numbers_with_a_decimal_comma(file: Path, text: str, number: float) -> N
 
 
 @pytest.mark.parametrize("text", ["1.5", "1,5,0", "12.34,5", "cheap", "1.2345"])
-def test_what_is_no_number_with_a_decimal_comma_is_set_aside(file: Path, text: str) -> None:
+def test_bad_decimal_commas_are_rejected(file: Path, text: str) -> None:
     log = load(
         file,
         HEADER.replace(",", ";") + GOOD.replace(",", ";").replace(".5", ",5") + f"z;2024-01-01;x;{text};\n",
@@ -184,7 +184,7 @@ def test_what_is_no_number_with_a_decimal_comma_is_set_aside(file: Path, text: s
     assert log.quarantine["value"].to_pylist() == [text]
 
 
-def test_a_log_that_does_not_say_what_happened(file: Path) -> None:
+def test_a_log_without_touchpoints(file: Path) -> None:
     bought = "customer_id,timestamp,value\n" + "".join(f"c{i % 7},2024-01-{1 + i % 28:02d},{i}\n" for i in range(60))
     with pytest.raises(DataError, match=r"No column 'touchpoint'.*touchpoint = .purchase."):
         load(file, bought)

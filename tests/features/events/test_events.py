@@ -52,7 +52,7 @@ def test_naive_times_are_noted_once():
     assert check_events(frame(timestamp=[T0 + "Z"] * 5)).notes == ()
 
 
-def test_columns_outside_the_schema_are_noted_and_kept_in_the_quarantine():
+def test_columns_outside_the_schema_are_noted():
     table = frame(agent="bo", mood="blue", value=[1, "x", 2, 3, 4])
     checked = check_events(table, CheckOptions(EventSchema(properties=("agent",))))
     assert "columns not in the schema are ignored: mood" in checked.notes
@@ -90,7 +90,7 @@ def test_columns_outside_the_schema_are_noted_and_kept_in_the_quarantine():
         ("satisfaction", "good", "satisfaction is not a number"),
     ],
 )
-def test_a_bad_row_is_set_aside_with_its_reason(column, bad, reason):
+def test_a_bad_row_is_rejected_with_its_reason(column, bad, reason):
     table = frame(value=1.0, duration_s=2.0, satisfaction=3.0).astype(object)
     table.loc[3, column] = bad
     checked = check_events(table)
@@ -132,7 +132,7 @@ def test_a_row_counts_once_under_its_first_reason():
         (frame(value=["x"] * 5), "value is not a number: 5.*decimal point"),
     ],
 )
-def test_no_event_log_is_one_clear_error(table, message):
+def test_no_event_log_is_a_single_error(table, message):
     with pytest.raises(DataError, match=message):
         check_events(table)
 
@@ -248,7 +248,7 @@ def test_every_kind_of_number(kind):
     np.testing.assert_array_equal(got, [np.nan] * 3 if kind == pa.null() else [1, np.nan, 3])
 
 
-def test_exact_duplicates_are_kept_or_set_aside():
+def test_duplicates_are_rejected_on_request():
     table = pd.concat([frame(value=[1, 2, np.nan, 4, 5])] * 2 + [frame(value=9)], ignore_index=True)
     assert check_events(table).events.num_rows == 15
     checked = check_events(table, CheckOptions(duplicates="quarantine"))
@@ -260,9 +260,9 @@ def test_exact_duplicates_are_kept_or_set_aside():
 def test_batches_add_up_and_number_their_rows():
     check, options = LogCheck(), CheckOptions()
     for first, column in ((1, ["?", T0]), (3, [T0, T0]), (5, [T0, "?"])):
-        good, found = check_batch(frame(2, timestamp=column), options, first)
-        check.add(found)
-        assert good.num_rows == found.n_good == len(found.rows)
+        good, report = check_batch(frame(2, timestamp=column), options, first)
+        check.add(report)
+        assert good.num_rows == report.n_good == len(report.rows)
     check.finish()
     assert check.quarantine()["row"].to_pylist() == [1, 6]
     assert check.rows_in == 6

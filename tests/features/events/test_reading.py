@@ -62,7 +62,7 @@ def test_every_kind_of_csv(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("content", [b"a,b\n", b"a,b"])
-def test_a_header_alone_gives_its_columns(tmp_path, content):
+def test_a_header_without_rows_gives_its_columns(tmp_path, content):
     table = read_table(write(tmp_path / "a.csv", content))
     assert (table.column_names, table.num_rows) == (["a", "b"], 0)
 
@@ -114,7 +114,7 @@ def test_a_folder_is_its_files_by_name(tmp_path):
         event_files(tmp_path / "nowhere")
 
 
-def test_parquet_text_comes_as_dictionaries_where_it_is_stored_so(tmp_path):
+def test_parquet_dictionaries_stay_dictionaries(tmp_path):
     table = synthetic_log(20_000, 100).append_column("note", pa.array([f"note number {i}" for i in range(20_000)]))
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=7000)
     read = read_table(tmp_path / "a.parquet")
@@ -150,7 +150,7 @@ def small_parts(monkeypatch):
 @pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz", "folder"])
 def test_every_kind_of_file_gives_the_same_journeys(tmp_path, small_parts, kind):
     table = synthetic_log(5000, 100)
-    wanted = pack(check_events(table).events)
+    expected = pack(check_events(table).events)
     path = tmp_path / f"a.{kind}"
     if kind == "folder":
         for k in range(3):
@@ -164,7 +164,7 @@ def test_every_kind_of_file_gives_the_same_journeys(tmp_path, small_parts, kind)
         if kind == "csv.gz":
             write(path, gzip.compress((tmp_path / "plain.csv").read_bytes()))
     loaded = load(path)
-    assert loaded.journeys.fingerprint() == wanted.fingerprint()
+    assert loaded.journeys.fingerprint() == expected.fingerprint()
     assert loaded.rows_in == 5000
     assert loaded.notes == ("timestamp carries no time zone: taken as UTC",)
 
@@ -209,7 +209,7 @@ def test_a_folder_names_the_file_of_each_bad_row(tmp_path):
     assert loaded.rows_in == 16
 
 
-def test_a_column_may_be_missing_from_some_files_of_a_folder(tmp_path):
+def test_files_of_a_folder_may_lack_columns(tmp_path):
     write(tmp_path / "a.csv", HEADER + lines(2))
     write(tmp_path / "b.csv", b"touchpoint,channel,customer_id,timestamp\nview,web,c9,2024-03-01\n")
     log = load(tmp_path).journeys
@@ -217,7 +217,7 @@ def test_a_column_may_be_missing_from_some_files_of_a_folder(tmp_path):
     np.testing.assert_array_equal(log.numbers["value"], [0, 1, np.nan])
 
 
-def test_duplicates_across_parts_are_found(tmp_path, small_parts):
+def test_duplicates_across_parts_are_rejected(tmp_path, small_parts):
     table = synthetic_log(3000, 40)
     twice = pa.concat_tables([table, table.slice(0, 100)])
     pq.write_table(twice, tmp_path / "a.parquet", row_group_size=500)
@@ -232,7 +232,7 @@ def test_duplicates_across_parts_are_found(tmp_path, small_parts):
 @pytest.mark.parametrize(
     "content", [b"", HEADER, b"a,b\n1,2\n", HEADER + b"c1,?,view,1\n" * 3 + lines(2), HEADER + b"c1\n"]
 )
-def test_what_is_no_event_log_is_one_error(tmp_path, content):
+def test_no_event_log_is_a_single_error(tmp_path, content):
     with pytest.raises(DataError):
         load(write(tmp_path / "a.csv", content))
 
@@ -247,7 +247,7 @@ def test_ten_thousand_touchpoints(tmp_path, small_parts):
     assert np.array(column.names, dtype=object)[column.codes].tolist() == names[which].tolist()
 
 
-def test_one_customer_with_a_million_events_in_no_order(tmp_path):
+def test_a_customer_with_a_million_unordered_events(tmp_path):
     n = 1_000_000
     t = np.random.default_rng(0).integers(1_600_000_000, 1_700_000_000, n)
     table = pa.table({"customer_id": pa.array(["one"] * n), "timestamp": pa.array(t).cast(pa.timestamp("s")),

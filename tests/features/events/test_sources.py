@@ -27,7 +27,7 @@ def events(source: EventSource) -> pd.DataFrame:
     return read_events(source).events.to_pandas()
 
 
-def test_a_table_with_our_names_needs_no_mapping(tmp_path: Path) -> None:
+def test_canonical_names_need_no_mapping(tmp_path: Path) -> None:
     frame = events(EventSource(path=write(tmp_path / "log.csv", PLAIN)))
     assert frame["customer_id"].tolist() == ["007", "8"]
     assert frame["timestamp"].tolist() == [pd.Timestamp("2024-01-01 10:00"), pd.Timestamp("2024-01-02")]
@@ -70,7 +70,7 @@ def test_every_kind_of_file_gives_the_same(tmp_path: Path, kind: str) -> None:
     )
 
 
-def test_a_source_is_json_and_reads_another_file(tmp_path: Path) -> None:
+def test_a_source_is_json_and_reads_further_files(tmp_path: Path) -> None:
     first = EventSource(
         path=tmp_path / "a.csv", columns={"customer_id": "who"}, stages={"v*": "look"}, duplicates="keep"
     )
@@ -80,7 +80,7 @@ def test_a_source_is_json_and_reads_another_file(tmp_path: Path) -> None:
     assert again.with_path("b.csv").columns == first.columns
 
 
-def test_canonical_files_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_canonical_files_need_no_mapping(tmp_path: Path) -> None:
     """What a raw file became can be read by the source of the raw file, whatever its adapter or mapping."""
     raw = write(tmp_path / "raw.csv", "who,when,event\na,1704103200,visit\n")
     source = EventSource(
@@ -140,7 +140,7 @@ def test_a_profile_table_is_joined(tmp_path: Path) -> None:
     assert source.schema().profile_numeric == ("age",)
 
 
-def test_a_profile_table_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+def test_bad_profile_tables_are_errors(tmp_path: Path) -> None:
     log = write(tmp_path / "log.csv", PLAIN)
     twice = write(tmp_path / "twice.csv", "customer_id,plan\n8,gold\n8,silver\n")
     with pytest.raises(DataError, match="several rows for customer 8"):
@@ -151,7 +151,7 @@ def test_a_profile_table_says_what_is_wrong_with_it(tmp_path: Path) -> None:
         read_events(EventSource.model_validate({"path": log, "profile_table": {"path": twice, "columns": ["plans"]}}))
 
 
-def test_duplicates_are_kept_or_set_aside(tmp_path: Path) -> None:
+def test_duplicates_are_rejected_on_request(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", PLAIN + "8,2024-01-02,purchase,12.5\n")
     assert read_events(EventSource(path=path)).events.num_rows == 3
     checked = read_events(EventSource(path=path, duplicates="quarantine"))
@@ -173,12 +173,12 @@ def test_duplicates_are_kept_or_set_aside(tmp_path: Path) -> None:
         ({"duplicates": "drop"}, "'keep' or 'quarantine'"),
     ],
 )
-def test_a_source_refuses_what_it_does_not_know(settings: dict, message: str) -> None:
+def test_unknown_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         EventSource.model_validate({"path": "log.csv", **settings})
 
 
-def test_a_declared_column_must_be_there(tmp_path: Path) -> None:
+def test_a_declared_column_must_exist(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", PLAIN.replace("value", "agent_name"))
     with pytest.raises(DataError, match=r"No column 'agent', which properties declares.*Did you mean 'agent_name'"):
         load_journeys(EventSource(path=path, properties=("agent",)))
@@ -241,13 +241,13 @@ def test_an_adapter_reports_bad_values_by_the_row_of_the_file(tmp_path: Path) ->
     assert (last["row"], last["reason"], last["InvoiceDate"]) == (9, "timestamp is not a time", "yesterday")
 
 
-def test_an_adapter_names_the_columns_that_it_misses(tmp_path: Path) -> None:
+def test_an_adapter_names_missing_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "case,activity\n1,x\n")
     with pytest.raises(DataError, match=r"log\.csv: The adapter 'bpi2012' needs the columns 'amount_req', 'reg_date'"):
         read_events(EventSource(path=path, adapter="bpi2012"))
 
 
-def test_guests_alone_are_no_log(tmp_path: Path) -> None:
+def test_guests_only_is_an_error(tmp_path: Path) -> None:
     path = write(
         tmp_path / "retail.csv", "\n".join(line for line in INVOICES.split("\n") if ",," in line or "Inv" in line)
     )

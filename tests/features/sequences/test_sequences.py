@@ -37,7 +37,7 @@ def random_events(seed: int, n_events: int, *, late: bool = False) -> pd.DataFra
         values = pd.Series([f"{prefix}{k}" for k in r.integers(0, size, n_events)], dtype="str")
         return values.mask(pd.Series(r.random(n_events) < missing))
 
-    def known(values: np.ndarray, missing: float) -> np.ndarray:
+    def number(values: np.ndarray, missing: float) -> np.ndarray:
         return np.where(r.random(n_events) < missing, np.nan, values)
 
     return pd.DataFrame({
@@ -45,8 +45,8 @@ def random_events(seed: int, n_events: int, *, late: bool = False) -> pd.DataFra
         "timestamp": ((CUTOFF if late else START) + pd.to_timedelta(hours, unit="h")).astype("datetime64[us]"),
         "touchpoint": r.choice(["view", "buy", "call"], n_events, p=[0.6, 0.3, 0.1]),
         "channel": text("ch", 3, 0.2), "item": text("it", 12, 0.2), "agent": text("ag", 4, 0.2),
-        "value": known(np.round(r.normal(5, 10, n_events), 2), 0.3),
-        "duration_s": known(r.exponential(60, n_events), 0.1), "satisfaction": known(r.integers(1, 6, n_events), 0.5),
+        "value": number(np.round(r.normal(5, 10, n_events), 2), 0.3),
+        "duration_s": number(r.exponential(60, n_events), 0.1), "satisfaction": number(r.integers(1, 6, n_events), 0.5),
         "has_years": r.integers(20, 70, n_events).astype(float),
     })  # fmt: skip
 
@@ -99,17 +99,17 @@ def reference(features: SequenceFeatures, snapshots: Snapshots, at: int) -> list
         else:
             steps.append([j])
     steps = steps[-s.max_steps :]
-    found: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
     for place, events in enumerate(steps):
         now = int(log.t[events[0]])
         gap = (now - int(log.t[steps[place - 1][0]])) / DAY_US if place else 0.0
         codes = [code_of(features, log, column, events[-1]) for column in features.layout_.vocabularies]
         numbers = {"events": math.log(len(events))}
         for column in features.layout_.columns:
-            known = [v for v in log.numbers[column][events].tolist() if not math.isnan(v)]
-            total = sum(known) if column in ("value", "duration_s") else sum(known) / max(len(known), 1)
-            numbers[column] = math.copysign(math.log1p(abs(total)), total) if known else math.nan
-            numbers[f"has_{column}"] = float(len(known) > 0)
+            values = [v for v in log.numbers[column][events].tolist() if not math.isnan(v)]
+            total = sum(values) if column in ("value", "duration_s") else sum(values) / max(len(values), 1)
+            numbers[column] = math.copysign(math.log1p(abs(total)), total) if values else math.nan
+            numbers[f"has_{column}"] = float(len(values) > 0)
         if "item" in features.layout_.vocabularies:
             items = log.categories["item"].codes
             earlier = {items[j] for j in range(snapshots.start[at], snapshots.stop[at]) if log.t[j] < now} - {-1}
@@ -117,8 +117,8 @@ def reference(features: SequenceFeatures, snapshots: Snapshots, at: int) -> list
         age = (int(snapshots.cutoff[at]) - now) / DAY_US
         if s.time:
             numbers |= times(pd.Timestamp(now, unit="us"), gap, age, is_first=place == 0)
-        found.append({"codes": codes, "numbers": numbers, "gap": gap * s.time, "age": age * s.time})
-    return found
+        described.append({"codes": codes, "numbers": numbers, "gap": gap * s.time, "age": age * s.time})
+    return described
 
 
 def code_of(features: SequenceFeatures, log: Journeys, column: str, event: int) -> int:
@@ -131,8 +131,8 @@ def code_of(features: SequenceFeatures, log: Journeys, column: str, event: int) 
 
 def times(when: pd.Timestamp, gap: float, age: float, *, is_first: bool) -> dict[str, float]:
     day, week = 2 * math.pi * (when.hour * 60 + when.minute) / 1440, 2 * math.pi * when.day_of_week / 7
-    told = (math.log1p(gap * 1440), float(is_first), math.log1p(age * 1440))
-    return dict(zip(TIME_NAMES, (*told, math.sin(day), math.cos(day), math.sin(week), math.cos(week)), strict=True))
+    numbers = (math.log1p(gap * 1440), float(is_first), math.log1p(age * 1440))
+    return dict(zip(TIME_NAMES, (*numbers, math.sin(day), math.cos(day), math.sin(week), math.cos(week)), strict=True))
 
 
 def scaled(raw: float, mean: float, scale: float) -> float:
@@ -150,8 +150,8 @@ FITTED = {
 def test_steps_are_those_of_plain_python(seed: int, n_events: int, options: tuple[bool, int, bool]) -> None:
     features, snapshots = FITTED[options], at_cutoff(random_events(seed, n_events))
     batch = features.batch(snapshots)
-    wanted = [reference(features, snapshots, at) for at in range(len(snapshots))]
-    lengths = [len(steps) for steps in wanted]
+    expected = [reference(features, snapshots, at) for at in range(len(snapshots))]
+    lengths = [len(steps) for steps in expected]
     assert features.lengths(snapshots).tolist() == lengths
     assert batch.rows.tolist() == sorted(range(len(lengths)), key=lambda at: -lengths[at])
     assert batch.lengths.tolist() == sorted(lengths, reverse=True)
@@ -160,7 +160,7 @@ def test_steps_are_those_of_plain_python(seed: int, n_events: int, options: tupl
     layout = features.layout_
     for rank, at in enumerate(batch.rows):
         assert (batch.owner[row(batch, rank)] == rank).all()
-        for place, step in zip(row(batch, rank), wanted[at], strict=True):
+        for place, step in zip(row(batch, rank), expected[at], strict=True):
             assert batch.codes[:, place].tolist() == step["codes"]
             assert batch.gap_days[place] == pytest.approx(step["gap"], abs=1e-5)
             assert batch.age_days[place] == pytest.approx(step["age"], abs=1e-5)
@@ -198,7 +198,7 @@ def invoice() -> pd.DataFrame:
     })  # fmt: skip
 
 
-def test_the_lines_of_an_invoice_are_one_step() -> None:
+def test_lines_of_an_invoice_make_a_single_step() -> None:
     features = unscaled(PLAIN)
     batch = features.batch(at_cutoff(invoice()).take(np.arange(1)))
     names = features.layout_.numbers
@@ -215,8 +215,8 @@ def test_the_lines_of_an_invoice_are_one_step() -> None:
     assert visit["day_sin"] == pytest.approx(math.sin(2 * math.pi * 22.5 / 24))
     assert visit["week_cos"] == pytest.approx(math.cos(2 * math.pi * 2 / 7))  # a Wednesday
     context = dict(zip(CONTEXT_NAMES, 10.0 * batch.context[0].astype(float), strict=True))
-    told = {"steps": math.log1p(4), "tenure": math.log1p(3 + 1.5 / 24), "recency": math.log1p(1)}
-    assert context == pytest.approx(told, rel=1e-6)
+    expected = {"steps": math.log1p(4), "tenure": math.log1p(3 + 1.5 / 24), "recency": math.log1p(1)}
+    assert context == pytest.approx(expected, rel=1e-6)
 
 
 def test_without_gathering_each_line_is_a_step() -> None:
@@ -225,7 +225,7 @@ def test_without_gathering_each_line_is_a_step() -> None:
     assert batch.gap_days.tolist() == pytest.approx([0, 2.0625, 0, 0])
 
 
-def test_only_the_last_steps_are_kept_and_the_first_of_them_has_no_gap() -> None:
+def test_only_the_last_steps_count() -> None:
     events = random_events(5, 300)
     whole, short = PLAIN.batch(at_cutoff(events)), fitted(max_steps=4).batch(at_cutoff(events))
     assert (short.lengths == 4).all()
@@ -242,23 +242,23 @@ def test_only_the_last_steps_are_kept_and_the_first_of_them_has_no_gap() -> None
 
 def test_vocabularies_hold_frequent_values_of_training_and_scales_are_of_its_steps() -> None:
     events = random_events(0, 600)
-    seen = events[events["timestamp"] < CUTOFF]
+    past = events[events["timestamp"] < CUTOFF]
     for column, size in (("touchpoint", 60), ("item", 5), ("agent", 60)):
-        counts = seen[column].value_counts()
+        counts = past[column].value_counts()
         frequent = sorted(counts[counts >= 40].index, key=lambda name: (-counts[name], name))[:size]
         assert PLAIN.layout_.vocabularies[column] == tuple(frequent)
         assert PLAIN.sizes[column] == len(frequent) + 2
     assert next(iter(PLAIN.layout_.vocabularies)) == "touchpoint"
     numbers = PLAIN.batch(TRAIN).numbers.astype(float)
-    told = dict(zip(PLAIN.layout_.numbers, numbers.T, strict=True))
-    assert {name: round(abs(told[name].mean()), 5) for name in ("gap", "age", "events", "has_value")} == {
+    by_name = dict(zip(PLAIN.layout_.numbers, numbers.T, strict=True))
+    assert {name: round(abs(by_name[name].mean()), 5) for name in ("gap", "age", "events", "has_value")} == {
         "gap": 0, "age": 0, "events": 0, "has_value": 0,
     }  # fmt: skip
-    value = told["value"][told["has_value"] > 0]
+    value = by_name["value"][by_name["has_value"] > 0]
     assert (value.mean(), value.std()) == (pytest.approx(0, abs=1e-5), pytest.approx(1, abs=1e-5))
 
 
-def test_unseen_and_rare_values_go_to_other_and_missing_ones_are_told_apart() -> None:
+def test_unseen_and_rare_values_go_to_other() -> None:
     events = invoice().assign(touchpoint=["never seen", "call", "view", "buy"], agent=[None, "ag0", "new", "ag1"])
     batch = fitted(min_count=60).batch(at_cutoff(events).take(np.arange(1)))
     codes = dict(zip(PLAIN.layout_.vocabularies, batch.codes.tolist(), strict=True))
@@ -268,7 +268,7 @@ def test_unseen_and_rare_values_go_to_other_and_missing_ones_are_told_apart() ->
     assert codes["channel"] == [0, 0, 0, 0]  # no such column in this log
 
 
-def test_categories_can_be_chosen_and_a_wrong_one_is_named() -> None:
+def test_categories_can_be_chosen() -> None:
     features = fitted(categories=("agent",))
     assert list(features.sizes) == ["touchpoint", "agent"]
     assert "again" not in features.layout_.numbers  # there are no items for it
@@ -279,7 +279,7 @@ def test_categories_can_be_chosen_and_a_wrong_one_is_named() -> None:
         fitted(categories=("agnet",))
 
 
-def test_saved_as_json_and_back_gives_the_same_bits() -> None:
+def test_state_goes_through_json() -> None:
     again = SequenceFeatures.from_dict(json.loads(json.dumps(PLAIN.to_dict())))
     assert again.to_dict() == PLAIN.to_dict()
     snapshots = at_cutoff(random_events(9, 100))
@@ -292,29 +292,27 @@ def test_saved_as_json_and_back_gives_the_same_bits() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, n_events=st.integers(1, 90), options=st.sampled_from(list(FITTED)), shuffled=st.booleans())
-def test_a_batch_of_one_is_the_row_of_a_batch_of_many(
-    seed: int, n_events: int, options: tuple[bool, int, bool], shuffled: bool
-) -> None:
+def test_batch_size_changes_no_bit(seed: int, n_events: int, options: tuple[bool, int, bool], shuffled: bool) -> None:
     features = SHUFFLED if shuffled else FITTED[options]
     snapshots = at_cutoff(random_events(seed, n_events))
     many = features.batch(snapshots)
     for rank, at in enumerate(many.rows):
-        one, where = features.batch(snapshots.take(np.array([at]))), row(many, rank)
-        assert one.codes.tobytes() == np.ascontiguousarray(many.codes[:, where]).tobytes()
+        single, where = features.batch(snapshots.take(np.array([at]))), row(many, rank)
+        assert single.codes.tobytes() == np.ascontiguousarray(many.codes[:, where]).tobytes()
         for name in ("numbers", "gap_days", "age_days"):
-            assert getattr(one, name).tobytes() == getattr(many, name)[where].tobytes()
-        assert one.context.tobytes() == many.context[[rank]].tobytes()
+            assert getattr(single, name).tobytes() == getattr(many, name)[where].tobytes()
+        assert single.context.tobytes() == many.context[[rank]].tobytes()
 
 
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, first=st.integers(0, 10), last=st.integers(0, 10))
-def test_a_sub_journey_is_what_a_log_of_its_events_gives(seed: int, first: int, last: int) -> None:
+def test_a_sub_journey_equals_a_log_of_its_events(seed: int, first: int, last: int) -> None:
     events = random_events(seed, 40).assign(customer_id="c0").sort_values("timestamp", kind="stable")
     whole = at_cutoff(events[events["timestamp"] < CUTOFF])
     start, stop = whole.start[:1] + first, whole.stop[:1] - last
     cut = Snapshots(whole.journeys, whole.customer[:1], start, stop, whole.cutoff[:1])
-    alone = at_cutoff(events.iloc[int(start[0]) : int(stop[0])]).take(np.arange(1))
-    assert same(PLAIN.batch(cut), PLAIN.batch(alone))
+    short_log = at_cutoff(events.iloc[int(start[0]) : int(stop[0])]).take(np.arange(1))
+    assert same(PLAIN.batch(cut), PLAIN.batch(short_log))
 
 
 SHUFFLED = fitted(order="shuffled")
@@ -324,26 +322,26 @@ SHUFFLED = fitted(order="shuffled")
 @given(seed=SEEDS, n_events=st.integers(1, 90))
 def test_shuffling_keeps_the_moments_and_all_contents(seed: int, n_events: int) -> None:
     snapshots = at_cutoff(random_events(seed, n_events))
-    kept, mixed = PLAIN.batch(snapshots), SHUFFLED.batch(snapshots)
+    ordered, mixed = PLAIN.batch(snapshots), SHUFFLED.batch(snapshots)
     contents = PLAIN.n_numbers - len(TIME_NAMES)
-    np.testing.assert_array_equal(kept.numbers[:, contents:], mixed.numbers[:, contents:])
+    np.testing.assert_array_equal(ordered.numbers[:, contents:], mixed.numbers[:, contents:])
     for name in ("gap_days", "age_days", "owner", "context", "batch_sizes", "lengths", "rows"):
-        np.testing.assert_array_equal(getattr(kept, name), getattr(mixed, name))
-    for rank in range(len(kept.lengths)):
-        where = row(kept, rank)
+        np.testing.assert_array_equal(getattr(ordered, name), getattr(mixed, name))
+    for rank in range(len(ordered.lengths)):
+        where = row(ordered, rank)
         carried = [
             Counter(batch.codes[:, place].tobytes() + batch.numbers[place, :contents].tobytes() for place in where)
-            for batch in (kept, mixed)
+            for batch in (ordered, mixed)
         ]
         assert carried[0] == carried[1]
 
 
 def test_shuffling_does_change_the_order() -> None:
     snapshots = at_cutoff(random_events(5, 300))
-    kept, mixed = PLAIN.batch(snapshots), SHUFFLED.batch(snapshots)
+    ordered, mixed = PLAIN.batch(snapshots), SHUFFLED.batch(snapshots)
     first = PLAIN.batch(snapshots.take(np.array([0]))).codes, SHUFFLED.batch(snapshots.take(np.array([0]))).codes
     assert (first[0] != first[1]).any()
-    assert (kept.codes != mixed.codes).any(axis=0).mean() > 0.5
+    assert (ordered.codes != mixed.codes).any(axis=0).mean() > 0.5
 
 
 @settings(max_examples=20, deadline=None)
@@ -366,7 +364,7 @@ def test_without_time_nothing_depends_on_the_times(seed: int, n_events: int, ord
 TIMELESS = {order: fitted(time=False, order=order) for order in ("kept", "shuffled")}
 
 
-def test_without_time_there_are_no_numbers_of_time() -> None:
+def test_without_time_no_number_of_time() -> None:
     assert set(PLAIN.layout_.numbers) - set(TIMELESS["kept"].layout_.numbers) == set(TIME_NAMES)
     assert (TIMELESS["kept"].n_context, PLAIN.n_context) == (1, len(CONTEXT_NAMES))
 
@@ -392,9 +390,9 @@ def test_future_changes_no_bit(seed: int, n_events: int, n_added: int, change: s
         added["timestamp"] = CUTOFF
     elif change == "unseen values":
         added[["touchpoint", "channel", "item", "agent"]] = "never seen"
-    kept = events if change in ("add", "at the cutoff") else past
-    if len(kept) + len(added):
-        shuffled = pd.concat([added, kept], ignore_index=True)  # the future first in the file: only time may count
+    visible = events if change in ("add", "at the cutoff") else past
+    if len(visible) + len(added):
+        shuffled = pd.concat([added, visible], ignore_index=True)  # the future first in the file: only time may count
         assert same(before, features.batch(at_cutoff(shuffled)))
 
 
@@ -427,7 +425,7 @@ def test_journeys_without_events_have_no_steps() -> None:
     assert none.codes.shape == (len(PLAIN.sizes), 0)
 
 
-def test_a_log_that_lacks_columns_is_one_where_they_are_missing() -> None:
+def test_absent_columns_count_as_missing() -> None:
     events = random_events(3, 80)
     gone = ["channel", "item", "value", "satisfaction", "has_years"]
     missing = events.assign(**{name: pd.Series([None] * len(events), dtype="str") for name in gone[:2]})

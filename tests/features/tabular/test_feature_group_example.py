@@ -27,7 +27,7 @@ print(features.get_feature_names_out(), features.transform(snapshots).tolist(), 
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_feature_group_is_one_file_and_one_entry(tmp_path: Path, compiled: bool) -> None:
+def test_example_group(tmp_path: Path, compiled: bool) -> None:
     page = (ROOT / "docs/architecture/feature_group.md").read_text(encoding="utf-8")
     example = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert example is not None

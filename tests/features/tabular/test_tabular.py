@@ -32,9 +32,9 @@ END = T0 + 300 * DAY
 
 def make_journeys(n_events: int = 3_000, n_customers: int = 60, seed: int = 0, n_touchpoints: int = 8) -> Journeys:
     r = np.random.default_rng(seed)
-    who = np.sort(r.integers(0, n_customers, n_events))
+    owner = np.sort(r.integers(0, n_customers, n_events))
     t = T0 + r.integers(0, 250 * 24, n_events) * (DAY // 24)
-    t = t[np.lexsort((t, who))]
+    t = t[np.lexsort((t, owner))]
 
     def category(prefix: str, size: int) -> Category:
         names = tuple(f"{prefix} {k}" for k in range(size))
@@ -44,15 +44,15 @@ def make_journeys(n_events: int = 3_000, n_customers: int = 60, seed: int = 0, n
     categories = {
         "touchpoint": Category(r.integers(0, n_touchpoints, n_events).astype(np.int32), names),
         **{name: category(name, 5) for name in ("channel", "stage", "item", "agent")},
-        "country": Category(r.integers(0, 3, n_customers).astype(np.int32)[who], ("NL", "DE", "BE")),
+        "country": Category(r.integers(0, 3, n_customers).astype(np.int32)[owner], ("NL", "DE", "BE")),
     }
     numbers = {
         "value": r.normal(5, 10, n_events),
         "duration_s": r.exponential(60, n_events),
         "satisfaction": r.integers(1, 6, n_events).astype(float),
-        "age": r.integers(20, 60, n_customers).astype(float)[who],
+        "age": r.integers(20, 60, n_customers).astype(float)[owner],
     }
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(who, minlength=n_customers)))).astype(np.int64)
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(owner, minlength=n_customers)))).astype(np.int64)
     return Journeys(pa.array([f"c{k}" for k in range(n_customers)]), offsets, t, categories, numbers)
 
 
@@ -96,7 +96,7 @@ def test_the_stamp_of_the_kernel_cache_covers_every_kernel() -> None:
                 assert Path(inspect.getfile(value.py_func)).resolve() in files
 
 
-def test_a_batch_of_one_equals_a_batch_of_many() -> None:
+def test_batch_size_changes_no_bit() -> None:
     cutoffs = T0 + np.random.default_rng(1).integers(0, 300, 60) * DAY
     snapshots = JOURNEYS.at(cutoffs)
     x = TRAINED.transform(snapshots)
@@ -151,14 +151,14 @@ def test_a_log_without_the_columns_of_training_gives_missing() -> None:
     pd.testing.assert_series_equal(x["gap_mean"], full["gap_mean"])
 
 
-def test_a_log_without_work_takes_nothing_from_the_next_one() -> None:
+def test_logs_share_no_scratch() -> None:
     touchpoint = Category(np.zeros(JOURNEYS.n_events, np.int32), ("visit",))
     idle = Journeys(JOURNEYS.customer_ids, JOURNEYS.offsets, JOURNEYS.t, {"touchpoint": touchpoint})
     TabularFeatures(drop_redundant=False).fit(idle.at(END))
-    test_a_log_with_one_column_only()
+    test_a_log_with_a_single_column()
 
 
-def test_a_log_with_one_column_only() -> None:
+def test_a_log_with_a_single_column() -> None:
     bare = Journeys(
         JOURNEYS.customer_ids, JOURNEYS.offsets, JOURNEYS.t, {"touchpoint": JOURNEYS.categories["touchpoint"]}
     )
@@ -190,7 +190,7 @@ def test_state_goes_through_json() -> None:
         assert same(TRAINED.transform(snapshots), copied.transform(snapshots))
 
 
-def test_state_of_another_version_is_refused() -> None:
+def test_state_of_other_versions_is_refused() -> None:
     state = TRAINED.to_dict()
     with pytest.raises(DataError, match=r"no feature 'phase_of_moon'.*train the model again"):
         TabularFeatures.from_dict({**state, "names": [*state["names"], "phase_of_moon"]})
@@ -204,7 +204,7 @@ def test_codes_are_ranks_by_frequency() -> None:
     assert "recency_days" not in TRAINED.categorical_features
 
 
-def test_extra_columns_are_told_apart_by_whether_they_change() -> None:
+def test_extra_columns_that_change_are_properties() -> None:
     assert TRAINED.learned_ is not None
     assert TRAINED.learned_.properties == ("agent",)
     assert TRAINED.learned_.profile == ("country",)
@@ -218,8 +218,8 @@ def test_extra_columns_are_told_apart_by_whether_they_change() -> None:
 
 def test_redundant_columns_are_dropped_and_recorded() -> None:
     every = TabularFeatures(windows_days=WINDOWS, drop_redundant=False).fit(JOURNEYS.at(END))
-    kept, dropped = set(TRAINED.get_feature_names_out()), TRAINED.dropped_
-    assert kept | set(dropped) == set(every.get_feature_names_out())
+    names, dropped = set(TRAINED.get_feature_names_out()), TRAINED.dropped_
+    assert names | set(dropped) == set(every.get_feature_names_out())
     assert dropped["cutoff_month"] == "constant in training"
     assert dropped["value_total"] == "equal to value_365d in training"
     x = TRAINED.transform(JOURNEYS.at(END))
@@ -227,7 +227,7 @@ def test_redundant_columns_are_dropped_and_recorded() -> None:
     assert same(x, np.ascontiguousarray(every.transform(JOURNEYS.at(END))[:, columns]))
 
 
-def test_windows_suit_how_far_back_the_snapshots_look() -> None:
+def test_windows_suit_the_length_of_histories() -> None:
     n, day = 200, np.timedelta64(1, "D")
     ages = np.tile([1, 3, 7], n)
     events = pd.DataFrame({
@@ -243,14 +243,14 @@ def test_windows_suit_how_far_back_the_snapshots_look() -> None:
     assert TabularFeatures().fit(JOURNEYS.at(END)).settings_.windows_days[-1] >= 90
 
 
-def test_some_columns_in_any_order() -> None:
+def test_columns_in_any_order() -> None:
     names = ["gap_mean", "recency_days", "touchpoint.touch_1.count_90d", "work.job.open_days"]
     few = TRAINED.select(names)
     assert few.get_feature_names_out() == names
     assert set(few.describe()["group"]) == {"rhythm", "recency", "volume", "open_work"}
     columns = [TRAINED.get_feature_names_out().index(name) for name in names]
-    wanted = np.ascontiguousarray(TRAINED.transform(JOURNEYS.at(END))[:, columns])
-    assert same(few.transform(JOURNEYS.at(END)), wanted)
+    expected = np.ascontiguousarray(TRAINED.transform(JOURNEYS.at(END))[:, columns])
+    assert same(few.transform(JOURNEYS.at(END)), expected)
     with pytest.raises(DataError, match=r"no feature 'gap_men'; did you mean 'gap_mean'"):
         TRAINED.select(["gap_men"])
 
@@ -263,7 +263,7 @@ def test_ten_thousand_touchpoints_do_not_blow_up_the_width() -> None:
     assert sum(features.unseen(wide.at(END))["touchpoint"].values()) > 30_000
 
 
-def test_one_customer_with_many_events() -> None:
+def test_a_customer_with_many_events() -> None:
     long = make_journeys(200_000, 1)
     x = TRAINED.transform(long.at(np.array([END, END - 30 * DAY]), [0, 0]))
     assert x[0, TRAINED.get_feature_names_out().index("active_days_365d")] == 251  # 250 days from a noon
