@@ -207,7 +207,7 @@ def _extras(
     properties: Sequence[str] | None,
     profile: Sequence[str] | None,
 ) -> tuple[list[str], list[str]]:
-    """Extra columns as properties and profile; what is not declared is told apart by whether it ever changes."""
+    """Extra columns as properties and profile; undeclared ones are properties if they ever change."""
     declared = [*(properties or ()), *(profile or ())]
     if missing := [c for c in declared if c not in names]:
         raise DataError(f"column {missing[0]!r} is declared as a property or profile but the log does not have it")

@@ -1,4 +1,4 @@
-"""The checks: what is set aside and why, that nothing is lost, and what is refused as no event log at all."""
+"""The checks: which rows are rejected and why, that no row is lost, and what is no event log at all."""
 
 from __future__ import annotations
 
