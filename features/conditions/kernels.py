@@ -24,7 +24,7 @@ from features.tabular.plan import DAY_US, kernel
 
 COUNT, DAYS, SUM, MEAN, LOWEST, HIGHEST, LATEST, PER_DAY, GAP_DAYS, OVERDUE = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 LAST_DAYS, FIRST_DAYS, LAST_PLACE, FIRST_PLACE = 10, 11, 12, 13  # found without looking at every event
-# As `features.tabular.plan.kernel`: they allocate nothing, so they need not count references for each array of each call.
+# As `features.tabular.plan.kernel`: they allocate nothing, so they need not count references in each call.
 entry_kernel: Any = njit(nogil=True, cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
 
 
