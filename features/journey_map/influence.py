@@ -5,7 +5,7 @@ not converted. The removal effect is that of Anderl, Becker, von Wangenheim and 
 Research in Marketing 33, 2016): a first-order Markov chain over the ways, with a start, a conversion and a null state;
 the share of conversions that is lost when whoever comes to k goes to null instead. Absorbing probabilities are solved
 exactly. With h(k) the chance to come to k from the start, and x(k) the chance to convert from k, both in the full
-chain, the effect is h(k) x(k) / x(start): every way through k passes its first visit there.
+chain, the effect is h(k) x(k) / x(start): every way that visits k has a first visit there.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def simulate(n_customers: int = 2_000, days: int = 400, seed: int = 7, world: Wo
         n_customers: how many customers, at least 1.
         days: how many days from 1 January 2024, at least 2; most experiments want a year or more.
         seed: of every random draw.
-        world: the constants; the default world is an honest exam (`experiments/benchmarks/simulated_exam.py`).
+        world: the constants; the default world is hard, but not hopeless (`experiments/benchmarks/simulated_exam.py`).
 
     Raises:
         ConfigError: fewer than 1 customer or 2 days.

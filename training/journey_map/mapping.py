@@ -213,14 +213,14 @@ def publish(
         choice: dates, goals, groups.
         drawn: the map.
         comparison: of the groups.
-        counts: reason → rows set aside.
+        counts: reason → rejected rows.
         notes: on reading the log.
         log: to MLflow; by default what the plan says.
         tables: a folder for the tables as CSV.
         progress: where to show what is going on.
     """
     settings = drawn.settings
-    text = MapText(plan.name, plan.events.path.name, settings.goals, settings.cohort, _set_aside(counts, notes))
+    text = MapText(plan.name, plan.events.path.name, settings.goals, settings.cohort, _rejected_notes(counts, notes))
     write_map_page(drawn, out, text, comparison)
     if tables is not None:
         write_tables(drawn, tables, comparison)
@@ -270,8 +270,8 @@ def with_goals(settings: MapSettings, goals: tuple[str, ...], names: tuple[str, 
     return settings.model_copy(update={"goals": goals})
 
 
-def _set_aside(counts: dict[str, int], notes: tuple[str, ...]) -> tuple[str, ...]:
-    return (*(f"{number:,} rows were set aside: {reason}." for reason, number in counts.items()), *notes)
+def _rejected_notes(counts: dict[str, int], notes: tuple[str, ...]) -> tuple[str, ...]:
+    return (*(f"{number:,} rows were rejected: {reason}." for reason, number in counts.items()), *notes)
 
 
 def write_tables(drawn: JourneyMap, folder: Path, comparison: MapComparison | None = None) -> None:

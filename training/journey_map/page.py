@@ -35,10 +35,10 @@ from training.journey_map.words import (
     comparison_columns,
     comparison_words,
 )
-from training.reports.blocks import Block, Column, Heading, Notes, Sentences, Table, Terms
+from training.reports.blocks import Heading, Notes, PageBlock, PageColumn, Sentences, Table, Terms
 from training.reports.interactive import InteractiveFigure
 from training.reports.numbers import count, days, share
-from training.reports.pages import Fact, Page, Section, write_page
+from training.reports.pages import Fact, Page, PageSection, write_page
 
 MOST_MOVES, MOST_TOUCHPOINTS, MOST_PAINS, MOST_CREDITED, MOST_COMPARED = 100, 200, 50, 30, 60
 SURE = 0.05
@@ -111,13 +111,13 @@ def _channels_and_stages(summary: dict[str, Any]) -> str:
     return f"in {' and '.join(parts)}" if parts else ""
 
 
-def _sections(drawn: JourneyMap, text: MapText, comparison: MapComparison | None) -> list[Section]:
+def _sections(drawn: JourneyMap, text: MapText, comparison: MapComparison | None) -> list[PageSection]:
     """The sections that have something to show, in the order of the page."""
     figures = map_figures(drawn, text.cohort)
     moves = drawn.transitions.sort_values("count", ascending=False, kind="stable")
     touchpoints = drawn.touchpoints.sort_values("customers", ascending=False, kind="stable")
     pains = Table(drawn.pain_points, PAINS, "Pain points, the weightiest first.", MOST_PAINS)
-    blocks: dict[str, tuple[str, list[Block]]] = {
+    blocks: dict[str, tuple[str, list[PageBlock]]] = {
         "findings": ("Main findings", [Sentences(findings(drawn, text.goals, text.cohort), ordered=True)]),
         "funnel": ("Stages", [Table(drawn.funnel, STAGES, "The funnel, stage by stage.")]),
         "flows": ("Step by step", [
@@ -137,27 +137,27 @@ def _sections(drawn: JourneyMap, text: MapText, comparison: MapComparison | None
     for name, (title, content) in blocks.items():
         empty = all(isinstance(block, Table) and not len(block.frame) for block in content)
         if not empty:
-            picture: list[Block] = [figures[name]] if name in figures else []
+            picture: list[PageBlock] = [figures[name]] if name in figures else []
             how = HOW_TO_READ.get(name, "").format(period=text.cohort)
             link = ("words", "The words are explained below.") if name == "touchpoints" else None
-            sections.append(Section(name, title, [*picture, *content], how, link))
+            sections.append(PageSection(name, title, [*picture, *content], how, link))
     if comparison is not None:
         sections.append(_comparison(comparison))
     notes = list(dict.fromkeys([*drawn.notes, *text.notes]))
     terms = Terms([(term, "", meaning) for term, meaning in TERMS.items()])
-    return [*sections, Section("words", "What to know", [Notes(notes), terms])]
+    return [*sections, PageSection("words", "What to know", [Notes(notes), terms])]
 
 
 def _step_table(matrix: pd.DataFrame) -> Table:
     frame = matrix.set_axis([f"step_{step}" for step in matrix.columns], axis=1)
     frame.insert(0, "touchpoint", [str(name) for name in matrix.index])
-    columns = [Column(f"step_{step}", f"Step {step}", "share") for step in matrix.columns]
-    first = Column("touchpoint", "Touchpoint", "name")
+    columns = [PageColumn(f"step_{step}", f"Step {step}", "share") for step in matrix.columns]
+    first = PageColumn("touchpoint", "Touchpoint", "name")
     return Table(frame, [first, *columns], "Share of customers at each step.", summary="The grid as a table")
 
 
-def _influence(frame: pd.DataFrame, figures: dict[str, Any]) -> list[Block]:
-    blocks: list[Block] = []
+def _influence(frame: pd.DataFrame, figures: dict[str, Any]) -> list[PageBlock]:
+    blocks: list[PageBlock] = []
     for level in ("channel", "touchpoint"):
         rows = frame[frame["level"] == level].sort_values("markov_share", ascending=False, kind="stable")
         if len(rows):
@@ -171,15 +171,15 @@ def _cohort_table(frame: pd.DataFrame, period: str) -> Table:
     named = wide.set_axis([f"after_{periods}" for periods in wide.columns], axis=1)
     named.insert(0, "size", frame.groupby("cohort")["size"].max().loc[wide.index])
     named.insert(0, "first", [f"{pd.Timestamp(start):%Y-%m-%d}" for start in wide.index])
-    columns = [Column("first", f"{period.capitalize()} from", "name"), Column("size", "Customers")]
-    columns += [Column(f"after_{periods}", f"{periods} later", "share") for periods in wide.columns]
+    columns = [PageColumn("first", f"{period.capitalize()} from", "name"), PageColumn("size", "Customers")]
+    columns += [PageColumn(f"after_{periods}", f"{periods} later", "share") for periods in wide.columns]
     caption = f"Share of customers active, by {period} after the first."
     return Table(named, columns, caption, summary="The triangle as a table")
 
 
-def _comparison(comparison: MapComparison) -> Section:
+def _comparison(comparison: MapComparison) -> PageSection:
     title, how = comparison_words(comparison)
-    blocks: list[Block] = [Sentences(comparison.sentences, ordered=True)] if comparison.sentences else []
+    blocks: list[PageBlock] = [Sentences(comparison.sentences, ordered=True)] if comparison.sentences else []
     tables: Sequence[tuple[str, pd.DataFrame, tuple[str, ...]]] = (
         ("Who goes on to the next stage", comparison.funnel[comparison.funnel["rate_a"].notna()], ("stage",)),
         ("Who meets a touchpoint", comparison.touchpoints, ("touchpoint",)),
@@ -195,7 +195,7 @@ def _comparison(comparison: MapComparison) -> Section:
             frame = frame.assign(size=-frame["difference"].abs()).sort_values(["q_value", "size"], kind="stable")
         columns = comparison_columns(heads, comparison.names)
         blocks.append(Table(frame, columns, f"{name}, in both groups.", MOST_COMPARED))
-    return Section("comparison", title, blocks, how)
+    return PageSection("comparison", title, blocks, how)
 
 
 def map_figures(journey_map: JourneyMap, period: str) -> dict[str, InteractiveFigure]:

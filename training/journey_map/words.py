@@ -5,48 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from features.journey_map.comparison import MapComparison
-from training.reports.blocks import Column
+from training.reports.blocks import PageColumn
 
 STAGES = (
-    Column("stage", "Stage", "name"), Column("customers", "Customers"),
-    Column("share_of_first", "Of the first stage", "share"), Column("conversion", "Went on", "share"),
-    Column("dropped", "Did not go on"), Column("days_to_next_p25", "A quarter go on within", "days"),
-    Column("days_to_next_median", "Half go on within", "days"),
-    Column("days_to_next_p75", "Three quarters go on within", "days"),
+    PageColumn("stage", "Stage", "name"), PageColumn("customers", "Customers"),
+    PageColumn("share_of_first", "Of the first stage", "share"), PageColumn("conversion", "Went on", "share"),
+    PageColumn("dropped", "Did not go on"), PageColumn("days_to_next_p25", "A quarter go on within", "days"),
+    PageColumn("days_to_next_median", "Half go on within", "days"),
+    PageColumn("days_to_next_p75", "Three quarters go on within", "days"),
 )  # fmt: skip
 TOUCHPOINTS = (
-    Column("touchpoint", "Touchpoint", "name"), Column("channel", "Channel", "text"),
-    Column("stage", "Stage", "text"), Column("customers", "Customers"),
-    Column("customer_share", "Of all customers", "share"), Column("visits", "Visits"),
-    Column("visits_per_customer", "Visits a customer", "number"),
-    Column("dwell_s_median", "Median dwell time", "seconds"), Column("bounce_share", "Bounces", "share"),
-    Column("impressions", "Impressions"), Column("clicks", "Clicks"),
-    Column("click_through", "Click-through", "share"), Column("converted_after", "Converted after", "share"),
-    Column("csat", "Satisfied", "share"), Column("nps", "NPS", "score"), Column("n_scores", "Scores"),
+    PageColumn("touchpoint", "Touchpoint", "name"), PageColumn("channel", "Channel", "text"),
+    PageColumn("stage", "Stage", "text"), PageColumn("customers", "Customers"),
+    PageColumn("customer_share", "Of all customers", "share"), PageColumn("visits", "Visits"),
+    PageColumn("visits_per_customer", "Visits a customer", "number"),
+    PageColumn("dwell_s_median", "Median dwell time", "seconds"), PageColumn("bounce_share", "Bounces", "share"),
+    PageColumn("impressions", "Impressions"), PageColumn("clicks", "Clicks"),
+    PageColumn("click_through", "Click-through", "share"), PageColumn("converted_after", "Converted after", "share"),
+    PageColumn("csat", "Satisfied", "share"), PageColumn("nps", "NPS", "score"), PageColumn("n_scores", "Scores"),
 )  # fmt: skip
 MOVES = (
-    Column("source", "From", "name"), Column("target", "To", "text"), Column("count", "Times"),
-    Column("customers", "Customers"), Column("probability", "Of what follows", "share"),
-    Column("gap_s_median", "Median wait", "seconds"),
+    PageColumn("source", "From", "name"), PageColumn("target", "To", "text"), PageColumn("count", "Times"),
+    PageColumn("customers", "Customers"), PageColumn("probability", "Of what follows", "share"),
+    PageColumn("gap_s_median", "Median wait", "seconds"),
 )  # fmt: skip
 PATHS = (
-    Column("text", "Path", "path"), Column("customers", "Customers"), Column("share", "Of all customers", "share"),
-    Column("converted_share", "Reached the goal", "share"), Column("days_median", "Median length", "days"),
+    PageColumn("text", "Path", "path"), PageColumn("customers", "Customers"),
+    PageColumn("share", "Of all customers", "share"), PageColumn("converted_share", "Reached the goal", "share"),
+    PageColumn("days_median", "Median length", "days"),
 )  # fmt: skip
 PAINS = (
-    Column("touchpoint", "Touchpoint", "name"), Column("kind", "Kind", "text"),
-    Column("sentence", "What was found", "sentence"), Column("customers", "Customers"),
-    Column("rate", "Here", "share"), Column("rest_rate", "Elsewhere", "share"),
-    Column("difference", "Difference", "share_difference"), Column("q_value", "How sure (q)", "p_value"),
+    PageColumn("touchpoint", "Touchpoint", "name"), PageColumn("kind", "Kind", "text"),
+    PageColumn("sentence", "What was found", "sentence"), PageColumn("customers", "Customers"),
+    PageColumn("rate", "Here", "share"), PageColumn("rest_rate", "Elsewhere", "share"),
+    PageColumn("difference", "Difference", "share_difference"), PageColumn("q_value", "How sure (q)", "p_value"),
 )  # fmt: skip
 INFLUENCE = (
-    Column("name", "Name", "name"), Column("customers", "Customers"), Column("first_touch", "First touch", "share"),
-    Column("last_touch", "Last touch", "share"), Column("linear", "Linear", "share"),
-    Column("markov_share", "By removal effect", "share"), Column("removal_effect", "Removal effect", "share"),
+    PageColumn("name", "Name", "name"), PageColumn("customers", "Customers"),
+    PageColumn("first_touch", "First touch", "share"), PageColumn("last_touch", "Last touch", "share"),
+    PageColumn("linear", "Linear", "share"), PageColumn("markov_share", "By removal effect", "share"),
+    PageColumn("removal_effect", "Removal effect", "share"),
 )  # fmt: skip
 FLOWS = (
-    Column("step", "Step"), Column("source", "From", "text"), Column("target", "To", "text"),
-    Column("customers", "Customers"),
+    PageColumn("step", "Step"), PageColumn("source", "From", "text"), PageColumn("target", "To", "text"),
+    PageColumn("customers", "Customers"),
 )  # fmt: skip
 HOW_TO_READ = {
     "funnel": (
@@ -122,7 +124,7 @@ def comparison_words(comparison: MapComparison) -> tuple[str, str]:
     return f"Compared: {first} and {second}", how
 
 
-def comparison_columns(heads: Sequence[str], names: tuple[str, str]) -> list[Column]:
+def comparison_columns(heads: Sequence[str], names: tuple[str, str]) -> list[PageColumn]:
     """The columns of a table of two groups.
 
     Args:
@@ -131,9 +133,9 @@ def comparison_columns(heads: Sequence[str], names: tuple[str, str]) -> list[Col
     """
     titles = {"stage": "Stage", "touchpoint": "Touchpoint", "source": "From", "target": "To"}
     return [
-        *(Column(head, titles[head], "text" if place else "name") for place, head in enumerate(heads)),
-        Column("rate_a", names[0], "share"),
-        Column("rate_b", names[1], "share"),
-        Column("difference", "Difference", "share_difference"),
-        Column("q_value", "How sure (q)", "p_value"),
+        *(PageColumn(head, titles[head], "text" if place else "name") for place, head in enumerate(heads)),
+        PageColumn("rate_a", names[0], "share"),
+        PageColumn("rate_b", names[1], "share"),
+        PageColumn("difference", "Difference", "share_difference"),
+        PageColumn("q_value", "How sure (q)", "p_value"),
     ]

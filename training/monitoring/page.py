@@ -9,9 +9,9 @@ from rich.markup import escape as escaped
 from rich.table import Table as RichTable
 
 from training.monitoring.report import MonitorReport
-from training.reports.blocks import Bars, Column, Sentences, Table
+from training.reports.blocks import Bars, PageColumn, Sentences, Table
 from training.reports.numbers import clean, count
-from training.reports.pages import Fact, Page, Section, write_page
+from training.reports.pages import Fact, Page, PageSection, write_page
 
 KINDS = {
     "feature": ("Features", "The population stability index of each watched feature, by its bins in training."),
@@ -24,25 +24,27 @@ KINDS = {
     "auroc": ("Rank order", "How far the AUROC fell below that of the held-out rows."),
 }
 CHECKED = (
-    Column("name", "What", "name"), Column("state", "State", "text"), Column("value", "Value", "number"),
-    Column("threshold", "Threshold", "number"), Column("chance", "Chance reaches", "number"),
-    Column("words", "In words", "sentence"),
+    PageColumn("name", "What", "name"), PageColumn("state", "State", "text"), PageColumn("value", "Value", "number"),
+    PageColumn("threshold", "Threshold", "number"), PageColumn("chance", "Chance reaches", "number"),
+    PageColumn("words", "In words", "sentence"),
 )  # fmt: skip
 DAYS = (
-    Column("day", "Day", "name"), Column("answers", "Answers"), Column("rows", "Rows"),
-    Column("customers", "Customers"), Column("score", "Mean score", "number"),
-    Column("unknown", "Unknown touchpoints", "share"),
+    PageColumn("day", "Day", "name"), PageColumn("answers", "Answers"), PageColumn("rows", "Rows"),
+    PageColumn("customers", "Customers"), PageColumn("score", "Mean score", "number"),
+    PageColumn("unknown", "Unknown touchpoints", "share"),
 )  # fmt: skip
 VERSIONS = (
-    Column("version", "Version", "name"), Column("state", "Judged", "text"), Column("answers", "Answers"),
-    Column("rows", "Rows"), Column("first", "First", "text"), Column("last", "Last", "text"),
-    Column("score", "Mean score", "number"), Column("reference", "Reference", "text"),
+    PageColumn("version", "Version", "name"), PageColumn("state", "Judged", "text"), PageColumn("answers", "Answers"),
+    PageColumn("rows", "Rows"), PageColumn("first", "First", "text"), PageColumn("last", "Last", "text"),
+    PageColumn("score", "Mean score", "number"), PageColumn("reference", "Reference", "text"),
 )  # fmt: skip
-SCORES = (Column("answer", "Answer", "name"), Column("training", "Held out", "share"), Column("served", "Served",
-          "share"))  # fmt: skip
+SCORES = (
+    PageColumn("answer", "Answer", "name"), PageColumn("training", "Held out", "share"),
+    PageColumn("served", "Served", "share"),
+)  # fmt: skip
 OUTCOMES = (
-    Column("bin", "Bin of scores", "name"), Column("rows", "Answers"), Column("score", "Mean score", "share"),
-    Column("rate", "Came true", "share"),
+    PageColumn("bin", "Bin of scores", "name"), PageColumn("rows", "Answers"),
+    PageColumn("score", "Mean score", "share"), PageColumn("rate", "Came true", "share"),
 )  # fmt: skip
 METRICS = {"auroc": "AUROC", "average_precision": "Average precision", "brier": "Brier score",
                  "calibration_error": "Calibration error"}  # fmt: skip
@@ -90,46 +92,46 @@ def terminal_table(report: MonitorReport) -> RichTable:
     return drawn
 
 
-def _summary(report: MonitorReport) -> Section:
+def _summary(report: MonitorReport) -> PageSection:
     alarms = [f"Alarm. {words}" for words in report.alarms] or ["No alarm: nothing is past its threshold."]
-    return Section("first", "What to know first", [Sentences([*alarms, *report.notes])])
+    return PageSection("first", "What to know first", [Sentences([*alarms, *report.notes])])
 
 
-def _checks(report: MonitorReport) -> list[Section]:
+def _checks(report: MonitorReport) -> list[PageSection]:
     how = "A value is an alarm when it is above its threshold and above what chance reaches."
     state = report.checks["alarm"].map({True: "alarm", False: "fine"})
     by_kind = dict(iter(report.checks.assign(state=state).groupby("kind", sort=False)))
     return [
-        Section(kind, title, [Table(by_kind[kind], CHECKED, caption, MOST)], how)
+        PageSection(kind, title, [Table(by_kind[kind], CHECKED, caption, MOST)], how)
         for kind, (title, caption) in KINDS.items()
         if kind in by_kind
     ]
 
 
-def _scores(report: MonitorReport) -> Section:
+def _scores(report: MonitorReport) -> PageSection:
     how = "The grey bar is the share of the held-out rows of training, the other one of what is served."
     frame = report.scores
     bars = [Bars(frame["answer"].tolist(), frame["served"].tolist(), frame["training"].tolist())] if len(frame) else []
-    return Section("scores", "What was answered", [*bars, Table(frame, SCORES, "Shares of answers.")], how)
+    return PageSection("scores", "What was answered", [*bars, Table(frame, SCORES, "Shares of answers.")], how)
 
 
-def _days(report: MonitorReport) -> Section:
+def _days(report: MonitorReport) -> PageSection:
     frame = report.days.assign(day=report.days["day"].dt.strftime("%Y-%m-%d"))
     bars = Bars(frame["day"].tolist()[-MOST:], frame["answers"].tolist()[-MOST:])
     how = "Answers a day; where more was asked than is recorded, a row stands for several."
-    return Section("days", "Volume", [bars, Table(frame, DAYS, "Days of this report.")], how)
+    return PageSection("days", "Volume", [bars, Table(frame, DAYS, "Days of this report.")], how)
 
 
-def _versions(report: MonitorReport) -> Section:
+def _versions(report: MonitorReport) -> PageSection:
     state = report.versions["judged"].map({True: "yes", False: "no"})
     stamps = {name: report.versions[name].dt.strftime("%Y-%m-%d %H:%M") for name in ("first", "last")}
     frame = report.versions.assign(state=state, **stamps)
     how = "Rows are judged where their bins are those of this version's training."
     rows = Table(frame, VERSIONS, "Versions of this champion among the rows.")
-    return Section("versions", "Versions", [rows], how)
+    return PageSection("versions", "Versions", [rows], how)
 
 
-def _outcomes(report: MonitorReport) -> list[Section]:
+def _outcomes(report: MonitorReport) -> list[PageSection]:
     outcomes = report.outcomes
     if outcomes is None:
         return []
@@ -142,5 +144,7 @@ def _outcomes(report: MonitorReport) -> list[Section]:
     bins = outcomes.bins.assign(bin=[f"{place + 1} of {n}" for place in range(n)])
     tables = [Table(bins, OUTCOMES, "Ten bins of equal size by score.")] if n else []
     return [
-        Section("outcomes", "What came true", [Sentences(sentences), *tables], "Intervals are 95 %, over customers.")
+        PageSection(
+            "outcomes", "What came true", [Sentences(sentences), *tables], "Intervals are 95 %, over customers."
+        )
     ]

@@ -38,7 +38,7 @@ WRITERS: dict[str, Callable[[float], str]] = {
 }  # fmt: skip
 
 
-class Block(Protocol):
+class PageBlock(Protocol):
     """A part of a section."""
 
     @property
@@ -48,7 +48,7 @@ class Block(Protocol):
 
 
 @dataclass(frozen=True)
-class Column:
+class PageColumn:
     """A column of a table on a page.
 
     Attributes:
@@ -96,7 +96,7 @@ def _as_float(value: Any) -> float:
 class Cell:
     """A cell of a table: its column, its text, the value to sort by, the interval under it."""
 
-    column: Column
+    column: PageColumn
     text: str
     value: str
     interval: str
@@ -115,7 +115,7 @@ class Table:
     """
 
     frame: pd.DataFrame
-    columns: Sequence[Column]
+    columns: Sequence[PageColumn]
     caption: str
     most: int | None = None
     summary: str = ""
@@ -133,7 +133,7 @@ class Table:
         return clean(self.caption) + (f" The first {rows:,} of {whole:,} are shown." if rows < whole else "")
 
     @property
-    def filled(self) -> list[Column]:
+    def filled(self) -> list[PageColumn]:
         """The columns that have values, and the first."""
         return [column for place, column in enumerate(self.columns) if not place or column.has_values(self.visible)]
 
@@ -144,7 +144,7 @@ class Table:
             yield [_cell(row, column) for column in filled]
 
 
-def _cell(row: Mapping[Any, Any], column: Column) -> Cell:
+def _cell(row: Mapping[Any, Any], column: PageColumn) -> Cell:
     value = _as_float(row[column.name]) if column.is_number else math.nan
     plain = f"{value:.6g}" if math.isfinite(value) else ""
     return Cell(column, column.write(row[column.name]), plain, column.interval(row) if column.is_number else "")

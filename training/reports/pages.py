@@ -1,6 +1,6 @@
 """Pages that open offline, rendered from the Jinja2 templates of this folder.
 
-    write_page(Page("Segments", sections=[Section("sizes", "Sizes", [Table(frame, columns, "All segments.")])]), path)
+    write_page(Page("Segments", [PageSection("sizes", "Sizes", [Table(frame, columns, "All segments.")])]), path)
 
 Autoescape is on, and every printed text loses its control characters. plotly.js lies in the page, compressed, where it
 has pictures, and a content security policy forbids the page every request: it cannot leak.
@@ -20,7 +20,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from training.reports.blocks import Block
+from training.reports.blocks import PageBlock
 from training.reports.interactive import THEMES, InteractiveFigure
 from training.reports.numbers import metric, visible
 
@@ -43,7 +43,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A section of a page.
 
     Attributes:
@@ -56,7 +56,7 @@ class Section:
 
     id: str
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[PageBlock]
     how: str = ""
     link: tuple[str, str] | None = None
 
@@ -75,7 +75,7 @@ class Page:
     """
 
     title: str
-    sections: Sequence[Section]
+    sections: Sequence[PageSection]
     lead: str = ""
     facts: Sequence[Fact] = ()
     verdict: str = ""

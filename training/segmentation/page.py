@@ -9,31 +9,31 @@ import pandas as pd
 
 from models.segments.collection import SegmentCollection
 from models.segments.insight.typical_journeys import journey_texts
-from training.reports.blocks import Block, Column, Heading, Sentences, Table, Terms
+from training.reports.blocks import Heading, PageBlock, PageColumn, Sentences, Table, Terms
 from training.reports.numbers import share
-from training.reports.pages import Page, Section, write_page
+from training.reports.pages import Page, PageSection, write_page
 
 PROFILE = (
-    Column("name", "Segment", "name"), Column("customers", "Customers"), Column("share", "Share", "share"),
-    Column("growth", "Growth", "share"), Column("value_mean", "Value", "number"),
-    Column("recency_days_median", "Days since last event", "number"), Column("events_median", "Events", "number"),
-    Column("satisfaction", "Satisfaction", "number"),
+    PageColumn("name", "Segment", "name"), PageColumn("customers", "Customers"),
+    PageColumn("share", "Share", "share"), PageColumn("growth", "Growth", "share"),
+    PageColumn("value_mean", "Value", "number"), PageColumn("recency_days_median", "Days since last event", "number"),
+    PageColumn("events_median", "Events", "number"), PageColumn("satisfaction", "Satisfaction", "number"),
 )  # fmt: skip
 RULES = (
-    Column("segment", "Segment", "name"), Column("rule", "Rule in words", "sentence"),
-    Column("found", "Finds", "share"), Column("right", "Is right", "share"),
+    PageColumn("segment", "Segment", "name"), PageColumn("rule", "Rule in words", "sentence"),
+    PageColumn("found", "Finds", "share"), PageColumn("right", "Is right", "share"),
 )  # fmt: skip
 EFFECTS = (
-    Column("segment", "Segment", "name"), Column("words", "What sets it apart", "sentence"),
-    Column("effect", "Effect size", "number"),
+    PageColumn("segment", "Segment", "name"), PageColumn("words", "What sets it apart", "sentence"),
+    PageColumn("effect", "Effect size", "number"),
 )  # fmt: skip
 MIGRATION = (
-    Column("from_name", "From", "name"), Column("to_name", "To", "name"), Column("customers", "Customers"),
-    Column("share", "Share of those before", "share"),
+    PageColumn("from_name", "From", "name"), PageColumn("to_name", "To", "name"),
+    PageColumn("customers", "Customers"), PageColumn("share", "Share of those before", "share"),
 )  # fmt: skip
 HEALTH = (
-    Column("segment", "Segment", "name"), Column("status", "Status", "text"),
-    Column("sentence", "In words", "sentence"),
+    PageColumn("segment", "Segment", "name"), PageColumn("status", "Status", "text"),
+    PageColumn("sentence", "In words", "sentence"),
 )  # fmt: skip
 MOST_EFFECTS, MOST_MOVES, REACH = 3, 15, "by_"
 
@@ -59,7 +59,7 @@ def write_segment_page(
         notes: alarms and remarks.
     """
     schemes = [segments.main, *(scheme for scheme in segments.partitions if scheme != segments.main)]
-    sections = [Section("notes", "What to know first", [Sentences([*_headlines(metrics), *notes])])]
+    sections = [PageSection("notes", "What to know first", [Sentences([*_headlines(metrics), *notes])])]
     sections += [section for scheme in schemes for section in _sections(scheme, segments, tables)]
     lead = f"Of {customers}. Intervals in brackets are 95 %."
     return write_page(Page(f"Segments: {experiment}", sections, lead), path)
@@ -88,17 +88,17 @@ def _headlines(metrics: Mapping[str, float]) -> list[str]:
     return sentences
 
 
-def _sections(scheme: str, segments: SegmentCollection, tables: Mapping[str, pd.DataFrame]) -> list[Section]:
+def _sections(scheme: str, segments: SegmentCollection, tables: Mapping[str, pd.DataFrame]) -> list[PageSection]:
     """All about one partition."""
     frames = {name.partition("/")[2]: frame for name, frame in tables.items() if name.startswith(f"{scheme}/")}
     label = "RFM" if scheme == "rfm" else scheme.replace("_", " ").capitalize()
 
-    def section(suffix: str, title: str, blocks: Sequence[Block], how: str = "") -> Section:
-        return Section(f"{scheme}{suffix}", title, blocks, how)
+    def section(suffix: str, title: str, blocks: Sequence[PageBlock], how: str = "") -> PageSection:
+        return PageSection(f"{scheme}{suffix}", title, blocks, how)
 
     profiles = frames["profiles"]
     rates = [
-        Column(str(name), f"{str(name).removesuffix('_rate').replace('_', ' ').capitalize()} rate", "share")
+        PageColumn(str(name), f"{str(name).removesuffix('_rate').replace('_', ' ').capitalize()} rate", "share")
         for name in profiles.columns
         if str(name).endswith("_rate")
     ]
@@ -127,18 +127,20 @@ def _sections(scheme: str, segments: SegmentCollection, tables: Mapping[str, pd.
     return [*sections, section("-moves", f"{label}: who moved", [migration], how)]
 
 
-def _target_columns(targets: pd.DataFrame) -> list[Column]:
-    ways = [Column(str(name), f"By {str(name).removeprefix(REACH)}", "share") for name in targets if REACH in str(name)]
-    reach = (Column("value_total", "Value in all", "number"), Column("reachable", "Reachable", "share"))
-    return [*PROFILE[:4], *reach, *ways, Column("words", "In words", "sentence")]
+def _target_columns(targets: pd.DataFrame) -> list[PageColumn]:
+    ways = [
+        PageColumn(str(name), f"By {str(name).removeprefix(REACH)}", "share") for name in targets if REACH in str(name)
+    ]
+    reach = (PageColumn("value_total", "Value in all", "number"), PageColumn("reachable", "Reachable", "share"))
+    return [*PROFILE[:4], *reach, *ways, PageColumn("words", "In words", "sentence")]
 
 
 JOURNEYS = "Real journeys nearest to the middle of each segment, without identifiers, dates or exact values."
 
 
-def _journeys(frame: pd.DataFrame) -> list[Block]:
+def _journeys(frame: pd.DataFrame) -> list[PageBlock]:
     names = dict(zip(frame["segment_id"], frame["segment"], strict=True))
-    blocks: list[Block] = []
+    blocks: list[PageBlock] = []
     for segment, texts in journey_texts(frame).items():
         journeys = [" → ".join(text.splitlines()) for text in texts]
         blocks += [Heading(names[segment]), Sentences(journeys, ordered=True)]

@@ -31,8 +31,8 @@ from training.config.experiment import Experiment
 from training.evaluation.customer_groups import FEWEST_EACH, customer_slices
 from training.evaluation.metrics import evaluate, paired_bootstrap
 from training.progress import stage
-from training.reports.blocks import Block, Column, Intervals, Table
-from training.reports.pages import Fact, Page, Section, write_page
+from training.reports.blocks import Intervals, PageBlock, PageColumn, Table
+from training.reports.pages import Fact, Page, PageSection, write_page
 from training.tracking.promotion import change as score_change
 from training.tracking.promotion import change_sentence, comparison_rows
 from training.tracking.registry import ResolvedModel
@@ -267,16 +267,16 @@ def write_comparison(comparison: ModelComparison, path: Path) -> Path:
     return write_page(page, path)
 
 
-def _sections(comparison: ModelComparison) -> list[Section]:
+def _sections(comparison: ModelComparison) -> list[PageSection]:
     difference, metrics = (
         frame.assign(metric=[METRIC_TITLES.get(metric, metric) for metric in frame["metric"]])
         for frame in (comparison.difference, comparison.metrics)
     )
     first, second = comparison.titles
-    gap = Column("difference", "First − second", "metric")
-    sides = (Column("first", f"First: {first}", "metric"), Column("second", f"Second: {second}", "metric"))
-    texts = (Column("first", first, "text"), Column("second", second, "text"))
-    metric, in_words = Column("metric", "Metric", "name"), Column("verdict", "In words", "sentence")
+    gap = PageColumn("difference", "First − second", "metric")
+    sides = (PageColumn("first", f"First: {first}", "metric"), PageColumn("second", f"Second: {second}", "metric"))
+    texts = (PageColumn("first", first, "text"), PageColumn("second", second, "text"))
+    metric, in_words = PageColumn("metric", "Metric", "name"), PageColumn("verdict", "In words", "sentence")
     how = (
         "To the right of the line the first is better, to the left the second. Intervals are 95 %, the same customers "
         "drawn for both; where one crosses the line, which is better is not sure."
@@ -284,21 +284,21 @@ def _sections(comparison: ModelComparison) -> list[Section]:
     slices_how = "AUROC on the same rows; 95 % intervals, each by itself: of twenty kinds one is off by chance."
     slices = Table(
         comparison.slices.dropna(subset=["first"]),
-        (Column("slice", "Customers", "name"), Column("rows", "Rows"), *sides, gap),
+        (PageColumn("slice", "Customers", "name"), PageColumn("rows", "Rows"), *sides, gap),
         f"By tenure, RFM segment, value tier and channel, where {FEWEST_EACH} rows or more had either outcome.",
     )
-    recorded = Table(metrics, (metric, Column("split", "Rows", "text"), *sides), "With 95 % intervals.")
-    causes = Table(comparison.differs, (Column("what", "What", "name"), *texts), "Parameters, data and code.")
+    recorded = Table(metrics, (metric, PageColumn("split", "Rows", "text"), *sides), "With 95 % intervals.")
+    causes = Table(comparison.differs, (PageColumn("what", "What", "name"), *texts), "Parameters, data and code.")
     paired = Table(difference, (metric, gap, in_words), "Paired differences.")
     return [
-        Section("same", "On the same rows", [*_intervals(comparison.difference), paired], how),
-        Section("slices", "Kinds of customers", [slices], slices_how),
-        Section("metrics", "As recorded in MLflow", [recorded], "Each on the rows of its own training."),
-        Section("differs", "What is not the same", [causes]),
+        PageSection("same", "On the same rows", [*_intervals(comparison.difference), paired], how),
+        PageSection("slices", "Kinds of customers", [slices], slices_how),
+        PageSection("metrics", "As recorded in MLflow", [recorded], "Each on the rows of its own training."),
+        PageSection("differs", "What is not the same", [causes]),
     ]
 
 
-def _intervals(difference: pd.DataFrame) -> list[Block]:
+def _intervals(difference: pd.DataFrame) -> list[PageBlock]:
     """Each paired difference as a dot on its interval, turned so that right is better for the first."""
     if difference.empty:
         return []

@@ -8,16 +8,16 @@ import re
 import numpy as np
 import pandas as pd
 
-from training.reports.blocks import Bars, Column, Heading, Intervals, Notes, Sentences, Table, Terms
+from training.reports.blocks import Bars, Heading, Intervals, Notes, PageColumn, Sentences, Table, Terms
 from training.reports.interactive import rarity_filter
 from training.reports.numbers import clean, seconds, share, share_difference, span
-from training.reports.pages import Fact, Page, Section, render_page
+from training.reports.pages import Fact, Page, PageSection, render_page
 
 EVIL = '<script>alert("x")</script> & %{x} <b>bold</b>'
 
 
 def page_of(*blocks: object) -> str:
-    return render_page(Page("A page", [Section("only", "Only", list(blocks))]))  # type: ignore[arg-type]
+    return render_page(Page("A page", [PageSection("only", "Only", list(blocks))]))  # type: ignore[arg-type]
 
 
 def test_number_formats() -> None:
@@ -39,7 +39,12 @@ def test_tables_drop_empty_columns() -> None:
     frame = pd.DataFrame(
         {"a": [EVIL, "y", None], "n": [0, 0, 0], "r": [0.5, None, np.nan], "r_low": 0.4, "r_high": 0.6}
     )
-    columns = [Column("a", "A", "name"), Column("n", "N"), Column("r", "R", "share"), Column("gone", "G")]
+    columns = [
+        PageColumn("a", "A", "name"),
+        PageColumn("n", "N"),
+        PageColumn("r", "R", "share"),
+        PageColumn("gone", "G"),
+    ]
     text = page_of(Table(frame, columns, "Some.", most=2))
     assert "The first 2 of 3 are shown." in text
     assert re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)<', text) == ["A", "R"]
@@ -59,9 +64,10 @@ def test_every_block_escapes_its_texts() -> None:
     frame = pd.DataFrame({"name": [EVIL]})
     blocks = (
         Heading(EVIL), Sentences([EVIL]), Notes([EVIL]), Terms([(EVIL, EVIL, EVIL)]), Bars([EVIL], [1.0], [0.5]),
-        Table(frame, [Column("name", EVIL, "name")], EVIL, summary=EVIL), Intervals([EVIL], [0.1], [(0.1, 0.0, 0.2)]),
+        Table(frame, [PageColumn("name", EVIL, "name")], EVIL, summary=EVIL),
+        Intervals([EVIL], [0.1], [(0.1, 0.0, 0.2)]),
     )  # fmt: skip
-    section = Section("only", EVIL, blocks, EVIL)
+    section = PageSection("only", EVIL, blocks, EVIL)
     text = render_page(Page(EVIL, [section], EVIL, [Fact(EVIL, EVIL, EVIL)], EVIL, [EVIL]))
     assert "alert(" in text
     assert not re.search(r"<script>alert|<b>bold", text)
