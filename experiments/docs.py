@@ -26,10 +26,9 @@ from features.conditions import conditions
 from features.events.attributes import ProfileTable
 from features.events.source import EventSource
 from features.journey_map.settings import MapSettings
-from features.labels.churn import ChurnTask
-from features.labels.conversion import ConversionTask
 from features.labels.cutoffs import Ages, Counted, Dates, Every, TableSplit
-from features.labels.label_table import LabelColumns, LabelTableTask
+from features.labels.kinds import KINDS
+from features.labels.label_table import LabelColumns
 from features.sequences.sequences import SequenceSettings
 from features.tabular.settings import TabularSettings
 from models.boosting.gbdt import GBDTSettings
@@ -53,9 +52,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("The file itself", "Keys at the top, before any table.", Experiment),
     ("[events]", "Where the events are and how to read them.", EventSource),
     ("[events.profile_table]", "Static facts about customers, one row each.", ProfileTable),
-    ('[task] kind = "churn"', "Who becomes inactive.", ChurnTask),
-    ('[task] kind = "conversion"', "Who reaches a goal.", ConversionTask),
-    ('[task] kind = "labels"', "A label table of your own.", LabelTableTask),
+    *((f'[task] kind = "{kind}"', (task.__doc__ or "").partition("\n")[0], task) for kind, task in KINDS.items()),
     ("[task.columns]", "What the label table calls its columns.", LabelColumns),
     ("[task.cutoffs], counted", "Counted back from the log's end; the default.", Counted),
     ("[task.cutoffs], dates", "The same dates for every customer.", Dates),

@@ -117,16 +117,13 @@ def run_note(
     uri: str | None = None,
 ) -> str:
     """The description of a run, Markdown: what it is, how good, on which data, and its limits."""
-    events = f"{data.journeys.n_events:,} events of {data.journeys.n_customers:,} customers"
     lines = [
         f"## {title}",
         description,
         _table(metrics, experiment.task),
         "### Data",
-        f"- {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days; {events} "
-        f"(fingerprint `{data.fingerprint[:12]}`) from `{experiment.events.path}`",
-        *(f"- {line}" for line in data_lines(data)[1:]),
-        *(f"- {remark}" for remark in (*data.notes, *remarks)),
+        f"- {experiment.task.kind}, horizon {experiment.task.horizon_days:g} days, from `{experiment.events.path}`",
+        *(f"- {line}" for line in (*data_lines(data), *data.notes, *remarks)),
     ]
     if uri:
         lines += ["### Use", f"```python\nmlflow.pyfunc.load_model({uri!r}).predict(events)\n```"]

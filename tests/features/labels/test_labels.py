@@ -48,7 +48,7 @@ def test_churn_by_hand() -> None:
     assert table.dtypes.astype(str).to_dict() == {"customer_id": "str", "cutoff": "datetime64[us]", "label": "int8"}
 
 
-def test_churn_orders_by_cutoff_then_name_and_counts_a_cutoff_once() -> None:
+def test_churn_is_sorted_by_cutoff_then_name() -> None:
     table = churn_labels(SHOP, [at(11), at(10), at(11)], activity=["*"], active_days=10, horizon_days=10)
     assert table["cutoff"].is_monotonic_increasing
     assert not table.duplicated(["customer_id", "cutoff"]).any()
@@ -81,7 +81,7 @@ def test_conversion_by_hand() -> None:
     )
 
 
-def test_conversion_takes_only_the_recently_active() -> None:
+def test_conversion_candidates_are_recently_active() -> None:
     rows = log([("a", 0, "x"), ("b", 8, "x"), ("c", 9, "goal"), ("d", 20, "x")])
     table = conversion_labels(rows, goal=["goal"], cutoffs=[at(9)], horizon_days=5, active_days=3)
     assert table["customer_id"].tolist() == ["b"]
@@ -149,7 +149,7 @@ def test_nothing_after_the_window_changes_a_label(rows: list, others: list, day:
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_a_window_that_is_not_observed_is_no_label() -> None:
+def test_unobserved_windows_are_an_error() -> None:
     with pytest.raises(DataError, match=r"2024-01-25.*not fully observed.*last possible cutoff is 2024-01-21"):
         churn_labels(SHOP, [at(10), at(24)], activity=["purchase"], active_days=8, horizon_days=10)
     assert len(churn_labels(SHOP, [at(20)], activity=["purchase"], active_days=8, horizon_days=10))
@@ -226,13 +226,13 @@ def test_labels_come_in_many_forms(values: list) -> None:
     assert check_label_table(rows, SHOP, horizon_days=5).labels["label"].tolist() == [1, 0] * 4
 
 
-def test_a_label_table_of_nonsense_is_an_error() -> None:
+def test_mostly_bad_label_tables_are_an_error() -> None:
     rows = pd.DataFrame({"customer_id": ["x", "y", "a"], "cutoff": "2024-01-15", "label": [0, 1, 1]})
     with pytest.raises(DataError, match=r"2 of 3 label rows.*customer_id is not in the log: 2"):
         check_label_table(rows, SHOP, horizon_days=5)
 
 
-def test_a_split_other_than_train_and_test_is_set_aside() -> None:
+def test_other_splits_are_rejected() -> None:
     rows = pd.DataFrame({"customer_id": list("abc"), "cutoff": "2024-01-15", "label": 1})
     checked = check_label_table(rows.assign(split=["Train", "test", "holdout"]), SHOP, horizon_days=5)
     assert checked.labels["split"].tolist() == ["train", "test"]
@@ -250,7 +250,7 @@ def test_read_label_table_maps_names(tmp_path) -> None:  # type: ignore[no-untyp
         read_label_table(path)
 
 
-def test_speed_does_not_depend_on_the_luck_of_the_customer() -> None:
+def test_long_journeys_cost_a_window_only() -> None:
     """One customer with very many events costs a look into the window, not a walk through the journey."""
     n = 200_000
     t = START + pd.to_timedelta(np.arange(n), unit="min")

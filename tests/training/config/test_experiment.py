@@ -58,7 +58,7 @@ def test_the_shipped_experiments_load(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "label"), [("online_retail_churn", "churned"), ("bpi2012_conversion", "converted")])
-def test_the_label_tables_are_reproduced_row_for_row(shared: Path, name: str, label: str) -> None:
+def test_label_tables_equal_the_reference(shared: Path, name: str, label: str) -> None:
     file = next(path for path in SHIPPED if path.stem == name)
     data = shared / "data" / f"{name.rpartition('_')[0]}.csv.gz"
     experiment = load_experiment(file, [f"events.path={data}"])
@@ -123,19 +123,19 @@ def test_defaults_and_overrides(plain: Path, tmp_path: Path, monkeypatch: pytest
         ("name.first=3", "'name' is a value, not a table"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told(plain: Path, override: str, message: str) -> None:
+def test_mistakes_name_the_key(plain: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("[", r"\[")) as caught:
         load_experiment(plain, [override])
     assert override.partition("=")[0] in str(caught.value)  # where the mistake was made
 
 
-def test_a_misspelt_key_in_the_file_names_the_file(plain: Path) -> None:
+def test_a_misspelt_key_names_the_file(plain: Path) -> None:
     plain.write_text(PLAIN.replace("active_days", "activ_days"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"shop\.toml:\n  task: unknown key 'activ_days'; did you mean 'active_days'"):
         load_experiment(plain)
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
+def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No experiment file"):
         load_experiment(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("name = ")
@@ -160,7 +160,7 @@ def test_cutoffs_from_the_end_of_the_log() -> None:
     assert few.table["cutoff"].min() >= START + pd.Timedelta(days=20)
 
 
-def test_dates_may_be_lists_ranges_and_moments() -> None:
+def test_dates_are_lists_ranges_or_moments() -> None:
     rows = churn(
         train=["2024-02-01T12:00:00+02:00", "2024-02-11"],
         test={"first": "2024-03-01", "last": "2024-03-09", "every_days": 5},
@@ -173,20 +173,20 @@ def test_dates_may_be_lists_ranges_and_moments() -> None:
     assert table.loc[table["split"] == "test", "cutoff"].min() == pd.Timestamp("2024-03-01")
 
 
-def test_a_test_cutoff_before_a_training_label_has_closed_is_refused() -> None:
+def test_test_cutoffs_follow_closed_training_labels() -> None:
     message = r"training cutoff 2024-02-25 closes on 2024-03-06, after the test cutoff 2024-03-05.*end by 2024-02-24"
     with pytest.raises(DataError, match=message):
         churn(train=["2024-02-01", "2024-02-25"], test=["2024-03-05"]).build_labels(many_buyers())
 
 
-def test_cutoffs_that_the_log_does_not_cover_are_refused() -> None:
+def test_cutoffs_outside_the_log_are_an_error() -> None:
     with pytest.raises(DataError, match=r"2024-04-05: its window of 10 days is not fully observed"):
         churn(train=["2024-02-01"], test=["2024-04-05"]).build_labels(many_buyers())
     with pytest.raises(DataError, match=r"2023-06-01: nothing is known before it, the log starts at 2024-01-01"):
         churn(train=["2023-06-01"], test=["2024-03-05"]).build_labels(many_buyers())
 
 
-def test_too_little_data_is_said() -> None:
+def test_too_little_data_is_an_error() -> None:
     small = many_buyers(n_customers=60)
     with pytest.raises(
         DataError, match=r"Too little data: \d+ positives and \d+ negatives in \d+ training rows; fewer than 100"
@@ -200,7 +200,7 @@ def test_too_little_data_is_said() -> None:
         churn().build_labels(many_buyers(days=35))
 
 
-def test_labels_that_are_all_equal_cannot_be_learned() -> None:
+def test_equal_labels_are_an_error() -> None:
     days = pd.DataFrame({"timestamp": pd.date_range(START, periods=100, freq="D")})
     every_day = days.merge(pd.DataFrame({"customer_id": np.arange(200).astype(str)}), how="cross").assign(
         touchpoint="buy"
@@ -223,7 +223,7 @@ def visitors() -> Journeys:
     return pack(pd.concat([visits, later]))
 
 
-def test_ages_are_parted_by_share_or_by_date() -> None:
+def test_ages_split_by_share_or_date() -> None:
     assert isinstance(conversion(ages_days=[2]).task.cutoffs, Ages)
     build = conversion(ages_days=[2], test_share=0.3).labels(visitors())
     rows = build.table.groupby("split")["cutoff"].agg(["min", "max", "size"])
@@ -239,7 +239,7 @@ def test_ages_are_parted_by_share_or_by_date() -> None:
     assert rows.loc["test", "max"] <= pd.Timestamp("2024-02-15")
 
 
-def test_the_users_own_labels(tmp_path: Path) -> None:
+def test_label_table(tmp_path: Path) -> None:
     log, rng = visitors(), np.random.default_rng(3)
     table = pd.DataFrame({"who": np.arange(600).astype(str), "when": "2024-02-10", "left": rng.integers(0, 2, 600)})
     table.loc[:399, "when"] = "2024-01-31"
@@ -263,6 +263,6 @@ def test_the_users_own_labels(tmp_path: Path) -> None:
         experiment.build_labels(log)
 
 
-def test_a_split_without_rows_is_told() -> None:
+def test_an_empty_split_is_an_error() -> None:
     with pytest.raises(DataError, match=r"There is no test row among \d+ labelled snapshots \(from "):
         conversion(ages_days=[2], test_from="2025-01-01", train_until="2024-02-01").build_labels(visitors())

@@ -85,7 +85,7 @@ def test_overlapping_horizons_are_reported() -> None:
     assert fold.overlap.closed_rows == len(forced[0].train) < len(fold.train)
 
 
-def test_too_little_stops_with_the_figures() -> None:
+def test_too_little_data_is_an_error() -> None:
     customers, cutoffs, labels = rows(400)
     with pytest.raises(DataError, match=r"fold 1 of 3 has \d+ rows of the rarer class to train on .* needs 100"):
         make_folds(customers, cutoffs, 60 * DAY, labels=labels)

@@ -49,7 +49,7 @@ def german(tmp_path: Path) -> Path:
     return tmp_path / "Umsätze 2024.csv"
 
 
-def test_a_german_spreadsheet_is_read_as_it_stands(german: Path, tmp_path: Path) -> None:
+def test_german_spreadsheet(german: Path, tmp_path: Path) -> None:
     drafted = draft(german, tmp_path / "churn.toml")
     events = drafted.experiment.events
     assert events.columns == {
@@ -69,7 +69,7 @@ def test_a_german_spreadsheet_is_read_as_it_stands(german: Path, tmp_path: Path)
     assert drafted.experiment.name == "ums_tze_2024_churn"
 
 
-def test_rows_that_do_not_say_what_happened_are_purchases(tmp_path: Path) -> None:
+def test_rows_without_touchpoint_are_purchases(tmp_path: Path) -> None:
     log()[["who", "t", "worth"]].set_axis(["client", "day", "amount"], axis=1).to_parquet(tmp_path / "sales.parquet")
     drafted = draft(tmp_path / "sales.parquet", tmp_path / "sales.toml")
     assert drafted.experiment.events.touchpoint == "purchase"
@@ -78,7 +78,7 @@ def test_rows_that_do_not_say_what_happened_are_purchases(tmp_path: Path) -> Non
     assert drafted.ready
 
 
-def test_a_log_that_is_ours_already_needs_no_mapping(tmp_path: Path) -> None:
+def test_canonical_names_need_no_mapping(tmp_path: Path) -> None:
     ours = log().set_axis(["customer_id", "timestamp", "touchpoint", "value"], axis=1)
     (tmp_path / "logs").mkdir()
     with gzip.open(tmp_path / "logs" / "part.csv.gz", "wt") as file:
@@ -88,7 +88,7 @@ def test_a_log_that_is_ours_already_needs_no_mapping(tmp_path: Path) -> None:
     assert drafted.experiment.task.goal == ("order",)  # type: ignore[union-attr]
 
 
-def test_what_the_user_says_is_taken(tmp_path: Path) -> None:
+def test_columns_of_the_user_win(tmp_path: Path) -> None:
     log().rename(columns={"what": "kind"}).assign(id=range(len(log()))).to_csv(tmp_path / "log.csv", index=False)
     told = [
         "draft",
@@ -115,14 +115,14 @@ def test_numbers_that_are_times(values: list[int], unit: str) -> None:
     assert roles.time_unit == unit
 
 
-def test_a_day_that_could_be_a_month_is_said(tmp_path: Path) -> None:
+def test_ambiguous_dates_are_noted(tmp_path: Path) -> None:
     rows = log().assign(t=lambda frame: frame["t"].dt.strftime("0%w/0%w/%Y").str.replace("00", "07"))
     rows.rename(columns={"what": "event"}).to_csv(tmp_path / "log.csv", index=False)
     drafted = draft(tmp_path / "log.csv", tmp_path / "x.toml", columns={"customer_id": "who"})
     assert any("%m/%d/%Y would read them, too" in note for note in drafted.notes)
 
 
-def test_too_little_is_said_and_the_file_is_written_all_the_same(tmp_path: Path) -> None:
+def test_too_little_data_is_noted(tmp_path: Path) -> None:
     log(n_customers=30).to_csv(tmp_path / "log.csv", index=False)
     drafted = draft(tmp_path / "log.csv", tmp_path / "x.toml")
     assert not drafted.ready
@@ -130,7 +130,7 @@ def test_too_little_is_said_and_the_file_is_written_all_the_same(tmp_path: Path)
     assert drafted.file.exists()
 
 
-def test_refusals(german: Path, tmp_path: Path) -> None:
+def test_errors(german: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         draft(tmp_path / "none.csv")
     (tmp_path / "there.toml").touch()

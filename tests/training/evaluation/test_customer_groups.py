@@ -38,7 +38,7 @@ def test_a_group_by_hand() -> None:
     assert sentences(table) == [], "six customers say nothing surely"
 
 
-def test_calibrated_groups_are_hardly_ever_told_off() -> None:
+def test_calibrated_groups_are_rarely_flagged() -> None:
     told = 0
     for seed in range(20):
         y, p, who = drawn(800, seed)
@@ -47,7 +47,7 @@ def test_calibrated_groups_are_hardly_ever_told_off() -> None:
     assert told <= 3, "a table is wrong in 5 of 100"
 
 
-def test_what_is_off_is_said_with_figures() -> None:
+def test_sentences_on_groups_that_are_off() -> None:
     y, p, who = drawn(2_000)
     groups = np.where(who % 2 == 0, "north", "south")
     off = np.where(groups == "south", np.clip(p + 0.2, 0, 1), p)
@@ -61,14 +61,14 @@ def test_what_is_off_is_said_with_figures() -> None:
     assert "region 'north': they are surely ranked better than the others" in said
 
 
-def test_a_group_without_a_positive_is_not_told_off_for_luck() -> None:
+def test_groups_without_positives_are_not_flagged() -> None:
     y, p, who = drawn(1_000)
     groups = np.where(who < 40, "few", "rest")
     y, p = np.where(who < 40, 0, y), np.where(who < 40, 0.03, p)  # 40 × .03: no positive in 3 of 10 draws
     assert sentences(group_table({"plan": groups}, y, p, who, n_boot=100)) == []
 
 
-def test_quarters_are_learnt_from_training_and_sort() -> None:
+def test_quarters_come_from_training() -> None:
     names = quarters(np.array([1.0, 30.0, 99.0, np.nan]), "days", learnt_from=np.arange(101, dtype=np.float64))
     assert names.tolist() == ["1. below 25 days", "2. 25 to 50 days", "4. 75 and more days", "unknown"]
 

@@ -27,7 +27,7 @@ def sample(n: int = 2000, k: int = 700, seed: int = 0, slope: float = 1.0) -> tu
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(5, 300), digits=st.sampled_from([1, 2, 8]))
-def test_the_same_figures_as_scikit_learn(seed: int, n: int, digits: int) -> None:
+def test_metrics_equal_scikit_learn(seed: int, n: int, digits: int) -> None:
     y, p, customers = sample(n, 20, seed)
     y[:2], p = (0, 1), p.round(digits)
     found = evaluate(y, p, customers, n_boot=0)
@@ -60,7 +60,7 @@ def test_portions_of_replicates_do_not_matter(monkeypatch: pytest.MonkeyPatch) -
     assert evaluate(y, p, customers, n_boot=50) == pytest.approx(whole)
 
 
-def test_ties_are_shared_out_fairly() -> None:
+def test_ties_take_expected_values() -> None:
     y, p = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), np.array([0.9, 0.5, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
     found = evaluate(y, p, np.arange(10), n_boot=0)
     assert found["captured_at_10"] == pytest.approx(0.5)  # the one row at .9
@@ -127,7 +127,7 @@ def test_every_metric_has_an_interval_round_it() -> None:
     assert (found["n_rows"], found["n_positives"]) == (2000.0, float(y.sum()))
 
 
-def test_customers_who_come_often_widen_the_interval() -> None:
+def test_repeated_customers_widen_intervals() -> None:
     y, p, _ = sample(600)
     apart = evaluate(np.tile(y, 4), np.tile(p, 4), np.arange(2400))
     whole = evaluate(np.tile(y, 4), np.tile(p, 4), np.tile(np.arange(600), 4))
@@ -141,7 +141,7 @@ def test_calibration_error_by_hand() -> None:
     assert evaluate(y, p, np.arange(100), n_boot=0)["calibration_error"] == pytest.approx(0.1)
 
 
-def test_chance_alone_is_told_apart_from_bad_calibration() -> None:
+def test_calibration_noise() -> None:
     right = [evaluate(*sample(1500, 1500, seed), n_boot=0) for seed in range(40)]
     seen = np.mean([found["calibration_error"] for found in right])
     assert seen == pytest.approx(np.mean([found["calibration_error_noise"] for found in right]), rel=0.1)
@@ -193,7 +193,7 @@ def test_curves_agree_with_the_metrics(digits: int) -> None:
     assert bins["observed"].between(bins["observed_low"], bins["observed_high"]).all()
 
 
-def test_slices_stand_apart() -> None:
+def test_metrics_by_slice() -> None:
     y, p, customers = sample()
     kind = np.where(np.arange(2000) < 500, "one purchase", "more")
     table = by_slice(y, p, customers, kind).set_index("slice")
@@ -207,7 +207,7 @@ def test_slices_stand_apart() -> None:
     ]
 
 
-def test_over_time() -> None:
+def test_metrics_by_cutoff() -> None:
     y, p, customers = sample()
     few = by_cutoff(y, p, customers, np.repeat([10 * DAY, 24 * DAY], 1000), n_boot=0)
     assert few["start"].astype(str).tolist() == ["1970-01-11", "1970-01-25"]
@@ -247,7 +247,7 @@ def correlated(rng: np.random.Generator, n_customers: int, slope: float) -> tupl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slope", [1.0, 1.4])
-def test_intervals_hold_the_truth_as_often_as_they_say(slope: float) -> None:
+def test_coverage_of_intervals(slope: float) -> None:
     """200 samples: a nominal 95 % interval should hold the truth 190 ± 6 times; few customers cost a few of them."""
     truth = evaluate(*correlated(np.random.default_rng(99), 300_000, slope), n_boot=0)
     if slope == 1.0:
