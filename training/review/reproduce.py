@@ -1,11 +1,11 @@
 """Make a run again from what MLflow holds, and say whether the numbers are the same.
 
-    found = reproduce("RUN_ID", progress=Console())
-    found.same, found.verdict                   # True, "All 37 figures, 512 predictions and … are the same …"
-    found.metrics                               # metric, recorded, again, difference
+    result = reproduce("RUN_ID", progress=Console())
+    result.same, result.verdict                 # True, "The same to the last digit: 37 metrics and …"
+    result.metrics                              # metric, recorded, again, difference
 
-What decides a model is in its run: the experiment as it was resolved, kind and settings, and the fingerprint of the
-log, which is checked before anything is fitted. The model is then fitted anew on all training rows and asked for the
+All that decides a model is in its run: the experiment as it was resolved, kind and settings, and the fingerprint of the
+log, which is checked before anything is fitted. The model is then fitted anew on all training rows and scores the
 held-out rows. A blend is made again from its members, each fitted anew, with weights learnt from the validation
 predictions that the members' runs recorded. On one machine LightGBM and, on a CPU, sequence models give every digit
 again; another machine, other versions or another number of threads may differ in the last ones, and the report says
@@ -48,21 +48,21 @@ from training.tracking.registry import ResolvedModel, experiment_of, fetched, re
 from training.tracking.tracking import connect
 
 Floats = npt.NDArray[np.float64]
-DECIDES = ("numpy", "numba", "scipy", "lightgbm", "scikit-learn", "torch", "pandas")  # packages that can move a digit
+DECISIVE_PACKAGES = ("numpy", "numba", "scipy", "lightgbm", "scikit-learn", "torch", "pandas")  # they can move a digit
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run and what came out when it was made again.
+    """A run and the outcome of making it again.
 
     Attributes:
         run_id: of the run.
         name: of the model in its training.
-        metrics: a row a recorded figure: `metric, recorded, again, difference`.
+        metrics: a row a recorded metric: `metric, recorded, again, difference`.
         predictions: the largest difference of the answers for held-out rows; infinite where the rows are others.
         sample: the largest difference from the answers of the recorded sample.
-        circumstances: what is different from then: code, packages, machine; a sentence each.
-        same: no figure and no prediction differs in any digit.
+        circumstances: differences in code, packages and machine; a sentence each.
+        same: no metric and no prediction differs in any digit.
         verdict: one sentence.
     """
 
@@ -76,20 +76,17 @@ class Reproduction:
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; what differs infinitely is null."""
-        told = {name: getattr(self, name) for name in ("run_id", "name", "same", "verdict")}
-        told |= {name: value if math.isfinite(value := getattr(self, name)) else None
-                 for name in ("predictions", "sample")}  # fmt: skip
-        return told | {
-            "circumstances": list(self.circumstances),
-            "differ": [
-                {
-                    key: None if isinstance(value, float) and not math.isfinite(value) else value
-                    for key, value in row.items()
-                }
-                for row in self.metrics[self.metrics["difference"] != 0].to_dict("records")
-            ],
+        """JSON-ready; infinite differences are null."""
+        result = {name: getattr(self, name) for name in ("run_id", "name", "same", "verdict", "predictions", "sample")}
+        differ = self.metrics[self.metrics["difference"] != 0].to_dict("records")
+        return _finite(result | {"circumstances": list(self.circumstances)}) | {
+            "differ": [_finite(row) for row in differ]
         }
+
+
+def _finite(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """With null for numbers that JSON does not have."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
 
 
 def reproduce(
@@ -98,7 +95,7 @@ def reproduce(
     """Fit the model of a run again and compare it with what the run recorded.
 
     Args:
-        run: a run's id, or what else `training.tracking.registry.resolve` takes.
+        run: a run's id, or a model as `training.tracking.registry.resolve` takes it.
         events: where the log lies now, if it has moved.
         labels: where the label table lies now, if the task has one and it has moved.
         progress: where to show what is going on.
@@ -122,13 +119,13 @@ def reproduce(
     data = _data(experiment, model, progress)
     if model.tags.get("judged_by") == "stability":
         return _segments(experiment, data, model, recorded, circumstances, progress)
-    again = _Again(experiment, data, client, progress)
-    fitted = again.model(model)
+    refit = _Refit(experiment, data, client, progress)
+    fitted = refit.model(model)
     with stage(progress, f"Scoring {len(data.test):,} held-out rows"):
         scorer = _with(model, fitted)
         scores = scorer.probabilities(data.test)
-    figures = evaluate(data.y_test, scores, data.test.customer_ids, n_boot=500, seed=experiment.seed)
-    measured = {f"test_{name}": value for name, value in figures.items()}
+    metrics = evaluate(data.y_test, scores, data.test.customer_ids, n_boot=500, seed=experiment.seed)
+    measured = {f"test_{name}": value for name, value in metrics.items()}
     predictions = _predictions(model.run_id, data, scores)
     return _reproduction(model, recorded, measured, predictions, _sample(model, scorer), circumstances)
 
@@ -184,7 +181,7 @@ def _data(experiment: Experiment, model: ResolvedModel, progress: Console | None
 
 
 @dataclass(frozen=True)
-class _Again:
+class _Refit:
     """Fits models of one training anew."""
 
     experiment: Experiment
@@ -211,9 +208,9 @@ class _Again:
 
     def _member(self, of: ResolvedModel, name: str) -> ResolvedModel:
         """The model of that name in the same training."""
-        where = [self.client.get_run(of.run_id).info.experiment_id]
-        wanted = f"tags.train_id = '{of.tags['train_id']}' and tags.name = '{name}' and tags.role = 'model'"
-        for run in self.client.search_runs(where, wanted):
+        experiments = [self.client.get_run(of.run_id).info.experiment_id]
+        query = f"tags.train_id = '{of.tags['train_id']}' and tags.name = '{name}' and tags.role = 'model'"
+        for run in self.client.search_runs(experiments, query):
             if "model_uri" in run.data.tags:
                 return resolve(run.data.tags["model_uri"], self.client)
         raise ConfigError(f"Run {of.run_id} is made of '{name}', whose run is not in this store any more.")
@@ -271,31 +268,32 @@ def _reproduction(
     return Reproduction(model.run_id, name, metrics, predictions or 0.0, sample, circumstances, same, verdict)
 
 
-def _metrics(recorded: Run, figures: Mapping[str, float]) -> pd.DataFrame:
-    """Each figure that the run recorded beside what it is now; a held-out one that is measured no more differs."""
-    known = recorded.data.metrics.items()
-    kept = {name: value for name, value in known if name in figures or name.startswith("test_")}
-    again = {name: figures.get(name, math.nan) for name in kept}
-    rows = [(name, value, again[name], abs(again[name] - value)) for name, value in kept.items()]
+def _metrics(recorded: Run, again: Mapping[str, float]) -> pd.DataFrame:
+    """Each recorded metric beside its value now; a held-out one that is not measured any more differs."""
+    rows = [
+        (name, value, again.get(name, math.nan), abs(again.get(name, math.nan) - value))
+        for name, value in recorded.data.metrics.items()
+        if name in again or name.startswith("test_")
+    ]
     table = pd.DataFrame(rows, columns=["metric", "recorded", "again", "difference"])
     return table.fillna({"difference": math.inf})
 
 
 def _same(metrics: pd.DataFrame, predictions: float | None) -> str:
-    what = " and every held-out prediction" if predictions is not None else ""
-    return f"The same to the last digit: {len(metrics)} figures{what}, and the answers of the recorded sample."
+    rows = " and every held-out prediction" if predictions is not None else ""
+    return f"The same to the last digit: {len(metrics)} metrics{rows}, and the answers of the recorded sample."
 
 
 def _not_same(differ: pd.DataFrame, n: int, predictions: float | None, sample: float) -> str:
-    said = [f"{len(differ)} of {n} figures differ"]
+    texts = [f"{len(differ)} of {n} metrics differ"]
     if len(differ):
         most = differ.iloc[int(differ["difference"].to_numpy().argmax())]
-        said[0] += f", most of all {most['metric']}: {float(most['recorded'])!r} then, {float(most['again'])!r} now"
+        texts[0] += f", most of all {most['metric']}: {float(most['recorded'])!r} then, {float(most['again'])!r} now"
     if predictions:
-        said.append(f"held-out predictions by up to {predictions:.2g}" if predictions < 1 else "other held-out rows")
+        texts.append(f"held-out predictions by up to {predictions:.2g}" if predictions < 1 else "other held-out rows")
     if sample:
-        said.append(f"answers of the recorded sample by up to {sample:.2g}" if sample < 1 else "other answers")
-    return f"Not the same: {'; '.join(said)}."
+        texts.append(f"answers of the recorded sample by up to {sample:.2g}" if sample < 1 else "other answers")
+    return f"Not the same: {'; '.join(texts)}."
 
 
 def _with(model: ResolvedModel, fitted: SavableModel) -> Scorer:
@@ -326,16 +324,16 @@ def _read_predictions(run_id: str, split: str) -> pd.DataFrame:
 
 def _circumstances(model: ResolvedModel) -> tuple[str, ...]:
     """What is not as it was: code, packages, machine."""
-    said = []
+    texts = []
     commit, changed = code_version()
     then = model.tags.get("commit", "")
     if commit != then:
-        said.append(f"The code is at commit {commit[:12] or 'none'}, the run was made with {then[:12] or 'none'}.")
+        texts.append(f"The code is at commit {commit[:12] or 'none'}, the run was made with {then[:12] or 'none'}.")
     if changed or model.tags.get("commit_changed") == "true":
         when = "now" if model.tags.get("commit_changed") != "true" else "then and now" if changed else "then"
-        said.append(f"Files differ from the commit ({when}).")
+        texts.append(f"Files differ from the commit ({when}).")
     folder = fetched(model.run_id, "environment")
-    return tuple(said) if folder is None else (*said, *_machine(folder), *_packages(folder))
+    return tuple(texts) if folder is None else (*texts, *_machine(folder), *_packages(folder))
 
 
 def _machine(folder: Path) -> list[str]:
@@ -343,12 +341,12 @@ def _machine(folder: Path) -> list[str]:
     file = folder / "machine.json"
     then = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if then.get("gpu"):
-        import torch  # noqa: F401  # not before it is asked for; `machine` names a GPU only where torch is there
+        import torch  # noqa: F401  # heavy; `machine` names a GPU only where torch is loaded
     now = machine()
     names = {"python": "Python", "processor": "processor", "cores": "cores", "threads": "OMP_NUM_THREADS", "gpu": "GPU"}
     return [
-        f"{said}: {now[name] or 'none'} now, {then[name] or 'none'} then."
-        for name, said in names.items()
+        f"{title}: {now[name] or 'none'} now, {then[name] or 'none'} then."
+        for name, title in names.items()
         if name in then and then[name] != now[name]
     ]
 
@@ -357,12 +355,8 @@ def _packages(folder: Path) -> list[str]:
     file = folder / "packages.txt"
     lines = file.read_text(encoding="utf-8").split() if file.exists() else []
     then = dict(line.lower().split("==", 1) for line in lines if "==" in line)
-    said = []
-    for name in DECIDES:
-        now = _version(name)
-        if name in then and then[name] != now:
-            said.append(f"{name}: {now or 'none'} now, {then[name]} then.")
-    return said
+    now = {name: _version(name) for name in DECISIVE_PACKAGES if name in then}
+    return [f"{name}: {now[name] or 'none'} now, {then[name]} then." for name in now if now[name] != then[name]]
 
 
 def _version(name: str) -> str:

@@ -138,12 +138,12 @@ def prepare(job: Job, folder: Path) -> bool:
     if not (folder / "job.json").is_file():
         job.save(folder)
         return False
-    found = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    if found["fingerprint"] != job.fingerprint():
-        changed = [name for name, value in job.about().items() if found.get(name) != value]
-        what = f"its {', '.join(changed)} differ" if changed else "its rows, labels or folds differ"
+    saved = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    if saved["fingerprint"] != job.fingerprint():
+        changed = [name for name, value in job.about().items() if saved.get(name) != value]
+        reason = f"its {', '.join(changed)} differ" if changed else "its rows, labels or folds differ"
         raise ConfigError(
-            f"{folder} holds a search that began with another configuration: {what}. "
+            f"{folder} holds a search that began with another configuration: {reason}. "
             "Undo the change to resume it, or give the new search a folder of its own."
         )
     return True

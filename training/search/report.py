@@ -54,8 +54,8 @@ def draw_search(kind: str, trials: pd.DataFrame, importance: pd.DataFrame, path:
         path: of the PNG.
     """
     counts = trials["state"].value_counts().to_dict()
-    said = ", ".join(f"{count} {state}" for state, count in counts.items()) + "; log loss on validation rows"
-    figure, axes = stacked_axes(f"The search for the settings of {kind}", said, 1 if importance.empty else 2)
+    subtitle = ", ".join(f"{count} {state}" for state, count in counts.items()) + "; log loss on validation rows"
+    figure, axes = stacked_axes(f"The search for the settings of {kind}", subtitle, 1 if importance.empty else 2)
     complete = trials[trials["log_loss"].notna()].sort_values("number")
     number, loss = complete["number"].to_numpy(), complete["log_loss"].to_numpy(np.float64)
     best = int(loss.argmin())
@@ -73,10 +73,10 @@ def draw_search(kind: str, trials: pd.DataFrame, importance: pd.DataFrame, path:
     return save(figure, path)
 
 
-def _bars(axes: Axes, shown: pd.DataFrame) -> None:
-    places = list(range(len(shown)))
-    axes.barh(places, shown["importance"].to_numpy(), color=COLOURS[0], height=0.7)
-    axes.set_yticks(places, shown["parameter"].tolist(), fontsize=9)
+def _bars(axes: Axes, importance: pd.DataFrame) -> None:
+    places = list(range(len(importance)))
+    axes.barh(places, importance["importance"].to_numpy(), color=COLOURS[0], height=0.7)
+    axes.set_yticks(places, importance["parameter"].tolist(), fontsize=9)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(percent))

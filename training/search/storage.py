@@ -54,7 +54,7 @@ create table if not exists journeylab_fold_scores (
     primary key (study, trial, fold)
 )
 """
-# A process sends its first heartbeat while it is alone, so a trial without any belongs to a process that died.
+# A process sends its first heartbeat while it holds the lock, so a trial without any belongs to a process that died.
 ABANDONED = """
 select trial_id from trials left join trial_heartbeats using (trial_id)
 where study_id = :study and state = 'RUNNING'
@@ -79,7 +79,7 @@ class FolderStorage(optuna.storages.RDBStorage):
         self.folder = folder
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str) -> Iterator[None]:
         """One process at a time; the kernel lets the next one in when this one ends or dies."""
         with (self.folder / "asking.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -124,12 +124,12 @@ class TeamStorage(FolderStorage):
     def __init__(self, folder: Path, url: str, progress: Console | None = None, grace_s: int | None = None) -> None:
         self.folder, self.progress, self.grace_s = folder, progress, grace_s or GRACE_S
         self.address = address(url)
-        self.shown = self.address.render_as_string(hide_password=True)
+        self.label = self.address.render_as_string(hide_password=True)
         self._is_patient = False
         self._open(time.monotonic() + OPENING_S)
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str) -> Iterator[None]:
         """One process at a time; the server lets the next one in when this one ends or dies."""
         with self.engine.begin() as connection:
             _lock(connection, name)
@@ -202,11 +202,11 @@ class TeamStorage(FolderStorage):
             raise error
         if time.monotonic() > end:
             raise JourneyLabError(
-                f"{self.shown} has been away for {PATIENCE_S / 60:.0f} minutes ({outage}). "
+                f"{self.label} has been away for {PATIENCE_S / 60:.0f} minutes ({outage}). "
                 "Nothing that was finished is lost: the same command goes on when it is back."
             ) from None
         if first:
-            say(self.progress, f"{self.shown} does not answer ({outage}): waiting for it.")
+            say(self.progress, f"{self.label} does not answer ({outage}): waiting for it.")
 
     def _open(self, end: float) -> None:
         """Open Optuna's storage; the first process makes the tables, the others wait for it."""
@@ -217,7 +217,7 @@ class TeamStorage(FolderStorage):
                 _lock(connection, "tables")
                 if "registered_models" in inspect(connection).get_table_names():
                     raise ConfigError(
-                        f"{self.shown} holds MLflow's tables, and Optuna's cannot lie beside them: give the search a "
+                        f"{self.label} holds MLflow's tables, and Optuna's cannot lie beside them: give the search a "
                         "database of its own, `createdb search` makes one."
                     )
                 connection.execute(text(TABLE))
@@ -231,7 +231,7 @@ class TeamStorage(FolderStorage):
             raise ConfigError(f"{error.name} is missing: pip install 'journeylab[team]'.") from None
         except SQLAlchemyError as error:
             if time.monotonic() > end or not any(word in str(error) for word in RESTARTING):
-                raise ConfigError(f"{self.shown} cannot be used: {_first_line(error)}") from None
+                raise ConfigError(f"{self.label} cannot be used: {_first_line(error)}") from None
             time.sleep(0.5)
             self._open(end)
 

@@ -93,7 +93,7 @@ def leading(
     with closing(TeamStorage(folder, url, progress)) as storage, storage.leading(training) as is_leader:
         if not is_leader:
             raise ConfigError(
-                f"Another `journeylab train` leads these searches on {storage.shown}. `journeylab work` with the "
+                f"Another `journeylab train` leads these searches on {storage.label}. `journeylab work` with the "
                 "same file and storage helps it; if its machine has died, its place is free about a minute later."
             )
         for each in planned:
@@ -169,14 +169,14 @@ def wait_for_study(url: str, job: Job, folder: Path, wait_s: float, progress: Co
     Raises:
         ConfigError: nobody did for `wait_s` seconds; the message says what is searched instead.
     """
-    end, said = time.monotonic() + wait_s, False
+    end, announced = time.monotonic() + wait_s, False
     with closing(TeamStorage(folder, url, progress)) as storage:
         while study_name(job) not in (summaries := storage.patiently(lambda: _summaries(storage))):
             if time.monotonic() > end:
-                raise ConfigError(_missing(job, storage.shown, list(summaries.values())))
-            if not said:
+                raise ConfigError(_missing(job, storage.label, list(summaries.values())))
+            if not announced:
                 say(progress, f"Waiting for `journeylab train` to begin the search of {job.kind}.")
-            said = True
+            announced = True
             time.sleep(LOOK_AGAIN_S)
 
 
@@ -186,12 +186,12 @@ def _summaries(storage: TeamStorage) -> dict[str, dict[str, Any]]:
     return {study.study_name: study.user_attrs.get(SUMMARY, {}) for study in studies}
 
 
-def _missing(job: Job, shown: str, summaries: list[dict[str, Any]]) -> str:
+def _missing(job: Job, label: str, summaries: list[dict[str, Any]]) -> str:
     """Say that a search is not there, and which is instead."""
-    others = [summary for summary in summaries if summary.get("kind") == job.kind]
-    message = f"Nothing of this experiment is searched for {job.kind} on {shown}."
-    if not others:
+    similar = [summary for summary in summaries if summary.get("kind") == job.kind]
+    message = f"Nothing of this experiment is searched for {job.kind} on {label}."
+    if not similar:
         return f"{message} Start `journeylab train` with that storage first."
-    changed = [name for name, value in job.about().items() if others[-1].get(name) != value]
+    changed = [name for name, value in job.about().items() if similar[-1].get(name) != value]
     difference = f"{', '.join(changed)} differ" if changed else "rows, labels or folds differ: is it the same log?"
     return f"{message} There is another search of {job.kind}; its {difference}"

@@ -131,7 +131,7 @@ class SearchStudy:
 
     def _open(self) -> tuple[optuna.Study, int, str]:
         """The study, its id, and what tells it from another one, even of the same search, that was deleted before."""
-        with self.storage.alone(self.name):
+        with self.storage.exclusive(self.name):
             study = optuna.create_study(
                 storage=self.storage,
                 study_name=self.name,
@@ -169,7 +169,7 @@ class SearchStudy:
     @patient
     def ask(self) -> Trial | None:
         """A trial to do, one that a dead process left or a new one; None where there is nothing to begin."""
-        with self.storage.alone(self.name):
+        with self.storage.exclusive(self.name):
             trial = self._take_over() or self._begin()
             while trial is not None and self._is_duplicate(trial):
                 self.fail(trial, "another process began the same one while the server restarted")
@@ -198,10 +198,10 @@ class SearchStudy:
         count = sum(trial.state != TrialState.FAIL for trial in before)
         if count >= self.goal():
             return None
-        known = [trial.params for trial in before]
+        sampled = [trial.params for trial in before]
         for attempt in range(EXHAUSTED_AFTER):
             params, distributions, settings = self._sample(before, attempt)
-            if params not in known:
+            if params not in sampled:
                 attributes = {"settings": settings, WORKER: self.worker}
                 self._study.add_trial(
                     optuna.trial.create_trial(
@@ -290,8 +290,8 @@ class SearchStudy:
     def _whole_curves(self, number: int, fold: int) -> list[FrozenTrial]:
         """Curves of other trials on this fold at the time of its first epoch; reading the study is slow."""
         if self._curves[0] != (number, fold):
-            others = [trial for trial in self.trials() if trial.number != number and len(trial.losses) > fold]
-            curves = [dict(other.curves[fold]) for other in others if fold in other.curves]
+            rivals = [trial for trial in self.trials() if trial.number != number and len(trial.losses) > fold]
+            curves = [dict(rival.curves[fold]) for rival in rivals if fold in rival.curves]
             whole = [optuna.trial.create_trial(value=0.0, intermediate_values=curve) for curve in curves]
             self._curves = ((number, fold), whole)
         return self._curves[1]

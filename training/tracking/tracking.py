@@ -7,9 +7,9 @@ elsewhere.
     parent = tracker.search_run("2f0c-1", name="search gbdt", params={...}, tags={...}, note="...")
     tracker.log_trial(parent, trial, {"validation_auroc": 0.76})
 
-What a run is about is a tag (`search_id`, `trial`, `train_id` and `kind`), and every call asks for it first. So a
-process that was killed at any moment can do all of it again: what is there stays, what is half there is completed or
-begun anew, and nothing is there twice.
+Tags say what a run is about (`search_id`, `trial`, `train_id` and `kind`), and every call looks for them first. So a
+process that was killed at any moment can do all of it again: whole runs stay, half ones are completed or begun anew,
+and none is there twice.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ One experiment a task. By hand, choose what to compare by a tag, in the filter a
 
 `validation_…` is measured on folds inside train (other customers, later cutoffs), `test_…` on rows that were scored
 once. `…_low` and `…_high` are 95% intervals over customers. Runs of one training share the tag `train_id`."""
-CHATTY = ("mlflow", "alembic")
+NOISY_LOGGERS = ("mlflow", "alembic")
 
 
 def tracking_uri() -> str:
@@ -108,7 +108,7 @@ def _make_store(path: Path) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """MLflow without its remarks about itself; errors still show."""
-    loggers = [logging.getLogger(name) for name in CHATTY]
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         # Label columns are whole numbers without gaps, and the source of a data set is a path: both are meant.
@@ -129,7 +129,7 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FinalRun:
-    """What the run of a final model or a baseline records.
+    """The record of a final model or a baseline.
 
     Attributes:
         train_id: of the training it belongs to; with `name` it says which run this is.
@@ -166,7 +166,7 @@ class FinalRun:
 
 @dataclass(frozen=True)
 class PyfuncModel:
-    """A scoring folder and what MLflow wants to know of it; see `models.pyfunc`."""
+    """A scoring folder, with what MLflow records beside it; see `models.pyfunc`."""
 
     folder: Path
     signature: Any
@@ -188,19 +188,19 @@ class Tracker:
         self, search_id: str, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str], note: str
     ) -> str:
         """The run of a search, made where there is none; its id."""
-        found = self._runs(f"tags.search_id = '{search_id}' and tags.role = 'search'")
-        own = {"role": "search", "search_id": search_id, NOTE: note}
-        run = found[0] if found else self.client.create_run(self.experiment_id, run_name=name, tags={**own, **tags})
+        runs = self._runs(f"tags.search_id = '{search_id}' and tags.role = 'search'")
+        labels = {"role": "search", "search_id": search_id, NOTE: note}
+        run = runs[0] if runs else self.client.create_run(self.experiment_id, run_name=name, tags={**labels, **tags})
         self._log(run.info.run_id, {}, params)
         self.client.update_run(run.info.run_id, "RUNNING")
         return str(run.info.run_id)
 
     def log_trial(self, parent_id: str, trial: Trial, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
         """The run of a finished trial, below that of its search; made, or completed, where it is not whole."""
-        found = self._runs(f"tags.`mlflow.parentRunId` = '{parent_id}' and tags.trial = '{trial.number}'")
-        if found and found[0].info.status == "FINISHED":
-            return str(found[0].info.run_id)
-        run_id = str(found[0].info.run_id if found else self._trial_run(parent_id, trial, tags).info.run_id)
+        runs = self._runs(f"tags.`mlflow.parentRunId` = '{parent_id}' and tags.trial = '{trial.number}'")
+        run_id = str((runs[0] if runs else self._trial_run(parent_id, trial, tags)).info.run_id)
+        if runs and runs[0].info.status == "FINISHED":
+            return run_id
         ended = _milliseconds(trial.finished)
         self._log(run_id, metrics, trial.params, ended)
         losses = [Metric("fold_log_loss", loss, ended, step) for step, loss in enumerate(trial.losses)]
@@ -230,8 +230,8 @@ class Tracker:
     def final_run(self, train_id: str, name: str) -> Run | None:
         """The whole run of a final model, None where there is none; what a dead process left of one is deleted."""
         whole = None
-        wanted = f"tags.train_id = '{train_id}' and tags.name = '{name}'"
-        for run in self._runs(f"{wanted} and tags.role != 'search' and tags.role != 'trial'"):
+        query = f"tags.train_id = '{train_id}' and tags.name = '{name}'"
+        for run in self._runs(f"{query} and tags.role != 'search' and tags.role != 'trial'"):
             if run.info.status == "FINISHED" and "model_uri" in run.data.tags:
                 whole = run
             else:
@@ -240,16 +240,15 @@ class Tracker:
 
     def log_final(self, record: FinalRun, model: PyfuncModel) -> Run:
         """Log a final model: the run counts as whole only when all of it is there."""
-        own = {"name": record.name, "role": record.role, "kind": record.kind, "train_id": record.train_id}
-        own[NOTE] = record.note
-        made = self.client.create_run(self.experiment_id, run_name=record.name, tags={**own, **record.tags})
-        run_id = made.info.run_id
+        labels = {"name": record.name, "role": record.role, "kind": record.kind, "train_id": record.train_id}
+        tags = {**labels, NOTE: record.note, **record.tags}
+        run_id = self.client.create_run(self.experiment_id, run_name=record.name, tags=tags).info.run_id
         with quiet(), mlflow.start_run(run_id=run_id):
             self._log(run_id, {}, record.params)
             if record.curves is not None:
                 self._log_metrics(run_id, _steps(record.curves))
             self.client.log_artifacts(run_id, str(record.artifacts))
-            self._lay_out(run_id, record.artifacts / PICTURES)
+            self._log_pictures(run_id, record.artifacts / PICTURES)
             for name, table in record.tables.items():
                 if len(table):
                     self.client.log_table(run_id, _keyed(table), f"tables/{name}.json")
@@ -270,7 +269,7 @@ class Tracker:
             self.client.set_tag(run_id, "model_uri", info.model_uri)
         return self.client.get_run(run_id)
 
-    def _lay_out(self, run_id: str, pictures: Path) -> None:
+    def _log_pictures(self, run_id: str, pictures: Path) -> None:
         """Log the pictures that the chart view lays side by side: it does not look into the artifacts."""
         for path in (pictures / f"{name}.png" for name in GRID):
             if path.is_file():
@@ -291,27 +290,27 @@ class Tracker:
 
     def _experiment(self) -> str:
         tags = {NOTE: GUIDE, **KIND, **views()}
-        if found := self.client.get_experiment_by_name(self.name):
-            for key in tags.keys() - found.tags.keys():  # what is there may be a reviewer's own
-                self.client.set_experiment_tag(found.experiment_id, key, tags[key])
-            return str(found.experiment_id)
+        if existing := self.client.get_experiment_by_name(self.name):
+            for key in tags.keys() - existing.tags.keys():  # a reviewer may have changed the others
+                self.client.set_experiment_tag(existing.experiment_id, key, tags[key])
+            return str(existing.experiment_id)
         path = sqlite_path(tracking_uri())
         # Beside the store, whatever the working directory is when it is used the next time.
         location = (path.absolute().parent / "mlruns" / self.name).as_uri() if path else None
         try:
             return str(self.client.create_experiment(self.name, artifact_location=location, tags=tags))
         except MlflowException:  # another process was faster
-            if found := self.client.get_experiment_by_name(self.name):
-                return str(found.experiment_id)
+            if existing := self.client.get_experiment_by_name(self.name):
+                return str(existing.experiment_id)
             raise
 
     def _trial_run(self, parent_id: str, trial: Trial, tags: Mapping[str, str]) -> Run:
-        own = {"mlflow.parentRunId": parent_id, "role": "trial", "trial": str(trial.number), "state": trial.state}
+        labels = {"mlflow.parentRunId": parent_id, "role": "trial", "trial": str(trial.number), "state": trial.state}
         return self.client.create_run(
             self.experiment_id,
             start_time=_milliseconds(trial.started),
             run_name=f"trial {trial.number:03d}",
-            tags={**own, **tags},
+            tags={**labels, **tags},
         )
 
     def _runs(self, filter_string: str) -> list[Run]:
@@ -327,9 +326,9 @@ class Tracker:
     def _log(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any], at: int | None = None) -> None:
         at = int(time.time() * 1000) if at is None else at
         self._log_metrics(run_id, [Metric(key, value, at, 0) for key, value in _finite(metrics).items()])
-        told = [Param(key, _text(value)) for key, value in flat(params).items()]
-        for first in range(0, len(told), MOST_PARAMS):
-            self.client.log_batch(run_id, params=told[first : first + MOST_PARAMS])
+        entries = [Param(key, _text(value)) for key, value in flat(params).items()]
+        for first in range(0, len(entries), MOST_PARAMS):
+            self.client.log_batch(run_id, params=entries[first : first + MOST_PARAMS])
 
     def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         for first in range(0, len(metrics), MOST_METRICS):
@@ -366,7 +365,7 @@ def _keyed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Without what the rows do not define: stores disagree about NaN."""
+    """Without NaN, for metrics that the rows do not define: stores disagree about it."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 

@@ -31,7 +31,7 @@ def artifacts(run_id: str, path: str = "") -> set[str]:
     return found
 
 
-def test_every_model_and_baseline_comes_back_with_all_metrics_on_both_sides(trained: tuple[Path, TrainResult]) -> None:
+def test_all_models_have_all_metrics(trained: tuple[Path, TrainResult]) -> None:
     _, result = trained
     assert set(result.models) == {"gbdt", *BASELINES}
     for told in result.models.values():
@@ -43,7 +43,7 @@ def test_every_model_and_baseline_comes_back_with_all_metrics_on_both_sides(trai
     assert result.to_dict()["run_id"] == result.models[best]["run_id"]
 
 
-def test_mlflow_holds_one_run_for_the_search_for_each_trial_and_for_each_model(
+def test_mlflow_has_one_run_each(
     trained: tuple[Path, TrainResult],
 ) -> None:
     _, result = trained
@@ -61,7 +61,7 @@ def test_mlflow_holds_one_run_for_the_search_for_each_trial_and_for_each_model(
         assert "validation_auroc" in run.data.metrics
 
 
-def test_a_run_says_what_it_is_and_where_it_came_from(trained: tuple[Path, TrainResult]) -> None:
+def test_run_describes_its_origin(trained: tuple[Path, TrainResult]) -> None:
     folder, result = trained
     run = Tracker("small_churn").client.get_run(result.models["gbdt"]["run_id"])
     files = artifacts(run.info.run_id)
@@ -137,7 +137,7 @@ def test_an_interrupted_training_goes_on_and_gives_the_same_numbers(
         assert again.models[name]["metrics"] == told["metrics"]
 
 
-def test_a_finished_training_is_not_taken_up_again(trained: tuple[Path, TrainResult]) -> None:
+def test_finished_training_starts_anew(trained: tuple[Path, TrainResult]) -> None:
     from training.fitting.train import _folder
 
     folder, result = trained
@@ -145,7 +145,7 @@ def test_a_finished_training_is_not_taken_up_again(trained: tuple[Path, TrainRes
     assert _folder(folder / "runs" / "small_churn", fingerprint).name == f"{fingerprint}-{int(number) + 1}"
 
 
-def test_too_little_data_is_said(small_training: tuple[Path, TrainResult], store: Path, tmp_path: Path) -> None:
+def test_too_little_data_is_an_error(small_training: tuple[Path, TrainResult], store: Path, tmp_path: Path) -> None:
     folder, _ = small_training
     experiment = load_experiment(folder / "experiment.toml", ["allow_small=false", "min_class_count=100000"])
     with pytest.raises(DataError, match="Too little data"):

@@ -136,7 +136,7 @@ def read(result: TrainResult, name: str, path: str) -> pd.DataFrame:
     return pd.read_csv(mlflow.artifacts.download_artifacts(f"runs:/{result.models[name]['run_id']}/{path}"))
 
 
-def test_every_model_comes_back_with_its_role_and_all_metrics(beside: Trained) -> None:
+def test_result_has_roles_and_metrics(beside: Trained) -> None:
     _, result = beside
     roles = {name: told["role"] for name, told in result.models.items()}
     assert roles == {
@@ -171,7 +171,7 @@ def test_a_twin_or_a_probe_is_never_the_best(beside: Trained, monkeypatch: pytes
     assert again.best == result.best
 
 
-def test_a_companion_says_what_it_is_and_what_it_is_held_against(beside: Trained) -> None:
+def test_companion_names_its_model(beside: Trained) -> None:
     _, result = beside
     ablation = logged(result, "recent_shuffled")
     assert [ablation.data.tags[key] for key in ("role", "kind", "name")] == ["ablation", "recent", "recent_shuffled"]
@@ -184,7 +184,7 @@ def test_a_companion_says_what_it_is_and_what_it_is_held_against(beside: Trained
     assert "search_run_id" in logged(result, "recent").data.tags
 
 
-def test_differences_are_of_the_same_rows_and_lie_beside_each_model(beside: Trained) -> None:
+def test_differences_use_the_same_rows(beside: Trained) -> None:
     _, result = beside
     table = read(result, "recent", "comparisons.csv")
     told = set(table[["model", "against", "role", "rows"]].itertuples(index=False, name=None))
@@ -222,7 +222,7 @@ def test_an_embedding_carries_its_encoders_version(beside: Trained) -> None:
     assert "encoder_version" not in logged(result, "rare").data.tags
 
 
-def test_what_a_model_needs_more_is_in_its_requirements(beside: Trained) -> None:
+def test_requirements_list_extra_packages(beside: Trained) -> None:
     _, result = beside
     needed = {}
     for name in ("rare", "recent", "blend"):
@@ -240,7 +240,7 @@ def test_states_of_fits_lie_in_the_trainings_folder_and_are_gone(beside: Trained
     assert not any(folder.exists() for folder in folders)
 
 
-def test_the_blend_is_one_model_from_raw_events_to_the_registry(beside: Trained) -> None:
+def test_blend_takes_raw_events(beside: Trained) -> None:
     _, result = beside
     params = logged(result, "blend").data.params
     weights = {name: float(params[f"weights.{name}"]) for name in ("rare", "recent")}

@@ -31,7 +31,7 @@ QUICK_GRU = (
 
 
 @pytest.mark.parametrize("name", ["gbdt", "rfm", "recency", "base_rate"])
-def test_the_same_digits_come_out(trained: Trained, name: str) -> None:
+def test_reproduction_has_the_same_digits(trained: Trained, name: str) -> None:
     found = reproduce(trained[1].models[name]["run_id"])
     assert found.same, found.verdict
     assert (found.metrics["recorded"] == found.metrics["again"]).all()
@@ -40,14 +40,14 @@ def test_the_same_digits_come_out(trained: Trained, name: str) -> None:
     assert (found.predictions, found.sample) == (0.0, 0.0)
 
 
-def test_other_numbers_are_told_with_both_figures(trained: Trained) -> None:
+def test_report_has_both_numbers(trained: Trained) -> None:
     run_id = trained[1].models["gbdt"]["run_id"]
     client = connect()
     was = client.get_run(run_id).data.metrics["test_auroc"]
     client.log_metric(run_id, "test_auroc", was + 1e-12)
     found = reproduce(run_id)
     assert not found.same
-    assert found.verdict.startswith(f"Not the same: 1 of {len(found.metrics)} figures differ, most of all test_auroc:")
+    assert found.verdict.startswith(f"Not the same: 1 of {len(found.metrics)} metrics differ, most of all test_auroc:")
     done = CliRunner().invoke(app, ["reproduce", run_id, "--json"])
     assert done.exit_code == 3, done.output
     told = json.loads(done.stdout.splitlines()[-1])
@@ -60,7 +60,7 @@ def test_the_command_ends_with_status_0_where_all_is_the_same(trained: Trained) 
     assert "The same to the last digit" in done.stdout
 
 
-def test_a_log_that_has_changed_or_is_gone_is_one_sentence(trained: Trained, tmp_path: Path) -> None:
+def test_changed_log_is_a_clear_error(trained: Trained, tmp_path: Path) -> None:
     folder, result = trained
     run_id = result.models["recency"]["run_id"]
     events = pd.read_parquet(folder / "events.parquet")
@@ -73,7 +73,7 @@ def test_a_log_that_has_changed_or_is_gone_is_one_sentence(trained: Trained, tmp
     assert reproduce(run_id, events=tmp_path / "moved.parquet").same
 
 
-def test_other_code_and_packages_are_told(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_lists_code_and_packages(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = trained[1].models["recency"]["run_id"]
     connect().set_tag(run_id, "commit", "0123456789abcdef")
     monkeypatch.setattr("training.review.reproduce._version", lambda name: "0.0.1" if name == "lightgbm" else "")
@@ -83,9 +83,7 @@ def test_other_code_and_packages_are_told(trained: Trained, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_another_number_of_threads_moves_no_digit_of_lightgbm(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch, threads: str
-) -> None:
+def test_threads_change_no_digit_of_lightgbm(trained: Trained, monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     found = reproduce(trained[1].models["gbdt"]["run_id"])
     assert found.same, found.verdict
@@ -124,7 +122,7 @@ def test_a_label_table_may_move_and_may_not_change(trained: Trained, tmp_path: P
         reproduce(run_id)
 
 
-def test_what_is_no_final_model_is_refused(trained: Trained) -> None:
+def test_only_final_models_are_reproduced(trained: Trained) -> None:
     search = connect().get_run(trained[1].models["gbdt"]["run_id"]).data.tags["search_run_id"]
     with pytest.raises(ConfigError, match="no final model"):
         reproduce(search)
@@ -146,9 +144,7 @@ def test_sequence_models_their_twins_and_the_blend_give_the_same_digits(
 
 
 @pytest.mark.slow
-def test_segments_are_found_again_also_those_that_were_matched(
-    small_training: Trained, store: Path, tmp_path: Path
-) -> None:
+def test_segments_are_reproduced(small_training: Trained, store: Path, tmp_path: Path) -> None:
     asked = ['segments.which=["found","rfm"]', "segments.found.segments=3"]
     experiment = load_experiment(small_training[0] / "experiment.toml", asked)
     first = segment(experiment, runs=tmp_path / "runs")

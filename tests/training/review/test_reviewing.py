@@ -40,7 +40,7 @@ def artifacts(run_id: str, path: str = "") -> set[str]:
     return found
 
 
-def test_every_artifact_is_there(runs: list[Run]) -> None:
+def test_documented_artifacts_exist(runs: list[Run]) -> None:
     wanted = {name for name in NAMED if IS_FILE.fullmatch(name)} - ELSEWHERE
     of_role: dict[str, set[str]] = {}
     for run in runs:
@@ -51,7 +51,7 @@ def test_every_artifact_is_there(runs: list[Run]) -> None:
     assert {"model_card.md", "slices.csv", "settings.json"} <= of_role["baseline"]
 
 
-def test_every_metric_is_there(runs: list[Run]) -> None:
+def test_documented_metrics_exist(runs: list[Run]) -> None:
     wanted = {name for name in NAMED if IS_METRIC.fullmatch(name)}
     assert len(wanted) >= 10
     final = next(run for run in runs if run.data.tags["role"] == "model")
@@ -60,7 +60,7 @@ def test_every_metric_is_there(runs: list[Run]) -> None:
     assert wanted - {"fold_log_loss"} <= set(final.data.metrics)
 
 
-def test_every_filter_is_understood_and_every_tag_is_there(trained: Trained, runs: list[Run]) -> None:
+def test_documented_filters_and_tags_exist(trained: Trained, runs: list[Run]) -> None:
     tracker = Tracker("small_churn")
     filters = {name for name in NAMED if name.startswith("tags.") and "=" in name}
     assert len(filters) >= 5
@@ -88,7 +88,7 @@ def test_a_registered_version_says_why_and_carries_the_card(trained: Trained) ->
     assert len(version.description) < 5_000
 
 
-def test_what_would_change_stands_on_the_version(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_describes_the_change(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     from training.tracking import champions
     from training.tracking.promotion import Decision
 
@@ -110,14 +110,14 @@ def test_tables_lie_side_by_side(trained: Trained) -> None:
     assert isinstance(table, pd.DataFrame)
 
 
-def test_every_view_that_it_names_is_there() -> None:
+def test_documented_views_exist() -> None:
     """What each shows, test_browser_mlflow sees in a browser."""
     named = set(re.findall(r"Views → \*([^*]+)\*", TEXT))
     assert len(named) >= 6
     assert named <= {view.name for view in VIEWS}
 
 
-def test_no_name_in_the_document_is_left_unchecked() -> None:
+def test_document_has_no_unchecked_name() -> None:
     """A word in backticks is an artifact, a metric, a filter, a command, a tag, or known to be a word."""
     left = {
         name

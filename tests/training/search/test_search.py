@@ -105,34 +105,32 @@ def study_in(folder: Path, goal: int) -> SearchStudy:
     return study
 
 
-def comparable(found: SearchResult) -> pd.DataFrame:
-    return found.trials.drop(columns="seconds")
+def comparable(result: SearchResult) -> pd.DataFrame:
+    return result.trials.drop(columns="seconds")
 
 
-def test_the_best_trial_has_the_least_log_loss_over_all_check_rows(catalogue: str, rows: Any, tmp_path: Path) -> None:
-    found = run(rows, tmp_path / "s", trials=14, jobs=2, fixed={"y": 2})
-    assert len(found.trials) == 14
-    assert set(found.trials["state"]) <= {"complete", "pruned"}
-    assert not found.trials.filter(like="param_").duplicated().any()
-    scores, check = np.concatenate(found.scores), np.concatenate([fold.check for fold in FOLDS])
+def test_best_trial_has_the_least_log_loss(catalogue: str, rows: Any, tmp_path: Path) -> None:
+    result = run(rows, tmp_path / "s", trials=14, jobs=2, fixed={"y": 2})
+    assert len(result.trials) == 14
+    assert set(result.trials["state"]) <= {"complete", "pruned"}
+    assert not result.trials.filter(like="param_").duplicated().any()
+    scores, check = np.concatenate(result.scores), np.concatenate([fold.check for fold in FOLDS])
     y = rows[1][check]
-    assert found.best.log_loss == pytest.approx(-np.mean(np.log(np.where(y == 1, scores, 1 - scores))))
-    assert found.best.log_loss == found.trials.query("state == 'complete'")["log_loss"].min()
-    assert found.settings["y"] == 2
-    assert found.settings["d"] == {"drop": ["fake"]}
+    assert result.best.log_loss == pytest.approx(-np.mean(np.log(np.where(y == 1, scores, 1 - scores))))
+    assert result.best.log_loss == result.trials.query("state == 'complete'")["log_loss"].min()
+    assert result.settings["y"] == 2
+    assert result.settings["d"] == {"drop": ["fake"]}
     assert (tmp_path / "s" / "worker_0.log").read_text().startswith("libraries talk")
 
 
-def test_trials_that_fall_behind_are_pruned_and_count_as_finished(catalogue: str, rows: Any, tmp_path: Path) -> None:
-    found = run(rows, tmp_path / "s", trials=16)
-    pruned = found.trials.query("state == 'pruned'")
+def test_pruned_trials_count(catalogue: str, rows: Any, tmp_path: Path) -> None:
+    result = run(rows, tmp_path / "s", trials=16)
+    pruned = result.trials.query("state == 'pruned'")
     assert 0 < len(pruned) < 11
     assert pruned["log_loss"].isna().all()
 
 
-def test_one_worker_repeats_itself_and_a_search_in_parts_equals_one_in_one_go(
-    catalogue: str, rows: Any, tmp_path: Path
-) -> None:
+def test_search_in_parts_equals_search_in_one_go(catalogue: str, rows: Any, tmp_path: Path) -> None:
     whole = comparable(run(rows, tmp_path / "whole", trials=14))
     run(rows, tmp_path / "parts", trials=3)
     study_in(tmp_path / "parts", 14).ask()  # a trial that a dead process left running
@@ -141,21 +139,21 @@ def test_one_worker_repeats_itself_and_a_search_in_parts_equals_one_in_one_go(
     pd.testing.assert_frame_equal(comparable(run(rows, tmp_path / "parts", trials=14)), parts)
 
 
-def test_a_trial_left_running_goes_on_at_the_fold_it_had_reached(catalogue: str, rows: Any, tmp_path: Path) -> None:
+def test_interrupted_trial_continues_at_its_fold(catalogue: str, rows: Any, tmp_path: Path) -> None:
     run(rows, tmp_path / "s", trials=1)
     study = study_in(tmp_path / "s", 2)
     left = study.ask()
     assert left is not None
     np.save(tmp_path / "s" / "scores" / "trial_0001_fold_0.npy", np.full(20, 0.5))
     study.report(left, 0, 0.5, 1.0)
-    found = run(rows, tmp_path / "s", trials=2)
-    assert len(found.trials) == 2
+    result = run(rows, tmp_path / "s", trials=2)
+    assert len(result.trials) == 2
     scored = np.load(tmp_path / "s" / "scores" / "trial_0001_fold_0.npy")
     np.testing.assert_array_equal(scored, np.full(20, 0.5))
     assert study.trials()[1].params == left.params
 
 
-def test_finished_trials_are_told_again_on_resuming(catalogue: str, rows: Any, tmp_path: Path) -> None:
+def test_resuming_reports_finished_trials_again(catalogue: str, rows: Any, tmp_path: Path) -> None:
     told: list[int] = []
     run(rows, tmp_path / "s", trials=2, on_trial=lambda trial: told.append(trial.number))
     run(rows, tmp_path / "s", trials=3, on_trial=lambda trial: told.append(trial.number))
@@ -163,7 +161,7 @@ def test_finished_trials_are_told_again_on_resuming(catalogue: str, rows: Any, t
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"fixed": {"y": 1}}, {"kind": "few"}, {"rows": "fewer"}])
-def test_another_configuration_is_refused(catalogue: str, rows: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_folder_refuses_other_configurations(catalogue: str, rows: Any, tmp_path: Path, change: dict[str, Any]) -> None:
     run(rows, tmp_path / "s", trials=1)
     if "rows" in change:
         change, rows = {}, (rows[0], 1 - rows[1])
@@ -171,23 +169,23 @@ def test_another_configuration_is_refused(catalogue: str, rows: Any, tmp_path: P
         run(rows, tmp_path / "s", **({"trials": 1} | change))
 
 
-def test_a_folder_is_held_by_one_search_at_a_time(catalogue: str, rows: Any, tmp_path: Path) -> None:
+def test_folder_has_one_search_at_a_time(catalogue: str, rows: Any, tmp_path: Path) -> None:
     with held(tmp_path / "s"), pytest.raises(ConfigError, match="Another search is running"):
         run(rows, tmp_path / "s")
 
 
-def test_a_small_space_ends_the_search_without_repeats(catalogue: str, rows: Any, tmp_path: Path) -> None:
+def test_small_space_ends_the_search_without_repeats(catalogue: str, rows: Any, tmp_path: Path) -> None:
     assert sorted(run(rows, tmp_path / "few", kind="few").trials["param_x"]) == [0.1, 0.2, 0.3]
     assert len(run(rows, tmp_path / "fixed", kind="fixed").trials) == 1
 
 
-def test_time_ends_the_search_after_at_least_one_trial(catalogue: str, rows: Any, tmp_path: Path) -> None:
-    found = run(rows, tmp_path / "s", timeout_s=0.0)
-    assert len(found.trials) == 1
+def test_timeout_leaves_at_least_one_trial(catalogue: str, rows: Any, tmp_path: Path) -> None:
+    result = run(rows, tmp_path / "s", timeout_s=0.0)
+    assert len(result.trials) == 1
     assert len(run(rows, tmp_path / "s", trials=2).trials) == 2
 
 
-def test_a_mendable_error_ends_the_search_at_once(catalogue: str, rows: Any, tmp_path: Path) -> None:
+def test_fixable_error_ends_the_search(catalogue: str, rows: Any, tmp_path: Path) -> None:
     with pytest.raises(JourneyLabError, match="stopped at trial 0: the log has no purchases"):
         run(rows, tmp_path / "s", fixed={"breaks": "data"})
 
@@ -197,15 +195,15 @@ def test_three_failures_in_a_row_end_the_search(catalogue: str, rows: Any, tmp_p
         run(rows, tmp_path / "s", fixed={"breaks": "always"})
 
 
-def test_a_dead_workers_trial_goes_on_in_another(catalogue: str, rows: Any, tmp_path: Path) -> None:
+def test_dead_workers_trial_continues_in_another(catalogue: str, rows: Any, tmp_path: Path) -> None:
     shown = io.StringIO()
-    found = run(rows, tmp_path / "s", trials=2, fixed={"die": str(tmp_path / "once")}, progress=Console(file=shown))
-    assert list(found.trials["state"]) == ["complete", "complete"]
+    result = run(rows, tmp_path / "s", trials=2, fixed={"die": str(tmp_path / "once")}, progress=Console(file=shown))
+    assert list(result.trials["state"]) == ["complete", "complete"]
     assert "A worker died (exit code 9); trial 0 goes on in a new one." in shown.getvalue()
     assert "search fake: 2 of 2, trial 1 log loss" in shown.getvalue()
 
 
-def test_ctrl_c_says_how_to_go_on(catalogue: str, rows: Any, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_continue(catalogue: str, rows: Any, tmp_path: Path) -> None:
     def interrupt(_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -234,5 +232,5 @@ def test_workers_end_with_their_parent(catalogue: str, rows: Any, tmp_path: Path
     assert [trial.state for trial in study.trials()] == ["running"]
 
 
-def test_settings_of_a_trial_go_over_the_fixed_ones() -> None:
+def test_trial_settings_override_fixed_settings() -> None:
     assert merged({"a": {"b": 1, "c": [2, 3]}}, {"a": {"b": 2, "c": [1, 2]}}) == {"a": {"b": 2, "c": [2]}}

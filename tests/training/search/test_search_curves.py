@@ -121,8 +121,8 @@ def study_in(folder: Path, goal: int = TRIALS) -> SearchStudy:
     return study
 
 
-def noted(found: SearchResult) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return found.trials.drop(columns="seconds"), found.curves
+def noted(result: SearchResult) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return result.trials.drop(columns="seconds"), result.curves
 
 
 def same(one: SearchResult, other: SearchResult) -> None:
@@ -132,11 +132,11 @@ def same(one: SearchResult, other: SearchResult) -> None:
         pd.testing.assert_frame_equal(left[left["number"] < count], right[right["number"] < count])
 
 
-def test_a_curve_above_the_median_of_the_others_ends_the_trial_in_the_middle_of_a_fold(
+def test_curve_above_the_median_stops_the_trial(
     whole: tuple[SearchResult, str],
 ) -> None:
-    found, shown = whole
-    trials = study_in(found.folder).trials()
+    result, shown = whole
+    trials = study_in(result.folder).trials()
     stopped = [trial for trial in trials if trial.stopped]
     assert 2 <= len(stopped) <= TRIALS - STARTUP_TRIALS
     assert {trial.state for trial in stopped} == {"pruned"}
@@ -145,20 +145,22 @@ def test_a_curve_above_the_median_of_the_others_ends_the_trial_in_the_middle_of_
     assert first, "as soon as the learning rate has risen"
     assert all(trial.losses == () and trial.log_loss is None for trial in first)
     assert all(len(trial.seconds) == 1 for trial in first)
-    assert not list((found.folder / "scores").glob(f"trial_{first[0].number:04d}_*"))
+    assert not list((result.folder / "scores").glob(f"trial_{first[0].number:04d}_*"))
     assert f"trial {first[0].number} pruned in fold 0 after epoch {WARM_UP_EPOCHS}, check loss" in shown
-    assert list(found.curves.columns) == ["number", "fold", "epoch", "check_loss"]
-    assert (found.curves.query("number == 0").groupby("fold").size() == EPOCHS).all()
-    assert abs(found.settings["x"] - 0.3) == min(abs(trial.settings["x"] - 0.3) for trial in trials)
+    assert list(result.curves.columns) == ["number", "fold", "epoch", "check_loss"]
+    assert (result.curves.query("number == 0").groupby("fold").size() == EPOCHS).all()
+    assert abs(result.settings["x"] - 0.3) == min(abs(trial.settings["x"] - 0.3) for trial in trials)
 
 
-def test_states_of_fits_are_gone_once_their_folds_are_scored_or_given_up(
+def test_states_of_fits_are_deleted(
     whole: tuple[SearchResult, str],
 ) -> None:
     assert list((whole[0].folder / "state").iterdir()) == []
 
 
-def test_a_search_in_parts_equals_one_in_one_go(whole: tuple[SearchResult, str], rows: Rows, tmp_path: Path) -> None:
+def test_curve_search_in_parts_equals_search_in_one_go(
+    whole: tuple[SearchResult, str], rows: Rows, tmp_path: Path
+) -> None:
     run(rows, tmp_path / "parts", trials=7)
     left = study_in(tmp_path / "parts").ask()  # what a process left that was killed in the second epoch
     assert left is not None
@@ -170,7 +172,7 @@ def test_a_search_in_parts_equals_one_in_one_go(whole: tuple[SearchResult, str],
     same(whole[0], run(rows, tmp_path / "parts"))
 
 
-def test_what_a_dead_process_had_decided_stands(catalogue: Path, rows: Rows, tmp_path: Path) -> None:
+def test_decision_of_a_dead_process_stands(catalogue: Path, rows: Rows, tmp_path: Path) -> None:
     run(rows, tmp_path / "s", trials=6)
     left = study_in(tmp_path / "s").ask()
     assert left is not None
@@ -182,7 +184,7 @@ def test_what_a_dead_process_had_decided_stands(catalogue: Path, rows: Rows, tmp
     assert not state_path(tmp_path / "s", left.number, 0).exists()
 
 
-def test_an_epoch_that_is_reported_again_replaces_what_was_noted(catalogue: Path, rows: Rows, tmp_path: Path) -> None:
+def test_repeated_epoch_replaces_later_ones(catalogue: Path, rows: Rows, tmp_path: Path) -> None:
     run(rows, tmp_path / "s", trials=1)
     study = study_in(tmp_path / "s")
     left = study.ask()
@@ -193,24 +195,22 @@ def test_an_epoch_that_is_reported_again_replaces_what_was_noted(catalogue: Path
     assert study.trials()[1].losses == (), "the log loss of folds is another thing"
 
 
-def test_curves_of_one_fold_say_nothing_about_another(whole: tuple[SearchResult, str]) -> None:
+def test_curves_of_folds_are_independent(whole: tuple[SearchResult, str]) -> None:
     """Losses on fold 1 are all ten higher than on fold 0, and no trial is stopped for that."""
-    found, _ = whole
-    heights = found.curves.query("epoch == 3 and number < 5").groupby("fold")["check_loss"].mean()
+    result, _ = whole
+    heights = result.curves.query("epoch == 3 and number < 5").groupby("fold")["check_loss"].mean()
     assert heights[1] - heights[0] == pytest.approx(10, abs=1)
-    assert "complete" in set(found.trials["state"].iloc[STARTUP_TRIALS:])
+    assert "complete" in set(result.trials["state"].iloc[STARTUP_TRIALS:])
 
 
-def test_a_worker_that_dies_in_an_epoch_is_followed_by_one_that_goes_on(
-    whole: tuple[SearchResult, str], rows: Rows, tmp_path: Path
-) -> None:
+def test_worker_death_in_an_epoch_changes_nothing(whole: tuple[SearchResult, str], rows: Rows, tmp_path: Path) -> None:
     died = run(rows, tmp_path / "died", trials=2, fixed={"die": str(tmp_path / "once")})
     assert (tmp_path / "once").exists()
     same(died, whole[0])
 
 
 @pytest.mark.slow
-def test_a_killed_search_ends_as_if_it_had_not_been(
+def test_killed_search_ends_like_any_other(
     catalogue: Path, whole: tuple[SearchResult, str], rows: Rows, tmp_path: Path
 ) -> None:
     fixed = {"sleep_s": 0.01}

@@ -11,6 +11,6 @@ from kill_search import run
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_no_finished_trial_is_lost_and_none_is_there_twice(tmp_path: Path, jobs: int) -> None:
+def test_kills_lose_and_repeat_no_trial(tmp_path: Path, jobs: int) -> None:
     figures = run(tmp_path, trials=6, kills=5, jobs=jobs, seed=jobs)
     assert figures["ok"], figures

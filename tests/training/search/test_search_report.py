@@ -21,7 +21,7 @@ def searched(trials: int) -> optuna.Study:
     return study
 
 
-def test_the_parameter_that_decides_comes_first() -> None:
+def test_decisive_parameter_comes_first() -> None:
     table = parameter_importance(searched(30))
     assert table["parameter"].tolist() == ["x", "y"]
     assert table["importance"].sum() == pytest.approx(1.0)
@@ -35,7 +35,7 @@ def test_few_trials_have_no_importance() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_picture_is_drawn_with_and_without_importance(tmp_path: Path, known: bool) -> None:
+def test_picture_with_and_without_importance(tmp_path: Path, known: bool) -> None:
     trials = pd.DataFrame({
         "number": range(5), "state": ["complete", "pruned", "complete", "complete", "failed"],
         "log_loss": [0.6, np.nan, 0.5, 0.55, np.nan],

@@ -80,10 +80,10 @@ url, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 folder.with_suffix(".ready").touch()
 while not folder.with_name("go").exists():
     time.sleep(0.02)
-found = team.run(url, folder, **options)
+result = team.run(url, folder, **options)
 owner = (folder / "owner").read_text()
-ended = [t.number for t in found.study.trials if t.user_attrs["worker"].startswith(owner) and t.state.name != "FAIL"]
-print(json.dumps({"ended": ended, "trials": found.trials["log_loss"].fillna(-1).tolist()}))
+ended = [t.number for t in result.study.trials if t.user_attrs["worker"].startswith(owner) and t.state.name != "FAIL"]
+print(json.dumps({"ended": ended, "trials": result.trials["log_loss"].fillna(-1).tolist()}))
 """
 WORLD = """
 import numpy as np, pandas as pd
@@ -151,11 +151,11 @@ def together(tmp_path: Path, *folders: str) -> None:
     (tmp_path / "go").touch()
 
 
-def comparable(found: SearchResult) -> pd.DataFrame:
-    return found.trials.drop(columns="seconds")
+def comparable(result: SearchResult) -> pd.DataFrame:
+    return result.trials.drop(columns="seconds")
 
 
-def test_one_process_on_a_storage_does_what_it_does_in_a_folder(world: Any, url: str, tmp_path: Path) -> None:
+def test_storage_and_folder_give_the_same_trials(world: Any, url: str, tmp_path: Path) -> None:
     told: list[int] = []
     here = world.run(None, tmp_path / "here", trials=12)
     world.run(url, tmp_path / "shared", trials=5)
@@ -170,18 +170,18 @@ def test_one_process_on_a_storage_does_what_it_does_in_a_folder(world: Any, url:
     np.testing.assert_array_equal(np.concatenate(other.scores), np.concatenate(here.scores))
 
 
-def test_two_processes_share_the_trials_and_each_is_done_once(world: Any, url: str, tmp_path: Path) -> None:
+def test_processes_share_trials(world: Any, url: str, tmp_path: Path) -> None:
     options = {"trials": 14, "fixed": {"sleep_s": 0.1}}
     both = [elsewhere(tmp_path, url, name, **options) for name in ("a", "b")]
     together(tmp_path, "a", "b")
-    found = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    result = [json.loads(process.communicate(timeout=120)[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(found[0]["ended"] + found[1]["ended"]) == list(range(14))
-    assert min(len(each["ended"]) for each in found) >= 3
-    assert found[0]["trials"] == found[1]["trials"]
+    assert sorted(result[0]["ended"] + result[1]["ended"]) == list(range(14))
+    assert min(len(each["ended"]) for each in result) >= 3
+    assert result[0]["trials"] == result[1]["trials"]
 
 
-def test_a_killed_process_leaves_its_trial_to_another(world: Any, url: str, tmp_path: Path) -> None:
+def test_killed_process_leaves_its_trial_to_another(world: Any, url: str, tmp_path: Path) -> None:
     hang = tmp_path / "hangs"
     options: dict[str, Any] = {"trials": 3, "fixed": {"hang": str(hang)}}
     killed = elsewhere(tmp_path, url, "killed", **options)
@@ -191,11 +191,11 @@ def test_a_killed_process_leaves_its_trial_to_another(world: Any, url: str, tmp_
         time.sleep(0.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
-    found = world.run(url, tmp_path / "other", **options)
-    assert list(found.trials["number"]) == [0, 1, 2]
-    assert set(found.trials["state"]) <= {"complete", "pruned"}
+    result = world.run(url, tmp_path / "other", **options)
+    assert list(result.trials["number"]) == [0, 1, 2]
+    assert set(result.trials["state"]) <= {"complete", "pruned"}
     expected = world.run(None, tmp_path / "whole", **options)
-    assert found.trials["param_x"][0] == expected.trials["param_x"][0]
+    assert result.trials["param_x"][0] == expected.trials["param_x"][0]
 
 
 def study_of(world: Any, url: str, folder: Path, worker: str) -> SearchStudy:
@@ -209,7 +209,7 @@ def silence(server: Cluster, url: str) -> None:
     server.sql("update trial_heartbeats set heartbeat = '2000-01-01'", url.rsplit("/", 1)[1])
 
 
-def test_a_trial_is_given_up_when_processes_die_over_it(world: Any, url: str, tmp_path: Path, server: Cluster) -> None:
+def test_trial_fails_after_five_deaths(world: Any, url: str, tmp_path: Path, server: Cluster) -> None:
     studies = [study_of(world, url, tmp_path / f"s{number}", f"owner_{number}/0") for number in range(6)]
     studies[0].set_goal(1)
     first = studies[0].ask()
@@ -228,9 +228,7 @@ def test_a_trial_is_given_up_when_processes_die_over_it(world: Any, url: str, tm
         study.storage.close()
 
 
-def test_a_trial_without_heartbeats_is_taken_over_and_its_first_process_leaves_it(
-    world: Any, url: str, tmp_path: Path, server: Cluster
-) -> None:
+def test_trial_without_heartbeats_changes_its_process(world: Any, url: str, tmp_path: Path, server: Cluster) -> None:
     one, other = (study_of(world, url, tmp_path / name, f"{name}/0") for name in ("one", "other"))
     with closing(one.storage), closing(other.storage):
         one.set_goal(1)
@@ -245,7 +243,7 @@ def test_a_trial_without_heartbeats_is_taken_over_and_its_first_process_leaves_i
                 report()
 
 
-def test_no_finished_trial_is_lost_when_the_server_restarts(world: Any, tmp_path: Path) -> None:
+def test_server_restart_loses_no_trial(world: Any, tmp_path: Path) -> None:
     with cluster() as own:
         url = own.database("search")
         before: list[Any] = []
@@ -259,14 +257,14 @@ def test_no_finished_trial_is_lost_when_the_server_restarts(world: Any, tmp_path
         shown = io.StringIO()
         other = elsewhere(tmp_path, url, "other", trials=12, fixed={"sleep_s": 0.1})
         together(tmp_path, "other")
-        found = world.run(
+        result = world.run(
             url, tmp_path / "s", trials=12, fixed={"sleep_s": 0.1}, on_trial=restart,
             progress=Console(file=shown, width=200),
         )  # fmt: skip
         ended = json.loads(other.communicate(timeout=120)[0])["ended"]
         assert "does not answer" in shown.getvalue()
         assert own.password not in shown.getvalue()
-        finished = found.trials[found.trials["state"] != "failed"]  # begun twice while the server restarted
+        finished = result.trials[result.trials["state"] != "failed"]  # begun twice while the server restarted
         after = [(trial.number, trial.state, trial.log_loss) for trial in finished.itertuples()]
         assert len(after) == 12
         assert set(finished["state"]) <= {"complete", "pruned"}
@@ -275,7 +273,7 @@ def test_no_finished_trial_is_lost_when_the_server_restarts(world: Any, tmp_path
         assert len(ended) == len(set(ended)) > 0
 
 
-def test_a_helper_does_trials_of_what_was_announced_and_waits_for_it(world: Any, url: str, tmp_path: Path) -> None:
+def test_helper_waits_for_a_search_and_does_its_trials(world: Any, url: str, tmp_path: Path) -> None:
     desk = tmp_path / "helper"
     with pytest.raises(ConfigError, match="Start `journeylab train` with that storage first"):
         wait_for_study(url, world.job(), desk, 0.0)
@@ -292,16 +290,16 @@ def test_a_helper_does_trials_of_what_was_announced_and_waits_for_it(world: Any,
         assert help_search(world.job(seed=2), desk / "search_fake", url, 1) == 0  # it has no goal
     with leading(url, [PlannedSearch(world.job(), 5)], tmp_path / "other"):
         pass  # its place is free
-    found = world.run(url, tmp_path / "s", trials=5)
-    assert list(found.trials["number"]) == [0, 1, 2, 3, 4]
+    result = world.run(url, tmp_path / "s", trials=5)
+    assert list(result.trials["number"]) == [0, 1, 2, 3, 4]
 
 
-def test_helpers_on_one_machine_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_each_helper_has_a_folder(tmp_path: Path) -> None:
     with _helper_folder(tmp_path) as one, _helper_folder(tmp_path) as other:
         assert (one.name, other.name) == ("work-1", "work-2")
 
 
-def test_folders_of_shared_and_own_searches_are_not_mixed_up(world: Any, url: str, tmp_path: Path) -> None:
+def test_folders_of_shared_and_local_searches_are_separate(world: Any, url: str, tmp_path: Path) -> None:
     world.run(None, tmp_path / "own", trials=1)
     with pytest.raises(ConfigError, match="is not shared"):
         world.run(url, tmp_path / "own", trials=1)
@@ -310,9 +308,7 @@ def test_folders_of_shared_and_own_searches_are_not_mixed_up(world: Any, url: st
         world.run(None, tmp_path / "shared", trials=1)
 
 
-def test_scores_of_a_study_that_was_deleted_are_not_taken_for_those_of_the_next(
-    world: Any, url: str, tmp_path: Path
-) -> None:
+def test_scores_of_a_deleted_study_are_dropped(world: Any, url: str, tmp_path: Path) -> None:
     world.run(url, tmp_path / "s", trials=2)
     scores = tmp_path / "s" / "scores" / "trial_0000_fold_0.npy"
     np.save(scores, np.full(20, 0.5))
@@ -322,9 +318,7 @@ def test_scores_of_a_study_that_was_deleted_are_not_taken_for_those_of_the_next(
     assert not np.array_equal(np.load(scores), np.full(20, 0.5))
 
 
-def test_a_storage_that_cannot_be_one_is_a_sentence_without_the_password(
-    server: Cluster, url: str, tmp_path: Path
-) -> None:
+def test_storage_errors_hide_the_password(server: Cluster, url: str, tmp_path: Path) -> None:
     for wrong in ("sqlite:///search.db", "mysql://me@host/db", "nonsense"):
         with pytest.raises(ConfigError, match="A search is shared on PostgreSQL"):
             TeamStorage(tmp_path, wrong)
@@ -338,7 +332,7 @@ def test_a_storage_that_cannot_be_one_is_a_sentence_without_the_password(
         TeamStorage(tmp_path, url)
 
 
-def test_addresses_take_the_driver_that_is_installed() -> None:
+def test_addresses_use_the_installed_driver() -> None:
     assert address("postgres://me:secret@db/search").drivername == "postgresql+psycopg"
     assert "secret" not in str(address("postgresql://me:secret@db/search"))
 
@@ -357,7 +351,7 @@ def command(*arguments: str, folder: Path, url: str, log: str) -> subprocess.Pop
 
 
 @pytest.mark.slow
-def test_the_command_line_shares_a_search_and_records_no_password(server: Cluster, url: str, tmp_path: Path) -> None:
+def test_commands_share_a_search_and_record_no_password(server: Cluster, url: str, tmp_path: Path) -> None:
     """`train` is killed with -9 while `work` helps, and run again: everything is there once."""
     database = url.rsplit("/", 1)[1]
     simulate(n_customers=600, days=320, seed=1).save(tmp_path)

@@ -61,14 +61,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     labels = (snapshots.customer % 2 ^ (np.random.default_rng(0).random(100) < 0.2)).astype(np.int8)
     np.save(tmp_path / "labels.npy", labels)
     job = Job.of("fake", snapshots, labels, FOLDS, seed=1, catalogue="fake_of_spark")
-    found = search(job, trials=1, folder=tmp_path / "job")
-    (tmp_path / "expected").write_text(json.dumps([found.best.params["x"], found.best.log_loss]))
+    result = search(job, trials=1, folder=tmp_path / "job")
+    (tmp_path / "expected").write_text(json.dumps([result.best.params["x"], result.best.log_loss]))
     for scores in (tmp_path / "job" / "scores").iterdir():
         scores.unlink()
     return tmp_path
 
 
-def test_a_trial_is_judged_as_the_search_judges_it(folder: Path) -> None:
+def test_objective_equals_the_search(folder: Path) -> None:
     x, loss = json.loads((folder / "expected").read_text())
     study = optuna.create_study(direction="minimize")
     study.enqueue_trial({"x": x})
@@ -81,7 +81,7 @@ def test_a_trial_is_judged_as_the_search_judges_it(folder: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed")
 @pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed")
 @pytest.mark.filterwarnings("ignore")  # pyspark's and MLflow's about pandas 3
-def test_spark_does_the_trials_and_mlflow_holds_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_trials_in_mlflow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.optuna.storage import MlflowStorage
     from mlflow.pyspark.optuna.study import MlflowSparkStudy
 

@@ -66,17 +66,17 @@ def test_too_few_rows_decide_nothing() -> None:
     assert "1 customers" in decide(Y, GOOD, None, BASELINES, np.zeros(3000)).reason
 
 
-def test_what_is_no_prediction_is_refused() -> None:
+def test_invalid_predictions_are_refused() -> None:
     with pytest.raises(DataError, match="between 0 and 1"):
         decide(Y, GOOD * 2, None, BASELINES, CUSTOMERS, n_boot=500)
 
 
 def test_only_rows_that_no_model_has_seen() -> None:
     cutoffs = np.array([10, 20, 30, 40, 40, 50]) * DAY
-    found = comparison_rows(cutoffs, 10 * DAY, observed_until_us=50 * DAY, trained_until_us=[20 * DAY, 30 * DAY])
-    assert found.rows.tolist() == [3, 4, 2]  # 10 and 20 were looked at in training, the window of 50 is open
-    assert found.since == 30 * DAY
-    assert found.sentence.startswith("3 rows with cutoffs 1970-01-31 00:00 UTC to 1970-02-10 00:00 UTC")
+    result = comparison_rows(cutoffs, 10 * DAY, observed_until_us=50 * DAY, trained_until_us=[20 * DAY, 30 * DAY])
+    assert result.rows.tolist() == [3, 4, 2]  # 10 and 20 were looked at in training, the window of 50 is open
+    assert result.since == 30 * DAY
+    assert result.sentence.startswith("3 rows with cutoffs 1970-01-31 00:00 UTC to 1970-02-10 00:00 UTC")
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_only_rows_that_no_model_has_seen() -> None:
 )
 def test_the_most_recent_cutoffs_whole(most: int, wanted: list[int]) -> None:
     cutoffs = np.array([10, 10, 30, 40, 40]) * DAY
-    found = comparison_rows(cutoffs, DAY, observed_until_us=99 * DAY, trained_until_us=[0], most=most)
-    assert found.rows.tolist() == wanted
+    result = comparison_rows(cutoffs, DAY, observed_until_us=99 * DAY, trained_until_us=[0], most=most)
+    assert result.rows.tolist() == wanted
 
 
-def test_no_row_left_says_why() -> None:
+def test_no_comparison_rows_is_an_error() -> None:
     with pytest.raises(DataError, match=r"of 2 rows 1 have a cutoff from 1970-01-21 .*, and 1 have a label window"):
         comparison_rows([10 * DAY, 30 * DAY], 15 * DAY, observed_until_us=40 * DAY, trained_until_us=[20 * DAY])
     with pytest.raises(ConfigError):

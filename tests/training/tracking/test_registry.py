@@ -31,7 +31,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch) -> Any:
     return say
 
 
-def test_a_model_is_found_by_every_name_it_has(trained: Trained, verdict: Any) -> None:
+def test_model_resolves_by_every_name(trained: Trained, verdict: Any) -> None:
     _, result = trained
     verdict("champion")
     promote(result.model_uri)
@@ -52,7 +52,7 @@ def test_a_model_is_found_by_every_name_it_has(trained: Trained, verdict: Any) -
 @pytest.mark.parametrize(
     "uri", ["models:/m-00000000000000000000000000000000", "nobody@champion", "models:/nobody/3", "0123456789abcdef"]
 )
-def test_an_uri_that_means_nothing_is_one_clear_error(trained: Trained, uri: str) -> None:
+def test_unknown_uri_is_a_clear_error(trained: Trained, uri: str) -> None:
     with pytest.raises(ConfigError, match="There is no model"):
         resolve(uri)
 
@@ -73,7 +73,7 @@ def test_a_model_is_registered_once(trained: Trained) -> None:
     assert connect().get_model_version("small_churn", "1").run_id == gbdt["run_id"]
 
 
-def test_the_decision_is_made_on_rows_after_the_last_training_label(trained: Trained) -> None:
+def test_decision_uses_rows_after_the_last_training_label(trained: Trained) -> None:
     _, result = trained
     promotion = promote(result.models["gbdt"]["uri"])
     version = connect().get_model_version("small_churn", promotion.version)
@@ -109,9 +109,7 @@ def test_the_champion_stays_without_being_compared_with_itself(trained: Trained,
     assert promote(result.model_uri).reason == "It is the champion already."
 
 
-def test_another_champion_in_the_meantime_ends_the_comparison(
-    trained: Trained, verdict: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_champion_ends_a_comparison(trained: Trained, verdict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, result = trained
     verdict("champion")
     compare = champions._compare
@@ -130,7 +128,7 @@ def test_another_champion_in_the_meantime_ends_the_comparison(
     assert "Another champion was made" in promotion.reason
 
 
-def test_without_fresh_rows_there_is_no_champion(trained: Trained) -> None:
+def test_no_champion_without_fresh_rows(trained: Trained) -> None:
     _, result = trained
     client = connect()
     client.set_tag(result.models["gbdt"]["run_id"], "trained_until_us", str(4_102_444_800_000_000))

@@ -21,7 +21,7 @@ def found(view: View) -> list[Run]:
     return Tracker("small_churn")._runs(view.filter)
 
 
-def test_an_experiment_has_them_and_keeps_what_a_reviewer_made_of_them(trained: Trained) -> None:
+def test_views_keep_a_reviewers_changes(trained: Trained) -> None:
     tracker = Tracker("small_churn")
     key = f"{SHARED_VIEW}best"
     tags = tracker.client.get_experiment(tracker.experiment_id).tags
@@ -33,7 +33,7 @@ def test_an_experiment_has_them_and_keeps_what_a_reviewer_made_of_them(trained: 
     assert Tracker("small_churn").client.get_experiment(tracker.experiment_id).tags[key] == "of my own"
 
 
-def test_every_filter_is_understood_and_every_column_is_there(trained: Trained) -> None:
+def test_view_filters_and_columns_exist(trained: Trained) -> None:
     for view in VIEWS:
         runs = found(view)
         assert bool(runs) == (view.id not in OTHER_COMMANDS), view.id
@@ -44,20 +44,20 @@ def test_every_filter_is_understood_and_every_column_is_there(trained: Trained) 
             assert set(view.tags) <= tags, view.id
 
 
-def test_the_search_is_apart_from_what_came_of_it(trained: Trained) -> None:
+def test_search_view_has_no_models(trained: Trained) -> None:
     roles = {view.id: {run.data.tags["role"] for run in found(view)} for view in VIEWS}
     assert roles["search"] == {"search", "trial"}
     assert roles["best"] == {"model", "baseline"}
     assert roles["sequence"] == {"model"}
 
 
-def test_they_fit_into_a_tag_and_have_stable_addresses() -> None:
+def test_views_fit_into_tags() -> None:
     assert all(len(value) <= 5_000 for value in views().values())
     assert len({view.id for view in VIEWS}) == len({view.name for view in VIEWS}) == len(VIEWS)
     assert list(views()) == [f"{SHARED_VIEW}{view.id}" for view in VIEWS]
 
 
-def test_a_candidate_lies_beside_the_champion_in_its_run(trained: Trained) -> None:
+def test_run_holds_the_comparison_with_the_champion(trained: Trained) -> None:
     _, result = trained
     promote(result.models["gbdt"]["uri"])
     client = Tracker("small_churn").client

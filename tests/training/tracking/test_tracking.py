@@ -32,9 +32,7 @@ def search_run(tracker: Tracker) -> str:
     return tracker.search_run("s-1", name="search fake", params={"seed": 7}, tags={"task": "a_task"}, note="Said.")
 
 
-def test_runs_are_kept_in_the_working_directory_unless_told_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_store_is_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
@@ -72,7 +70,7 @@ def test_mlflow_keeps_its_remarks_to_itself_and_its_loggers_as_they_were(store: 
     assert logging.getLogger("mlflow").level == before
 
 
-def test_a_search_has_one_run_however_often_it_begins(tracker: Tracker) -> None:
+def test_search_has_one_run(tracker: Tracker) -> None:
     run_id = search_run(tracker)
     tracker.stop_search(run_id, failed=False)
     assert tracker.client.get_run(run_id).info.status == "KILLED"
@@ -83,7 +81,7 @@ def test_a_search_has_one_run_however_often_it_begins(tracker: Tracker) -> None:
     assert run.data.tags["mlflow.note.content"] == "Said."
 
 
-def test_a_trial_has_one_run_however_often_it_is_logged(tracker: Tracker) -> None:
+def test_trial_has_one_run(tracker: Tracker) -> None:
     parent = search_run(tracker)
     metrics = {"validation_auroc": 0.75, "validation_lift_at_5": float("nan")}
     run_id = tracker.log_trial(parent, a_trial(), metrics, {"task": "a_task"})
@@ -127,7 +125,7 @@ def test_settings_of_any_depth_are_parameters_and_long_ones_are_cut(tracker: Tra
     assert flat({"a": {"b": {"c": 1}}, "d": []}) == {"a.b.c": 1, "d": []}
 
 
-def test_curves_of_a_trial_are_metrics_and_one_that_was_stopped_has_no_fold(tracker: Tracker) -> None:
+def test_curves_are_metrics(tracker: Tracker) -> None:
     parent = search_run(tracker)
     curves = {0: {0: 0.9, 1: 0.8, 2: float("nan")}}
     stopped = Trial(4, "pruned", {}, {}, (), None, (1.0,), MOMENT, MOMENT, None, curves, (0, 2))
@@ -137,7 +135,7 @@ def test_curves_of_a_trial_are_metrics_and_one_that_was_stopped_has_no_fold(trac
     assert tracker.client.get_run(run_id).data.metrics.keys() == {"n_folds", "curve/fold_0/check_loss"}
 
 
-def test_more_figures_than_one_call_takes_are_logged_in_several(tracker: Tracker) -> None:
+def test_many_metrics_are_logged_in_several_calls(tracker: Tracker) -> None:
     run_id = search_run(tracker)
     curve = pd.DataFrame({"metric": "curve/member_1/train_loss", "epoch": range(1500), "value": 0.5})
     tracker._log_metrics(run_id, _steps(curve))
