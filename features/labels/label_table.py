@@ -335,7 +335,7 @@ def _checked(
     quarantine = quarantine_rows(as_table(rows[bad]), numbers[bad], reasons[bad])
     if bad.sum() > TOO_MANY_BAD * len(rows):
         why = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
-        shown = quarantine.slice(0, 3).to_pylist()
-        raise DataError(f"{bad.sum():,} of {len(rows):,} label rows cannot be used ({why}). First: {shown}.")
+        examples = quarantine.slice(0, 3).to_pylist()
+        raise DataError(f"{bad.sum():,} of {len(rows):,} label rows cannot be used ({why}). First: {examples}.")
     labels = checked[~bad].reset_index(drop=True)
     return CheckedLabels(labels.astype({"label": np.int8}), quarantine, counts)

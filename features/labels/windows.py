@@ -75,8 +75,8 @@ def _occurs_since(snapshots: Snapshots, touchpoints: Sequence[str], since: Int64
 def _unknown_touchpoint(pattern: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    shown = ", ".join(sorted(names)[:20]) + (", …" if len(names) > 20 else "")
-    return f"The task names the touchpoint '{pattern}', which the log does not have.{hint} It has: {shown}."
+    listed = ", ".join(sorted(names)[:20]) + (", …" if len(names) > 20 else "")
+    return f"The task names the touchpoint '{pattern}', which the log does not have.{hint} It has: {listed}."
 
 
 def touchpoint_text(touchpoints: Sequence[str]) -> str:
@@ -89,10 +89,10 @@ def touchpoint_text(touchpoints: Sequence[str]) -> str:
 
 
 def matching_names(touchpoints: Sequence[str], words: str) -> list[str]:
-    """Touchpoints, at most twelve, whose names have one of some words (a regular expression) and no sad ending.
+    """Touchpoints, at most twelve, whose names have one of some words (a regular expression) and no word of failure.
 
     >>> matching_names(["view", "Purchase", "purchase_cancelled"], "purchase|order")
     ['Purchase']
     """
-    wanted, unwanted = re.compile(words, re.IGNORECASE), re.compile(FAILURES, re.IGNORECASE)
-    return [name for name in touchpoints if wanted.search(name) and not unwanted.search(name)][:12]
+    included, excluded = re.compile(words, re.IGNORECASE), re.compile(FAILURES, re.IGNORECASE)
+    return [name for name in touchpoints if included.search(name) and not excluded.search(name)][:12]
