@@ -52,9 +52,9 @@ def test_rfm_by_hand() -> None:
 
 
 def test_a_batch_of_one_equals_a_batch_of_many(rows: Snapshots) -> None:
-    together = rfm(rows)
-    alone = np.concatenate([rfm(rows.take(np.array([i]))) for i in range(len(rows))])
-    assert (together == alone).all()
+    batch = rfm(rows)
+    single = np.concatenate([rfm(rows.take(np.array([i]))) for i in range(len(rows))])
+    assert (batch == single).all()
 
 
 @pytest.mark.parametrize("kind", [BaseRate, Recency, RFMLogistic])

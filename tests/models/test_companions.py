@@ -14,16 +14,16 @@ BOOSTER: dict[str, Any] = {"num_leaves": 5, "features": {"groups": ["rfm"]}}
 
 
 def test_a_sequence_model_gets_twins_an_untrained_probe_and_an_embedding_beside_lightgbm() -> None:
-    found = {each.name: each for each in companions({"gbdt": BOOSTER, "gru": GRU})}
-    assert {name: (each.kind, each.role, each.of) for name, each in found.items()} == {
+    result = {each.name: each for each in companions({"gbdt": BOOSTER, "gru": GRU})}
+    assert {name: (each.kind, each.role, each.of) for name, each in result.items()} == {
         "gru_shuffled": ("gru", "ablation", ("gru",)),
         "gru_without_time": ("gru", "ablation", ("gru",)),
         "untrained_probe": ("probe", "probe", ("gru",)),
         "embedding_gbdt": ("embedding_gbdt", "model", ("gbdt",)),
     }
-    assert all(each.note.endswith(".") or ":" in each.said for each in found.values())
-    made = {name: make(each.kind, each.settings) for name, each in found.items()}
-    shuffled, timeless = made["gru_shuffled"], made["gru_without_time"]
+    assert all(each.note.endswith(".") or ":" in each.said for each in result.values())
+    built = {name: make(each.kind, each.settings) for name, each in result.items()}
+    shuffled, timeless = built["gru_shuffled"], built["gru_without_time"]
     assert isinstance(shuffled, SequenceModel)
     assert isinstance(timeless, SequenceModel)
     assert (shuffled.settings.sequences.order, shuffled.settings.sequences.time) == ("shuffled", True)
@@ -34,7 +34,7 @@ def test_a_sequence_model_gets_twins_an_untrained_probe_and_an_embedding_beside_
             3,
             50,
         )
-    probe, booster = made["untrained_probe"], made["embedding_gbdt"]
+    probe, booster = built["untrained_probe"], built["embedding_gbdt"]
     assert isinstance(probe, Probe)
     assert (probe.settings.objective, probe.settings.network, probe.settings.hidden) == ("none", "gru", 16)
     assert isinstance(booster, EmbeddingGBDT)
@@ -44,17 +44,17 @@ def test_a_sequence_model_gets_twins_an_untrained_probe_and_an_embedding_beside_
 
 def test_each_sequence_kind_has_twins_and_together_one_untrained_probe() -> None:
     settings = {"gru": GRU, "transformer": GRU | {"hidden": 32}, "probe": {"hidden": 8, "network": "transformer"}}
-    found = companions(settings)
-    ablations = [each for each in found if each.role == "ablation"]
+    result = companions(settings)
+    ablations = [each for each in result if each.role == "ablation"]
     assert sorted(each.name for each in ablations) == sorted(
         f"{kind}_{robbed}" for kind in settings for robbed in ("shuffled", "without_time")
     )
-    assert len({each.name for each in found}) == len(found)
-    assert len([each for each in found if each.role == "probe"]) == 1
+    assert len({each.name for each in result}) == len(result)
+    assert len([each for each in result if each.role == "probe"]) == 1
     for ablation in ablations:
-        made = make(ablation.kind, ablation.settings)
-        assert isinstance(made, SequenceModel | Probe)
-        assert made.settings.hidden == settings[ablation.kind]["hidden"]
+        built = make(ablation.kind, ablation.settings)
+        assert isinstance(built, SequenceModel | Probe)
+        assert built.settings.hidden == settings[ablation.kind]["hidden"]
 
 
 def test_the_settings_that_were_found_stay_as_they_are() -> None:

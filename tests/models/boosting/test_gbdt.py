@@ -36,8 +36,8 @@ def rows() -> tuple[Snapshots, np.ndarray]:
     cutoffs = pd.date_range("2024-02-15", periods=3, freq="30D")
     customers = np.tile(np.arange(journeys.n_customers), len(cutoffs))
     snapshots = journeys.at(np.repeat(cutoffs, journeys.n_customers), customers)
-    left = np.array([int(name) % 3 == 0 for name in snapshots.customer_ids])
-    return snapshots, (rng.random(len(snapshots)) < np.where(left, 0.7, 0.2)).astype(float)
+    remaining = np.array([int(name) % 3 == 0 for name in snapshots.customer_ids])
+    return snapshots, (rng.random(len(snapshots)) < np.where(remaining, 0.7, 0.2)).astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,9 @@ def test_same_seed_same_numbers(model: GBDT, rows: tuple[Snapshots, np.ndarray])
 
 
 def test_a_batch_of_one_equals_a_batch_of_many(model: GBDT, rows: tuple[Snapshots, np.ndarray]) -> None:
-    some = np.arange(0, len(rows[0]), 97)
-    alone = np.concatenate([model.predict(rows[0].take(np.array([row]))) for row in some])
-    assert (alone == model.predict(rows[0].take(some))).all()
+    subset = np.arange(0, len(rows[0]), 97)
+    single = np.concatenate([model.predict(rows[0].take(np.array([row]))) for row in subset])
+    assert (single == model.predict(rows[0].take(subset))).all()
 
 
 def test_reasons_add_up_and_point_the_right_way(model: GBDT, rows: tuple[Snapshots, np.ndarray]) -> None:
@@ -115,6 +115,6 @@ class Middle:
 
 
 def test_every_suggestion_is_a_setting() -> None:
-    made = make("gbdt", search_space("gbdt", Middle()))
-    assert isinstance(made, GBDT)
+    built = make("gbdt", search_space("gbdt", Middle()))
+    assert isinstance(built, GBDT)
     assert search_space("rfm", Middle()) == {}

@@ -26,13 +26,13 @@ DAY_US = 86_400_000_000
 Rows = tuple[Snapshots, npt.NDArray[np.int8]]
 
 
-class Told:
+class FixedModel:
     """A fitted model that says what it was told to."""
 
-    kind = "told"
+    kind = "fixed"
 
     def __init__(self, p: npt.ArrayLike, reasons: list[Reason] | None = None) -> None:
-        self.p, self.told = np.asarray(p, dtype=np.float64), reasons or []
+        self.p, self.fixed_reasons = np.asarray(p, dtype=np.float64), reasons or []
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Any:
         return self
@@ -41,7 +41,7 @@ class Told:
         return self.p
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
-        return [self.told[:top] for _ in range(len(snapshots))]
+        return [self.fixed_reasons[:top] for _ in range(len(snapshots))]
 
     def save(self, folder: Path) -> None: ...
 
@@ -49,7 +49,7 @@ class Told:
     def load(cls, folder: Path) -> Any: ...
 
 
-class Embedding(Told):
+class Embedding(FixedModel):
     version = "0123456789ab"
     packages = ("torch", "safetensors")
 
@@ -65,7 +65,7 @@ def noisy(n: int = 2000, seed: int = 0) -> tuple[npt.NDArray[np.float64], npt.ND
 
 
 def names(*members: str) -> dict[str, Model]:
-    return {name: Told([0.5]) for name in members}
+    return {name: FixedModel([0.5]) for name in members}
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_it_rises_strictly_with_each_member_that_has_a_weight(rows: Rows) -> Non
     blend = Blend(names("a", "b", "c")).with_weights([0.7, 1e-3, 0.0], -0.2)
 
     def at(**p: float) -> float:
-        blend.members = {name: Told([p.get(name, 0.4)]) for name in blend.members}
+        blend.members = {name: FixedModel([p.get(name, 0.4)]) for name in blend.members}
         return float(blend.predict(one)[0])
 
     grid = np.linspace(0.001, 0.999, 50)
@@ -188,7 +188,7 @@ def test_reasons_are_the_members_weighted_and_one_a_subject(rows: Rows) -> None:
     two = rows[0].take(np.arange(2))
     first = [Reason("rhythm", "a gap (raises)", "gap", 3.0, 1.0), Reason("returns", "none", "n", 0.0, -0.2)]
     second = [Reason("rhythm", "late (raises)", "late", 1.0, 2.0), Reason("order", "abc", "x", 1.0, -4.0)]
-    blend = Blend({"a": Told([0.5, 0.5], first), "b": Told([0.5, 0.5], second), "rate": BaseRate()})
+    blend = Blend({"a": FixedModel([0.5, 0.5], first), "b": FixedModel([0.5, 0.5], second), "rate": BaseRate()})
     blend.with_weights([0.5, 0.25, 1.0], 0.0)
     assert isinstance(blend, Explainer)
     [one, other] = blend.reasons(two)

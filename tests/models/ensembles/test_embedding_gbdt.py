@@ -43,9 +43,9 @@ def rows() -> Rows:
 
 
 def fitted(rows: Rows, **options: Any) -> EmbeddingGBDT:
-    found = make("embedding_gbdt", SHORT | options).fit(*rows)
-    assert isinstance(found, EmbeddingGBDT)
-    return found
+    result = make("embedding_gbdt", SHORT | options).fit(*rows)
+    assert isinstance(result, EmbeddingGBDT)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_columns_are_tabular_features_then_the_embedding(model: EmbeddingGBDT, r
     tabular = TabularFeatures(TabularSettings.model_validate(FEATURES)).fit(snapshots)
     embedder = Embedder(EncoderSettings.from_dict(ENCODER)).fit(snapshots)
     x = model.features_.transform(snapshots)
-    wanted = np.hstack([tabular.transform(snapshots), embedder.embed(snapshots)])
-    np.testing.assert_array_equal(x, wanted)
+    expected = np.hstack([tabular.transform(snapshots), embedder.embed(snapshots)])
+    np.testing.assert_array_equal(x, expected)
     names = model.features_.get_feature_names_out()
     dim = 4 * 8 + 3
     assert names == [*tabular.get_feature_names_out(), *(f"embedding.{place}" for place in range(dim))]
@@ -85,13 +85,13 @@ def test_learns(model: EmbeddingGBDT, rows: Rows) -> None:
 
 @pytest.mark.parametrize("tabular", [True, False])
 def test_saved_and_loaded_gives_the_same(tabular: bool, model: EmbeddingGBDT, rows: Rows, tmp_path: Path) -> None:
-    one = model if tabular else fitted(rows, tabular=False, encoder=ENCODER | {"objective": "none"})
-    again = load_model(save_model(one, tmp_path))
+    first = model if tabular else fitted(rows, tabular=False, encoder=ENCODER | {"objective": "none"})
+    again = load_model(save_model(first, tmp_path))
     assert isinstance(again, EmbeddingGBDT)
-    np.testing.assert_allclose(again.predict(rows[0]), one.predict(rows[0]), rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(again.embed(rows[0]), one.embed(rows[0]))
-    assert (again.version, again.settings) == (one.version, one.settings)
-    assert again.feature_table().equals(one.feature_table())
+    np.testing.assert_allclose(again.predict(rows[0]), first.predict(rows[0]), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(again.embed(rows[0]), first.embed(rows[0]))
+    assert (again.version, again.settings) == (first.version, first.settings)
+    assert again.feature_table().equals(first.feature_table())
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors", ".txt"}
 
 
@@ -116,10 +116,10 @@ def test_reasons_and_history_are_told(model: EmbeddingGBDT, rows: Rows) -> None:
 
 
 def test_pretraining_goes_on_in_its_folder(model: EmbeddingGBDT, rows: Rows, tmp_path: Path) -> None:
-    one = make("embedding_gbdt", SHORT)
-    assert isinstance(one, EmbeddingGBDT)
-    one.resume_in(tmp_path)
-    assert (one.fit(*rows).predict(rows[0]) == model.predict(rows[0])).all()
+    first = make("embedding_gbdt", SHORT)
+    assert isinstance(first, EmbeddingGBDT)
+    first.resume_in(tmp_path)
+    assert (first.fit(*rows).predict(rows[0]) == model.predict(rows[0])).all()
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["last.safetensors"]
 
 

@@ -29,16 +29,16 @@ def scorer(scoring_folder: Path) -> Scorer:
 def test_one_row_out_for_each_row_in_with_a_reason_where_there_is_no_number(
     scorer: Scorer, simulated_events: pd.DataFrame
 ) -> None:
-    known = simulated_events["customer_id"].iloc[0]
+    customer_id = simulated_events["customer_id"].iloc[0]
     cutoffs = pd.DataFrame(
         {
-            "customer_id": [known, "nobody", known, known, None, known],
+            "customer_id": [customer_id, "nobody", customer_id, customer_id, None, customer_id],
             "cutoff": ["2024-12-01", "2024-12-01", "1999-01-01", "soon", "2024-12-01", "2024-12-01T00:00:00+02:00"],
         }
     )
     frame = scorer.score_events(simulated_events, cutoffs).frame
     assert list(frame.columns) == ["customer_id", "cutoff", "probability", "reason"]
-    assert frame["customer_id"].tolist()[:4] == [known, "nobody", known, known]
+    assert frame["customer_id"].tolist()[:4] == [customer_id, "nobody", customer_id, customer_id]
     assert frame["reason"].tolist()[1:5] == [UNKNOWN_CUSTOMER, NO_EVENT_BEFORE, NO_CUTOFF, NO_CUSTOMER]
     assert frame["probability"].isna().tolist() == [False, True, True, True, True, False]
     assert frame["cutoff"].iloc[5] == pd.Timestamp("2024-11-30T22:00:00")
@@ -57,15 +57,15 @@ def test_one_row_out_for_each_row_in_with_a_reason_where_there_is_no_number(
 )
 def test_cutoffs_of_every_type_are_read(scorer: Scorer, simulated_events: pd.DataFrame, cutoffs: pd.Series) -> None:
     customer = simulated_events["customer_id"].iloc[0]
-    asked = pd.DataFrame({"customer_id": customer, "cutoff": cutoffs}).set_axis([7, 7])
-    frame = scorer.score_events(simulated_events, asked).frame
+    requests = pd.DataFrame({"customer_id": customer, "cutoff": cutoffs}).set_axis([7, 7])
+    frame = scorer.score_events(simulated_events, requests).frame
     assert frame["reason"].isna().tolist() == [True, False]
     assert frame["reason"].iloc[1] == NO_CUTOFF
 
 
 def test_numbers_are_no_cutoffs(scorer: Scorer, simulated_events: pd.DataFrame) -> None:
-    asked = pd.DataFrame({"customer_id": [simulated_events["customer_id"].iloc[0]], "cutoff": [1_722_470_400]})
-    assert scorer.score_events(simulated_events, asked).frame["reason"].tolist() == [NO_CUTOFF]
+    requests = pd.DataFrame({"customer_id": [simulated_events["customer_id"].iloc[0]], "cutoff": [1_722_470_400]})
+    assert scorer.score_events(simulated_events, requests).frame["reason"].tolist() == [NO_CUTOFF]
 
 
 def test_without_cutoffs_all_get_the_moment_after_the_last_event(
@@ -87,9 +87,9 @@ def test_as_of_holds_for_all_and_must_be_a_time(scorer: Scorer, simulated_events
 def test_events_at_or_after_the_cutoff_change_nothing(scorer: Scorer, simulated_events: pd.DataFrame) -> None:
     cutoff = pd.Timestamp("2024-05-01")
     before = simulated_events[simulated_events["timestamp"] < cutoff]
-    seen = scorer.score_events(before, as_of=cutoff).frame.set_index("customer_id")["probability"]
+    visible = scorer.score_events(before, as_of=cutoff).frame.set_index("customer_id")["probability"]
     with_later = scorer.score_events(simulated_events, as_of=cutoff).frame.set_index("customer_id")["probability"]
-    assert (with_later[seen.index] == seen).all()
+    assert (with_later[visible.index] == visible).all()
 
 
 def test_missing_columns_are_named(scorer: Scorer, simulated_events: pd.DataFrame) -> None:
@@ -123,11 +123,11 @@ def test_a_request_gives_the_same_bits_as_a_batch(
     cutoff = pd.Timestamp("2024-06-01 12:00")
     batch = scorer.score_events(doubled, as_of=cutoff).frame
     for customer, row in batch.set_index("customer_id").head(60).iterrows():
-        own = doubled[doubled["customer_id"] == customer]
-        texts = {name: own[name].astype(object).where(own[name].notna(), None).tolist() for name in TEXTS}
-        numbers = {name: [None if value != value else value for value in own[name].tolist()] for name in NUMBERS}
-        t = own["timestamp"].to_numpy("datetime64[us]").astype(np.int64)
-        journey, _ = scorer.pack_request([""] * len(t), t, _some(texts), _some(numbers))
+        mine = doubled[doubled["customer_id"] == customer]
+        texts = {name: mine[name].astype(object).where(mine[name].notna(), None).tolist() for name in TEXTS}
+        numbers = {name: [None if value != value else value for value in mine[name].tolist()] for name in NUMBERS}
+        t = mine["timestamp"].to_numpy("datetime64[us]").astype(np.int64)
+        journey, _ = scorer.pack_request([""] * len(t), t, _subset(texts), _subset(numbers))
         snapshot = journey.at(int(cutoff.value // 1000))
         assert (snapshot.stop[0] == 0) == np.isnan(row["probability"])
         if snapshot.stop[0]:
@@ -138,7 +138,7 @@ TEXTS = ("touchpoint", "channel", "stage", "item", "country", "plan")
 NUMBERS = ("value", "duration_s", "satisfaction")
 
 
-def _some(columns: dict[str, list[object]]) -> dict[str, list[object]]:
+def _subset(columns: dict[str, list[object]]) -> dict[str, list[object]]:
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
@@ -146,8 +146,8 @@ def test_the_second_of_two_equal_events_is_left_out_only_where_training_did(scor
     t, columns = np.array([SECOND_US, SECOND_US, SECOND_US]), {"touchpoint": ["a", "a", "b"]}
     strict = replace(scorer, source={"duplicates": "quarantine", "adapter": "table"})
     adapted = replace(scorer, source={"duplicates": "quarantine", "adapter": "online_retail"})
-    left_out = [one.pack_request(["c"] * len(t), t, columns, {})[1] for one in (scorer, strict, adapted)]
-    assert left_out == [[], ["c"], []]
+    dropped = [first.pack_request(["c"] * len(t), t, columns, {})[1] for first in (scorer, strict, adapted)]
+    assert dropped == [[], ["c"], []]
 
 
 def test_the_stage_follows_the_touchpoint_on_both_ways(scorer: Scorer) -> None:
@@ -172,22 +172,22 @@ def test_stages_come_before_duplicates_in_training_and_serving(scorer: Scorer, t
     served, checked = scorer.read(events)
     texts = {name: events[name].tolist() for name in ("touchpoint", "stage")}
     t = events["timestamp"].to_numpy("datetime64[us]").astype(np.int64)
-    requested, left_out = scorer.pack_request(events["customer_id"].tolist(), t, texts, {})
+    requested, dropped = scorer.pack_request(events["customer_id"].tolist(), t, texts, {})
     table = pack(read_events(source).events)
     for journeys in (load_journeys(source), table, served, requested):
         stage = journeys.categories["stage"]
         assert [stage.names[code] for code in stage.codes] == ["look", "own", "other"]
     assert checked.quarantine["row"].to_pylist() == [2]
-    assert left_out == ["c"]
+    assert dropped == ["c"]
 
 
 def test_reasons_come_with_the_rows_that_have_a_probability(scorer: Scorer, simulated_events: pd.DataFrame) -> None:
     customer = simulated_events["customer_id"].iloc[0]
-    asked = pd.DataFrame({"customer_id": ["nobody", customer], "cutoff": ["2024-12-01", "2024-12-01"]})
-    why = scorer.score_events(simulated_events, asked, reasons=True).reasons
+    requests = pd.DataFrame({"customer_id": ["nobody", customer], "cutoff": ["2024-12-01", "2024-12-01"]})
+    why = scorer.score_events(simulated_events, requests, reasons=True).reasons
     assert why[0] == []
     assert why[1][0].text
-    assert scorer.score_events(simulated_events, asked).reasons == [[], []]
+    assert scorer.score_events(simulated_events, requests).reasons == [[], []]
 
 
 def test_touchpoints_seen_are_those_before_some_cutoff(simulated_events: pd.DataFrame) -> None:

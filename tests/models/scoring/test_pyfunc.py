@@ -75,14 +75,14 @@ def test_a_column_of_cutoffs_asks_for_each_customer_and_cutoff(
     model: EventModel, simulated_events: pd.DataFrame
 ) -> None:
     customers = simulated_events["customer_id"].unique()[:6]
-    asked = pd.DataFrame(
+    requests = pd.DataFrame(
         {
             "customer_id": np.repeat(customers, 2),
             "cutoff": pd.to_datetime(["2024-05-01", "2024-07-01"] * 6).astype("datetime64[us]"),
         }
     )
-    answer = model.predict(simulated_events.merge(asked, on="customer_id"))
-    direct = model.scorer.score_events(simulated_events, asked).frame
+    answer = model.predict(simulated_events.merge(requests, on="customer_id"))
+    direct = model.scorer.score_events(simulated_events, requests).frame
     both = answer.merge(direct, on=["customer_id", "cutoff"], validate="1:1")
     assert len(both) == 12
     np.testing.assert_array_equal(both["probability_x"], both["probability_y"])
@@ -98,10 +98,10 @@ def test_what_cannot_be_meant_is_refused(model: EventModel, simulated_events: pd
 def test_rows_without_a_customer_or_cutoff_are_answered_with_a_reason(
     model: EventModel, simulated_events: pd.DataFrame
 ) -> None:
-    some = simulated_events.head(30).assign(cutoff="2024-12-01")
-    some.loc[some.index[0], "customer_id"] = None
-    some.loc[some.index[1], "cutoff"] = None
-    answer = model.predict(some)
+    subset = simulated_events.head(30).assign(cutoff="2024-12-01")
+    subset.loc[subset.index[0], "customer_id"] = None
+    subset.loc[subset.index[1], "cutoff"] = None
+    answer = model.predict(subset)
     assert answer["reason"].notna().sum() == 2
     assert answer["probability"].notna().sum() == len(answer) - 2
 
@@ -137,7 +137,7 @@ def test_it_is_loaded_elsewhere_without_this_repository_and_gives_the_same_bits(
 def test_frames_of_every_make_are_taken(scoring_folder: Path, simulated_events: pd.DataFrame) -> None:
     from mlflow.models.utils import _enforce_schema
 
-    wanted = signature(Scorer.load(scoring_folder).schema).inputs
+    expected = signature(Scorer.load(scoring_folder).schema).inputs
     frame = simulated_events.head(50)
     whole = {name: frame[name].fillna(0).astype(int) for name in ("value", "duration_s")}
     for sent in (
@@ -147,7 +147,7 @@ def test_frames_of_every_make_are_taken(scoring_folder: Path, simulated_events: 
         frame.astype({"customer_id": "category", "touchpoint": "category"}),
         frame.assign(customer_id=frame["customer_id"].str[1:].astype(int)),
     ):
-        assert len(_enforce_schema(sent, wanted)) == 50
+        assert len(_enforce_schema(sent, expected)) == 50
 
 
 @pytest.mark.slow

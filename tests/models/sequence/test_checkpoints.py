@@ -45,19 +45,19 @@ states = st.recursive(
 )
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, other: Any) -> bool:
     """The same types and the same bits, whatever the order in which a dict was filled."""
-    if type(one) is not type(other):
+    if type(first) is not type(other):
         return False
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
-    if isinstance(one, float):
-        return (math.isnan(one) and math.isnan(other)) or struct.pack("d", one) == struct.pack("d", other)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return same(list(one), list(other)) and all(same(one[key], other[key]) for key in one)
-    return bool(one == other)
+    if isinstance(first, torch.Tensor):
+        return first.dtype == other.dtype and first.shape == other.shape and torch.equal(first, other)
+    if isinstance(first, float):
+        return (math.isnan(first) and math.isnan(other)) or struct.pack("d", first) == struct.pack("d", other)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(other) and all(map(same, first, other))
+    if isinstance(first, dict):
+        return same(list(first), list(other)) and all(same(first[key], other[key]) for key in first)
+    return bool(first == other)
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,14 +79,14 @@ def test_the_state_of_an_optimizer_keeps_its_numbered_keys(tmp_path: Path) -> No
 def test_tensors_that_share_memory_or_are_views_are_written_apart(tmp_path: Path) -> None:
     table = torch.arange(6.0).reshape(2, 3)
     write_state({"tied": [table, table], "turned": table.T, "weight": torch.nn.Parameter(table)}, tmp_path / "a")
-    found = read_state(tmp_path / "a")
-    assert same(found["tied"], [table, table])
-    assert same(found["turned"], table.T.contiguous())
-    assert type(found["weight"]) is torch.Tensor
+    result = read_state(tmp_path / "a")
+    assert same(result["tied"], [table, table])
+    assert same(result["turned"], table.T.contiguous())
+    assert type(result["weight"]) is torch.Tensor
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({1, 2}, r"state\['curve'\]\[1\] is a builtins\.set"),
         (object(), r"state\['curve'\]\[1\] is a builtins\.object"),
@@ -94,8 +94,8 @@ def test_tensors_that_share_memory_or_are_views_are_written_apart(tmp_path: Path
         (torch.eye(2).to_sparse(), "sparse"),
     ],
 )
-def test_what_cannot_be_written_is_named(tmp_path: Path, value: Any, said: str) -> None:
-    with pytest.raises(TypeError, match=said):
+def test_what_cannot_be_written_is_named(tmp_path: Path, value: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
         write_state({"curve": [1, value]}, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 

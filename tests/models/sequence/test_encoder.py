@@ -30,7 +30,7 @@ def sequences(rows: Snapshots) -> SequenceFeatures:
     return SequenceFeatures().fit(rows)
 
 
-def made(network: Network, sequences: SequenceFeatures) -> Encoder:
+def built(network: Network, sequences: SequenceFeatures) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Encoder(EncoderSettings(network=network, hidden=HIDDEN, heads=2, layers=1), sequences).eval()
@@ -45,7 +45,7 @@ def encoded(encoder: Encoder, sequences: SequenceFeatures, rows: Snapshots) -> t
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_pools_are_those_of_plain_python(network: Network, rows: Snapshots, sequences: SequenceFeatures) -> None:
-    encoder = made(network, sequences)
+    encoder = built(network, sequences)
     steps, embedding, states = encoded(encoder, sequences, rows)
     batch = sequences.batch(rows)
     assert embedding.shape == (len(rows), encoder.dim) == (len(rows), len(POOLS) * HIDDEN + sequences.n_context)
@@ -60,39 +60,39 @@ def test_pools_are_those_of_plain_python(network: Network, rows: Snapshots, sequ
         mean = sum(h, nothing) / max(length, 1)
         most = torch.stack(h).max(dim=0).values if h else nothing
         recent = torch.asinh(sum(faded, nothing))
-        wanted = torch.cat([last, mean, most, recent, torch.from_numpy(batch.context[rank])])
-        torch.testing.assert_close(embedding[rank], wanted, rtol=1e-4, atol=1e-5)
+        expected = torch.cat([last, mean, most, recent, torch.from_numpy(batch.context[rank])])
+        torch.testing.assert_close(embedding[rank], expected, rtol=1e-4, atol=1e-5)
     assert steps.rows.tolist() == batch.rows.tolist()
 
 
 def test_a_step_is_the_sum_of_its_categories_and_numbers(rows: Snapshots, sequences: SequenceFeatures) -> None:
-    encoder, seen = made("gru", sequences), []
-    encoder.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    encoder, visible = built("gru", sequences), []
+    encoder.network.register_forward_pre_hook(lambda _, inputs: visible.append(inputs[0]))
     steps, _, _ = encoded(encoder, sequences, rows)
     place = steps.codes.shape[1] // 2
-    wanted = encoder.numbers(steps.numbers[place])
+    expected = encoder.numbers(steps.numbers[place])
     for table, codes in zip(encoder.tables, steps.codes, strict=True):
         assert isinstance(table, torch.nn.Embedding)
-        wanted = wanted + table.weight[codes[place]]
-    torch.testing.assert_close(seen[0][place], wanted.detach())
+        expected = expected + table.weight[codes[place]]
+    torch.testing.assert_close(visible[0][place], expected.detach())
     assert [table.weight.shape[0] for table in encoder.tables] == list(sequences.sizes.values())
     assert encoder.touchpoints == sequences.sizes["touchpoint"]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_batch_of_one_equals_a_batch_of_many(network: Network, rows: Snapshots, sequences: SequenceFeatures) -> None:
-    encoder = made(network, sequences)
+    encoder = built(network, sequences)
     steps, embedding, _ = encoded(encoder, sequences, rows)
     for rank in (0, 7, 25, len(rows) - 1):
-        _, alone, _ = encoded(encoder, sequences, rows.take(steps.rows[[rank]]))
-        torch.testing.assert_close(alone[0], embedding[rank], rtol=1e-5, atol=1e-6)
+        _, single, _ = encoded(encoder, sequences, rows.take(steps.rows[[rank]]))
+        torch.testing.assert_close(single[0], embedding[rank], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_journeys_without_steps_have_an_embedding_of_zeros(
     network: Network, rows: Snapshots, sequences: SequenceFeatures
 ) -> None:
-    encoder, unknown = made(network, sequences), rows.take(np.flatnonzero(rows.customer < 0))
+    encoder, unknown = built(network, sequences), rows.take(np.flatnonzero(rows.customer < 0))
     steps, embedding, states = encoded(encoder, sequences, unknown)
     assert (len(unknown), states.shape) == (2, (0, HIDDEN))
     assert not embedding[:, : len(POOLS) * HIDDEN].any()
@@ -103,7 +103,7 @@ def test_journeys_without_steps_have_an_embedding_of_zeros(
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_parameter_learns(network: Network, rows: Snapshots, sequences: SequenceFeatures) -> None:
-    encoder = made(network, sequences).train()
+    encoder = built(network, sequences).train()
     embedding, states = encoder(steps_of(sequences.batch(rows)))
     (embedding.square().mean() + states.square().mean()).backward()
     for name, parameter in encoder.named_parameters():

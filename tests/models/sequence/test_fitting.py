@@ -210,18 +210,18 @@ def test_fits_in_two_threads_do_not_disturb_each_other(whole: tuple[Reader, pd.D
 
 
 def test_who_watches_is_told_of_each_epoch_and_can_stop_it(tmp_path: Path) -> None:
-    told: list[tuple[int, float]] = []
+    reported: list[tuple[int, float]] = []
 
     def report(epoch: int, loss: float) -> bool:
-        told.append((epoch, loss))
+        reported.append((epoch, loss))
         return epoch == 1
 
     with pytest.raises(FitPruned):
         fit_network(Reader(), TRAIN, CHECK, QUICK, folder=tmp_path, report=report)
     with pytest.raises(FitPruned):
         fit_network(Reader(), TRAIN, CHECK, QUICK, folder=tmp_path, report=report)
-    assert [epoch for epoch, _ in told] == [0, 1]
-    assert all(type(loss) is float for _, loss in told)
+    assert [epoch for epoch, _ in reported] == [0, 1]
+    assert all(type(loss) is float for _, loss in reported)
 
 
 def test_an_error_of_who_watches_arrives() -> None:
@@ -342,7 +342,7 @@ def test_the_bar_is_shown_on_a_terminal(capsys: pytest.CaptureFixture[str], monk
 
 
 @pytest.fixture
-def own_sigint() -> Iterator[None]:
+def custom_sigint() -> Iterator[None]:
     """Python's own answer to Ctrl-C: a shell ignores it in the processes that it starts in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -350,7 +350,7 @@ def own_sigint() -> Iterator[None]:
 
 
 def test_ctrl_c_arrives_and_the_fit_can_be_gone_on_with(
-    tmp_path: Path, whole: tuple[Reader, pd.DataFrame], own_sigint: None
+    tmp_path: Path, whole: tuple[Reader, pd.DataFrame], custom_sigint: None
 ) -> None:
     def press() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -425,22 +425,22 @@ def calm() -> Reader:
 def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
 
     def report(epoch: int, loss: float) -> bool:
-        told.append(loss)
+        reported.append(loss)
         return False
 
     one, two = calm(), calm()
     settings = replace(QUICK, epochs=2)
     expected = fit_network(one, Pairs(TRAIN), CHECK, settings)
     with unchanged():
-        found = fit_network(two, TRAIN, CHECK, replace(settings, devices=2), folder=tmp_path, report=report)
+        result = fit_network(two, TRAIN, CHECK, replace(settings, devices=2), folder=tmp_path, report=report)
     for name, weight in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
     columns = ["train_loss", "check_loss", "learning_rate"]
-    pd.testing.assert_frame_equal(found[columns], expected[columns], rtol=1e-4)
-    assert told == found["check_loss"].tolist()
+    pd.testing.assert_frame_equal(result[columns], expected[columns], rtol=1e-4)
+    assert reported == result["check_loss"].tolist()
     assert capfd.readouterr() == ("", "")
     again = fit_network(Reader(), TRAIN, CHECK, replace(settings, devices=2), folder=tmp_path)
-    assert again.equals(found)
+    assert again.equals(result)

@@ -15,7 +15,7 @@ from models.sequence.gru import FASTEST_DAYS, SLOWEST_DAYS, DecayGRU, Recurrence
 
 HIDDEN, INPUTS = 4, 3
 # Lengths of journeys, the longest first.
-LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(lambda found: sorted(found, reverse=True))
+LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(lambda result: sorted(result, reverse=True))
 
 
 def sizes_of(lengths: list[int]) -> tuple[int, ...]:
@@ -65,14 +65,14 @@ def test_without_decay_it_is_the_gru_of_pytorch(lengths: list[int], seed: int) -
     theirs.weight_hh_l0.data, theirs.bias_hh_l0.data = gru.weight.data.t().contiguous(), gru.bias.data
     x, gaps = drawn(seed + 9, sum(lengths), INPUTS).requires_grad_(), drawn(seed + 8, sum(lengths)).abs() * 100
     packed = PackedSequence(x, torch.tensor(sizes_of(lengths)))
-    ours, known = gru(x, gaps, sizes_of(lengths)), theirs(packed)[0].data
-    torch.testing.assert_close(ours, known)
+    ours, labelled = gru(x, gaps, sizes_of(lengths)), theirs(packed)[0].data
+    torch.testing.assert_close(ours, labelled)
     weights = drawn(seed + 7, *ours.shape)
     mine = torch.autograd.grad((ours * weights).sum(), [x, gru.inputs.weight, gru.weight, gru.bias])
-    wanted = torch.autograd.grad(
-        (known * weights).sum(), [x, theirs.weight_ih_l0, theirs.weight_hh_l0, theirs.bias_hh_l0]
+    expected = torch.autograd.grad(
+        (labelled * weights).sum(), [x, theirs.weight_ih_l0, theirs.weight_hh_l0, theirs.bias_hh_l0]
     )
-    for a, b in zip(mine, (*wanted[:2], wanted[2].t(), wanted[3]), strict=True):
+    for a, b in zip(mine, (*expected[:2], expected[2].t(), expected[3]), strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -101,14 +101,14 @@ def test_a_long_silence_makes_a_journey_begin_anew() -> None:
 def test_journeys_do_not_touch_each_other(lengths: list[int], seed: int) -> None:
     gru, x, gaps = layer(seed), drawn(seed, sum(lengths), INPUTS), drawn(seed + 1, sum(lengths)).abs()
     sizes = sizes_of(lengths)
-    together = gru(x, gaps, sizes)
+    batch = gru(x, gaps, sizes)
     offsets = [sum(sizes[:step]) for step in range(len(sizes))]
-    before = previous_states(together, sizes)
+    before = previous_states(batch, sizes)
     for rank, length in enumerate(lengths):
         where = [offset + rank for offset in offsets[:length]]
-        torch.testing.assert_close(together[where], gru(x[where], gaps[where], (1,) * length))
+        torch.testing.assert_close(batch[where], gru(x[where], gaps[where], (1,) * length))
         assert torch.equal(before[where[0]], torch.zeros(HIDDEN, dtype=torch.float64))
-        assert torch.equal(before[where[1:]], together[where[:-1]])
+        assert torch.equal(before[where[1:]], batch[where[:-1]])
 
 
 def test_no_steps_no_states() -> None:

@@ -43,9 +43,9 @@ def rows() -> Rows:
 
 @pytest.fixture(scope="module")
 def probe(rows: Rows) -> Probe:
-    found = make("probe", SHORT).fit(*rows)
-    assert isinstance(found, Probe)
-    return found
+    result = make("probe", SHORT).fit(*rows)
+    assert isinstance(result, Probe)
+    return result
 
 
 def test_keeps_the_contract(probe: Probe) -> None:
@@ -81,8 +81,8 @@ def test_the_penalty_is_chosen_and_calibrated_on_customers_left_out(probe: Probe
     assert (snapshots.cutoff[late] >= np.sort(snapshots.cutoff)[len(y) // 3]).all()
     group = stable_groups(snapshots.customer_ids, ProbeSettings().groups, seed=0)
     rates = [y[group != group[row]].mean() for row in late]  # with nothing to go by, that of the other customers
-    for found in margins.values():
-        np.testing.assert_allclose(found, logit(rates), atol=1e-4)
+    for result in margins.values():
+        np.testing.assert_allclose(result, logit(rates), atol=1e-4)
 
 
 def test_saved_and_loaded_gives_the_same(probe: Probe, rows: Rows, tmp_path: Path) -> None:
@@ -114,12 +114,12 @@ def test_the_untrained_encoder_is_the_one_that_training_begins_with(rows: Rows) 
 
 
 def test_pretraining_goes_on_in_its_folder(probe: Probe, rows: Rows, tmp_path: Path) -> None:
-    kept = [make("probe", SHORT), make("probe", SHORT)]
-    for one in kept:
-        assert isinstance(one, Probe)
-        one.resume_in(tmp_path)
-        one.fit(*rows)
-        assert one.version == probe.version
+    remaining = [make("probe", SHORT), make("probe", SHORT)]
+    for first in remaining:
+        assert isinstance(first, Probe)
+        first.resume_in(tmp_path)
+        first.fit(*rows)
+        assert first.version == probe.version
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["last.safetensors"]
 
 
@@ -138,16 +138,16 @@ def test_labels_are_checked(rows: Rows) -> None:
 
 def test_an_embedder_is_saved_by_itself_and_fitted_anew(rows: Rows, tmp_path: Path) -> None:
     options = ProbeSettings.from_dict(SHORT | {"objective": "none"}).encoder()
-    embedder, some = Embedder(options).fit(rows[0]), rows[0].take(np.arange(30))
+    embedder, subset = Embedder(options).fit(rows[0]), rows[0].take(np.arange(30))
     embedder.save(tmp_path)
     again = Embedder.load(tmp_path)
-    np.testing.assert_array_equal(again.embed(some), embedder.embed(some))
+    np.testing.assert_array_equal(again.embed(subset), embedder.embed(subset))
     assert again.version == embedder.version
-    before = embedder.embed(some)
+    before = embedder.embed(subset)
     early = rows[0].take(rows[0].cutoff == rows[0].cutoff.min())
     embedder.fit(early)  # the vocabularies and scales differ
     assert embedder.version != again.version
-    assert (embedder.embed(some) != before).any()
+    assert (embedder.embed(subset) != before).any()
 
 
 def test_a_service_needs_no_scikit_learn() -> None:

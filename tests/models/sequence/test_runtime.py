@@ -49,8 +49,8 @@ def drawn(hidden: int = 8, network: Network = "gru", seed: int = 0, stretch: flo
 
 def by_torch(encoder: Encoder, batch: SequenceBatch) -> np.ndarray:
     with torch.inference_mode():
-        found: np.ndarray = encoder(steps_of(batch))[0].numpy()
-    return found
+        result: np.ndarray = encoder(steps_of(batch))[0].numpy()
+    return result
 
 
 def of(encoder: Encoder) -> Runtime:
@@ -84,9 +84,9 @@ def test_long_silences_and_old_journeys() -> None:
 def test_numbers_at_their_limits_saturate_alike() -> None:
     encoder = drawn(12, stretch=20.0)
     odd = replace(BATCH, numbers=np.sign(BATCH.numbers) * np.float32(8.0))
-    found = of(encoder).pooled(odd)
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, by_torch(encoder, odd), rtol=1e-4, atol=1e-4)
+    result = of(encoder).pooled(odd)
+    assert np.isfinite(result).all()
+    np.testing.assert_allclose(result, by_torch(encoder, odd), rtol=1e-4, atol=1e-4)
 
 
 def test_a_transformer_runs_in_pytorch() -> None:
@@ -108,8 +108,8 @@ def blocks_of_20(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def embedded(engine: Runtime, rows: Snapshots) -> np.ndarray:
-    found: np.ndarray = over_blocks(SEQUENCES, rows, engine.pooled)
-    return found
+    result: np.ndarray = over_blocks(SEQUENCES, rows, engine.pooled)
+    return result
 
 
 @pytest.mark.parametrize(("network", "most"), [("gru", 1e-6), ("transformer", 1e-5)])
@@ -119,8 +119,8 @@ def test_one_journey_equals_thousands(network: Network, most: float) -> None:
     many, batch = embedded(engine, ROWS), engine.pooled(BATCH)
     np.testing.assert_allclose(many[BATCH.rows], batch, rtol=0, atol=most)
     for row in range(0, len(ROWS), 17):
-        alone = embedded(engine, ROWS.take(np.array([row])))
-        np.testing.assert_allclose(alone[0], many[row], rtol=0, atol=most)
+        single = embedded(engine, ROWS.take(np.array([row])))
+        np.testing.assert_allclose(single[0], many[row], rtol=0, atol=most)
     mixed = np.random.default_rng(0).permutation(len(ROWS))
     np.testing.assert_allclose(embedded(engine, ROWS.take(mixed)), many[mixed], rtol=0, atol=most)
 
@@ -131,13 +131,13 @@ def test_threads_give_the_same_bits(network: Network) -> None:
     engine = of(drawn(16, network=network))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models.sequence.runtime.os, "sched_getaffinity", lambda _: {0}, raising=False)
-        alone = embedded(engine, ROWS)
+        single = embedded(engine, ROWS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models.sequence.runtime.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-        assert embedded(engine, ROWS).tobytes() == alone.tobytes()
+        assert embedded(engine, ROWS).tobytes() == single.tobytes()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: embedded(engine, ROWS), range(6)))
-    assert all(each.tobytes() == alone.tobytes() for each in found)
+        result = list(pool.map(lambda _: embedded(engine, ROWS), range(6)))
+    assert all(each.tobytes() == single.tobytes() for each in result)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -174,11 +174,11 @@ def test_probabilities_are_those_of_pytorch(network: Network, head: int) -> None
     with torch.inference_mode():
         odds = np.mean([member(steps_of(BATCH))[0].double().numpy() for member in members], axis=0)  # (B, tasks)
     for place, task in enumerate(model.tasks_):
-        wanted = np.empty(len(ROWS))
-        wanted[BATCH.rows] = model.calibrations_[place].probability(odds[:, place])
-        found = model.task(task).predict(ROWS)
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+        expected = np.empty(len(ROWS))
+        expected[BATCH.rows] = model.calibrations_[place].probability(odds[:, place])
+        result = model.task(task).predict(ROWS)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
         for row in range(0, len(ROWS), 29):
-            one = model.task(task).predict(ROWS.take(np.array([row])))
-            np.testing.assert_allclose(one, wanted[[row]], rtol=0, atol=1e-6)
-        assert np.ptp(found) > 0.01
+            first = model.task(task).predict(ROWS.take(np.array([row])))
+            np.testing.assert_allclose(first, expected[[row]], rtol=0, atol=1e-6)
+        assert np.ptp(result) > 0.01

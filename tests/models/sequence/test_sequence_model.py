@@ -61,9 +61,9 @@ def rows() -> Rows:
 
 @pytest.fixture(scope="module")
 def model(rows: Rows) -> SequenceModel:
-    found = make("gru", LEARNS).fit(*rows)
-    assert isinstance(found, GRUModel)
-    return found
+    result = make("gru", LEARNS).fit(*rows)
+    assert isinstance(result, GRUModel)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +144,14 @@ def test_one_row_equals_many_and_nobody_gets_a_number(model: SequenceModel, rows
 
 
 def test_reasons_name_touchpoints_and_are_differences_of_margins(model: SequenceModel, rows: Rows) -> None:
-    some = rows[0].take(np.arange(5))
-    events = [(some.journeys.categories["touchpoint"].names, some.start[k], some.stop[k]) for k in range(5)]
-    for row, reasons in enumerate(model.reasons(some, top=3)):
+    subset = rows[0].take(np.arange(5))
+    events = [(subset.journeys.categories["touchpoint"].names, subset.start[k], subset.stop[k]) for k in range(5)]
+    for row, reasons in enumerate(model.reasons(subset, top=3)):
         names, start, stop = events[row]
-        seen = {names[code] for code in some.journeys.categories["touchpoint"].codes[start:stop]}
+        visible = {names[code] for code in subset.journeys.categories["touchpoint"].codes[start:stop]}
         assert len(reasons) <= 3
-        assert {reason.subject for reason in reasons} <= seen
-    assert any(model.reasons(some))
+        assert {reason.subject for reason in reasons} <= visible
+    assert any(model.reasons(subset))
 
 
 def test_history_tells_of_pretraining_and_of_each_member(model: SequenceModel) -> None:
@@ -220,9 +220,9 @@ def test_tasks_share_an_encoder_and_are_saved_alone(rows: Rows, tmp_path: Path) 
     p, q = stays.predict(snapshots), leaves.predict(snapshots)
     np.testing.assert_array_equal(both.predict(snapshots), p)
     assert np.corrcoef(p, q)[0, 1] < 0
-    for name, wanted in (("stays", p), ("leaves", q)):
+    for name, expected in (("stays", p), ("leaves", q)):
         again = load_model(save_model(both.task(name), tmp_path / name))
-        np.testing.assert_allclose(again.predict(snapshots), wanted, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(again.predict(snapshots), expected, rtol=0, atol=1e-12)
     with pytest.raises(ConfigError, match=r"no task 'churn'.*stays, leaves"):
         both.task("churn")
 
@@ -263,18 +263,18 @@ def test_twins_are_robbed_of_order_and_of_time(rows: Rows) -> None:
 
 
 def test_a_watcher_sees_the_first_member_and_may_stop_it(rows: Rows) -> None:
-    seen: list[tuple[int, float]] = []
+    visible: list[tuple[int, float]] = []
 
     def report(epoch: int, loss: float) -> bool:
-        seen.append((epoch, loss))
+        visible.append((epoch, loss))
         return False
 
     model = GRUModel(SequenceModelSettings.from_dict(SHORT | {"objective": "none"}))
     model.watch(report)
     history = model.fit(*rows).history()
     first = history[(history["part"] == "member 1") & (history["name"] == "check_loss")]
-    assert seen == list(zip(first["epoch"], first["value"], strict=True))
-    assert [epoch for epoch, _ in seen] == [0, 1]
+    assert visible == list(zip(first["epoch"], first["value"], strict=True))
+    assert [epoch for epoch, _ in visible] == [0, 1]
     model.watch(lambda epoch, loss: True)
     with pytest.raises(FitPruned):
         model.fit(*rows)
@@ -303,9 +303,9 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_weights(kind: str, rows: Row
 
     with pytest.raises(Killed):
         fitted(tmp_path, kill)
-    seen: list[int] = []
-    went_on = fitted(tmp_path, lambda epoch, loss: bool(seen.append(epoch)))
-    assert seen == [1]  # nothing is learnt twice
+    visible: list[int] = []
+    went_on = fitted(tmp_path, lambda epoch, loss: bool(visible.append(epoch)))
+    assert visible == [1]  # nothing is learnt twice
     whole, finished = fitted(None), fitted(tmp_path)
     assert weights_of(went_on) == weights_of(whole) == weights_of(finished)
     assert (went_on.predict(rows[0]) == whole.predict(rows[0])).all()
@@ -316,7 +316,7 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_weights(kind: str, rows: Row
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "said"),
+    ("kind", "settings", "message"),
     [
         ("gru", {"hiden": 8}, "'hiden'.*did you mean 'hidden'"),
         ("transformer", {"head_droput": 0.1}, "did you mean 'head_dropout'"),
@@ -331,8 +331,8 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_weights(kind: str, rows: Row
         ("transformer", {"hidden": 10}, "hidden is 10, which 4 heads cannot share"),
     ],
 )
-def test_a_wrong_setting_is_named(kind: str, settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_wrong_setting_is_named(kind: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make(kind, settings)
 
 
@@ -344,9 +344,9 @@ def test_settings_go_through_json() -> None:
 
 def test_a_kind_decides_its_network() -> None:
     for kind in ("gru", "transformer"):
-        made = make(kind, {"network": "gru", "features": {"groups": ["rfm"]}})
-        assert isinstance(made, SequenceModel)
-        assert made.settings.network == kind
+        built = make(kind, {"network": "gru", "features": {"groups": ["rfm"]}})
+        assert isinstance(built, SequenceModel)
+        assert built.settings.network == kind
 
 
 # --- processes that only predict ---
@@ -375,13 +375,13 @@ def test_predicting_needs_no_lightning_and_a_gru_no_torch(
     events.to_parquet(tmp_path / "events.parquet")
     drawn = {"sequences": SEQUENCES, "hidden": 8, "objective": "none"}
     booster = {"encoder": drawn, "tabular": False, "members": 2, "max_trees": 5}
-    found = {
+    result = {
         "gru": model,
         "probe": make("probe", drawn).fit(*rows),
         "embedding_gbdt": make("embedding_gbdt", booster).fit(*rows),
         "transformer": transformer,
     }
-    folders = [str(save_model(one, tmp_path / name)) for name, one in found.items()]
+    folders = [str(save_model(one, tmp_path / name)) for name, one in result.items()]
     command = [sys.executable, "-c", PREDICTS, str(tmp_path / "events.parquet"), *folders]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ def test_it_runs_and_prints_its_table(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--quick", "--threads", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    for said in (
+    for message in (
         "steps a second",
         "end to end",
         "members: 4",
@@ -26,6 +26,6 @@ def test_it_runs_and_prints_its_table(tmp_path: Path) -> None:
         "fine-tuning",
         "  bar: ",
     ):
-        assert said in done.stdout
+        assert message in done.stdout
     report = json.loads((tmp_path / "sequence_speed.json").read_text())
     assert {"name", "figure", "bar", "met"} <= set(report["bars"][0])
