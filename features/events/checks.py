@@ -280,6 +280,14 @@ def require_event_log(
         raise DataError(_no_event_log(rejected(), counts, rows_in))
 
 
+def first_rejected_rows(rejected: pa.Table) -> pa.Table:
+    """The first rows of each reason, as many as the error for a table that is no event log needs."""
+    rejected = rejected.sort_by("row")
+    reasons = rejected["reason"]
+    first = (rejected.filter(pc.equal(reasons, reason)).slice(0, TEXTS_READ) for reason in reasons.unique())
+    return pa.concat_tables(first)
+
+
 def _no_event_log(quarantine: pa.Table, counts: dict[str, int], rows_in: int) -> str:
     share = f"{sum(counts.values()):,} of {rows_in:,} rows cannot be used"
     why = ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))

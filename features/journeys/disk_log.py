@@ -34,8 +34,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.events.checks import DUPLICATE, SOURCE_ROW, BatchReport, require_event_log
+from features.events.checks import DUPLICATE, SOURCE_ROW, BatchReport, first_rejected_rows, require_event_log
 from features.events.files import Batch, Malformed
+from features.events.source import file_in_errors
 from features.journeys.event_log import LogFacts, Part, ResultList, facts_from, merged, partial_facts, with_names
 from features.journeys.journeys import Journeys
 from features.journeys.packing import Packer, prepare
@@ -119,7 +120,8 @@ class DiskLog:
             summaries.append(_summary(None, BatchReport(0, np.zeros(0, np.int64), bad, (), ())))
         split = _summed(len(summaries) - bool(malformed), summaries, self.stream.notes)
         rows_in = split.events + sum(split.counts.values())
-        require_event_log(rows_in, split.counts, self._rejected_rows, list(self.stream.theirs))
+        with file_in_errors(self.stream.path):
+            require_event_log(rows_in, split.counts, self._first_rejected_rows, list(self.stream.theirs))
         write_whole(path, json.dumps(vars(split)))
         return split
 
@@ -313,9 +315,11 @@ class DiskLog:
     def _rejected_files(self, prefix: str) -> list[Path]:
         return sorted((self.folder / "rejected").glob(f"{prefix}*.parquet"))
 
-    def _rejected_rows(self) -> pa.Table:
-        files = (pq.read_table(file) for file in self._rejected_files(""))
-        return pa.concat_tables(files, promote_options="default")
+    def _first_rejected_rows(self) -> pa.Table:
+        """The first rejected rows of each run in the order of the log: all of them may be larger than memory."""
+        files = [*self._rejected_files("run-"), *self._rejected_files(LINES)]
+        tables = [first_rejected_rows(pq.read_table(file)) for file in files]
+        return pa.concat_tables(tables, promote_options="default")
 
 
 def write_run(rows: pa.Table, borders: list[int], summary: dict[str, Any], path: Path) -> None:

@@ -17,7 +17,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
 from pathlib import Path
@@ -30,8 +30,17 @@ import pyarrow.parquet as pq
 
 from features import errors
 from features.errors import ConfigError, DataError
-from features.events.checks import FILE, SOURCE_ROW, ignored_note, require_event_log, schema_columns, write_quarantine
-from features.events.source import EventSource, table_reader
+from features.events.checks import (
+    DUPLICATE,
+    FILE,
+    SOURCE_ROW,
+    first_rejected_rows,
+    ignored_note,
+    require_event_log,
+    schema_columns,
+    write_quarantine,
+)
+from features.events.source import EventSource, file_in_errors, table_reader
 from features.events.table_reader import TableReader
 from features.journeys.event_log import LogFacts, Part, facts_from, merged
 from features.journeys.stream import FILE_BITS, their_names
@@ -115,6 +124,7 @@ def read_log(
         if ignored := [name for name in there if name not in theirs.values()]:
             notes.append(ignored_note(ignored))
         events = _canonical(rows, theirs, order)
+        log_path = source.path if frame is None else None
         n = partitions or _partitions(spark, events)
         if asked is not None:
             events = events.withColumn(
@@ -122,7 +132,7 @@ def read_log(
             )
             events = events.unionByName(_asking(asked), allowMissingColumns=True)
         shuffled = events.repartition(n, KEY).sortWithinPartitions(KEY)
-        return SparkLog(spark, shuffled, rules, tuple(notes), n, rows_a_block, tuple(files))
+        return SparkLog(spark, shuffled, rules, tuple(notes), n, rows_a_block, tuple(files), log_path)
 
 
 def _canonical(rows: DataFrame, theirs: dict[str, str], order: Column | None) -> DataFrame:
@@ -174,6 +184,7 @@ class SparkLog:
         partitions: how many.
         rows_a_block: events that a block has.
         files: the names of the files in order, where there are several.
+        path: of the log, for errors; None for a frame.
     """
 
     spark: SparkSession
@@ -183,6 +194,7 @@ class SparkLog:
     partitions: int = 1
     rows_a_block: int = ROWS_A_BLOCK
     files: tuple[str, ...] = ()
+    path: Path | None = None
     names: dict[str, tuple[str, ...]] | None = field(default=None, repr=False)
     _kept: list[DataFrame] = field(default_factory=list, repr=False)
     _bad: Path | None = field(default=None, repr=False)  # where one pass left the rows set aside
@@ -296,7 +308,7 @@ class SparkLog:
             rows, about, result = reduce(merged, said) if said else (0, ({}, {}, None), None)
             self.__dict__["_abouts"] = about
             self._bad = Path(place)
-            self._require_a_log()
+            self._require_a_log(Path(place))
         self._bad = folder
         return rows, None if beside is None else result
 
@@ -350,17 +362,25 @@ class SparkLog:
 
     def set_aside(self) -> pa.Table | None:
         """The rejected rows, row and reason before the values; None where there are none."""
-        return self._rejected_rows() if self.rejected else None
+        return self._rejected_rows(self._bad) if self.rejected else None
 
-    def _rejected_rows(self) -> pa.Table:
+    def _rejected_rows(self, folder: Path | None, first_only: bool = False) -> pa.Table:
+        """The rejected rows in source order.
+
+        Args:
+            folder: where one pass wrote them; None for those in the blocks.
+            first_only: the first of each reason in each file or block: all of them may be larger than memory.
+        """
         from pyspark.sql import functions as F
 
-        if self._bad is not None:
-            tables = [pq.read_table(file) for file in sorted(self._bad.glob(f"{SET_ASIDE}-*"))]
+        if folder is not None:
+            tables = [pq.read_table(file) for file in sorted(folder.glob(f"{SET_ASIDE}-*"))]
+            tables = [first_rejected_rows(table) for table in tables] if first_only else tables
         else:
             with quiet(), our_errors():
-                some = self.blocks.filter(F.col("name").isin(ABOUT, BAD)).mapInArrow(bad_rows, spark_schema(PAYLOAD))
-                tables = [loads(bytes(row["payload"])) for row in some.toLocalIterator()]
+                rows = self.blocks.filter(F.col("name").isin(ABOUT, BAD))
+                payloads = rows.mapInArrow(partial(bad_rows, first_only=first_only), spark_schema(PAYLOAD))
+                tables = [loads(bytes(row["payload"])) for row in payloads.toLocalIterator()]
         whole = pa.concat_tables(tables, promote_options="default").sort_by([("row", "ascending")])
         if self.files:
             place = np.asarray(whole["row"])
@@ -383,9 +403,11 @@ class SparkLog:
         wanted = needed(columns)
         return self.blocks.filter(F.col("name") != BAD if wanted is None else F.col("name").isin(wanted))
 
-    def _require_a_log(self) -> None:
+    def _require_a_log(self, folder: Path | None = None) -> None:
         rows_in = self.n_events + sum(self.rejected.values())
-        require_event_log(rows_in, self.rejected, self._rejected_rows)
+        unusable = {reason: n for reason, n in self.rejected.items() if reason != DUPLICATE}  # a log of repeats is one
+        with nullcontext() if self.path is None else file_in_errors(self.path):
+            require_event_log(rows_in, unusable, lambda: self._rejected_rows(folder, first_only=True))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numba
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.events.checks import first_rejected_rows
 from features.events.table_reader import TableReader
 from features.journeys.event_log import Part, merged, merged_stream, partial_facts
 from features.journeys.whole_files import write_parquet
@@ -168,10 +169,10 @@ def merged_abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
         yield _payload(result)
 
 
-def bad_rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The rows set aside."""
+def bad_rows(batches: Iterable[pa.RecordBatch], first_only: bool = False) -> Iterator[pa.RecordBatch]:
+    """The rejected rows of each block; with `first_only` the first of each reason."""
     for table in each_bad(batches):
-        yield _payload(table)
+        yield _payload(first_rejected_rows(table) if first_only else table)
 
 
 def _payload(result: Any) -> pa.RecordBatch:

@@ -274,10 +274,21 @@ def test_what_cannot_be_read_is_one_sentence(spark: Any, tmp_path: Path) -> None
         _ = read_log(spark, EventSource(path=tmp_path / "unit.parquet", columns={"customer_id": "client"})).facts
     bad = table.set_column(1, "timestamp", pa.array(["soon"] * 7))
     pq.write_table(bad, tmp_path / "bad.parquet")
-    with pytest.raises(DataError, match="This is no event log: 7 of 7 rows"):
-        _ = read_log(spark, EventSource(path=tmp_path / "bad.parquet", columns={"customer_id": "client"})).facts
+    source = EventSource(path=tmp_path / "bad.parquet", columns={"customer_id": "client"})
+    with pytest.raises(DataError, match="This is no event log: 7 of 7 rows") as on_spark:
+        _ = read_log(spark, source).facts
+    with pytest.raises(DataError) as in_memory:
+        load_log(source)
+    assert str(on_spark.value) == str(in_memory.value)
     with pytest.raises(ConfigError, match="stop it before"):
         session("local[7]")
+
+
+def test_a_log_of_repeats_is_an_event_log(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("customer_id,timestamp,touchpoint\n" + "a,2024-01-01,view\n" * 4)
+    source = EventSource(path=tmp_path / "log.csv", duplicates="quarantine")
+    assert load_log(source).journeys.n_events == 1
+    assert read_log(spark, source).facts.events == 1
 
 
 def test_a_line_with_too_few_fields_is_said(spark: Any, tmp_path: Path) -> None:

@@ -267,8 +267,11 @@ def test_foreign_files_and_two_runs_at_once_are_refused(model: Path, log: Path, 
 def test_no_log_is_said(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("customer_id,timestamp,touchpoint,country,plan\na,soon,visit,,\nb,later,visit,,\n")
-    with pytest.raises(DataError, match="2 of 2 rows"):
+    with pytest.raises(DataError, match=r"2 of 2 rows.*First timestamp: row 1: 'soon', row 2: 'later'") as partitioned:
         score_in_partitions(model, path, tmp_path / "scores")
+    with pytest.raises(DataError) as whole:
+        score_file(str(model), path, None, tmp_path / "scores.csv")
+    assert str(partitioned.value) == str(whole.value)
     path.write_text("customer_id,timestamp,touchpoint,country,plan\n")
     with pytest.raises(DataError, match="No event rows"):
         score_in_partitions(model, path, tmp_path / "scores")
