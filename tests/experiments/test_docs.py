@@ -24,7 +24,7 @@ from serving.champions.champions import Champions, Origin
 from training.config.experiment import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CHECKED_PAGES = [page for page in PAGES if page.name not in ("scaling.md", "team.md")]  # those have tests of their own
 MAKE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
