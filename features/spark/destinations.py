@@ -38,8 +38,8 @@ CASE = "spark.sql.caseSensitive"
 
 
 @dataclass(frozen=True)
-class Away:
-    """A place that only Spark reaches.
+class RemoteLocation:
+    """A URI or a table that only Spark reaches.
 
     Attributes:
         name: a URI, or a table after `table:`.
@@ -53,7 +53,7 @@ class Away:
     def table(self) -> str | None:
         """The name of the table as SQL has it; None where it is a folder.
 
-        >>> Away("table:crm.`churn scores`").table
+        >>> RemoteLocation("table:crm.`churn scores`").table
         '`crm`.`churn scores`'
         """
         if not self.name.startswith(TABLE):
@@ -65,17 +65,17 @@ class Away:
         """The result that this belongs to."""
         return self.of or self.name
 
-    def within(self, name: str) -> Away:
+    def within(self, name: str) -> RemoteLocation:
         """The place of something that belongs to this.
 
-        >>> Away("s3a://bucket/scores").within("_quarantine").name
+        >>> RemoteLocation("s3a://bucket/scores").within("_quarantine").name
         's3a://bucket/scores/_quarantine'
-        >>> Away("table:crm.features").within("_features.json").name
+        >>> RemoteLocation("table:crm.features").within("_features.json").name
         'table:`crm`.`features_features`'
         """
         if self.table is None:
-            return Away(f"{self.name.rstrip('/')}/{name}", self.owner)
-        return Away(f"{TABLE}{self.table[:-1]}{name.split('.')[0]}`", self.owner)
+            return RemoteLocation(f"{self.name.rstrip('/')}/{name}", self.owner)
+        return RemoteLocation(f"{TABLE}{self.table[:-1]}{name.split('.')[0]}`", self.owner)
 
     def __str__(self) -> str:
         """The name."""
@@ -105,11 +105,11 @@ def quoted(parts: Sequence[str]) -> str:
     return ".".join(f"`{part}`" for part in parts)
 
 
-def destination(text: str) -> Path | Away:
+def destination(text: str) -> Path | RemoteLocation:
     """Where a command's results go.
 
-    >>> destination("scores"), destination("hdfs:///data/scores"), destination("table:crm.scores")
-    (PosixPath('scores'), Away(name='hdfs:///data/scores', of=None), Away(name='table:crm.scores', of=None))
+    >>> destination("scores"), destination("table:crm.scores")
+    (PosixPath('scores'), RemoteLocation(name='table:crm.scores', of=None))
 
     Raises:
         ConfigError: no name of a table, no folder.
@@ -117,26 +117,26 @@ def destination(text: str) -> Path | Away:
     if text.startswith(TABLE):
         if not table_parts(text):
             raise ConfigError(f"'{text}' names no table: write table:NAME, table:SCHEMA.NAME or table:SCHEMA.`NAME`.")
-        return Away(text)
+        return RemoteLocation(text)
     if Path(text).exists() or not URI.match(text):
         return Path(text)
     if text.lower().endswith(".csv") or re.search(r"[*?{\[]", text):
         raise ConfigError(f"Spark writes a folder of Parquet files: '{text}' is no name for one.")
-    return Away(text)
+    return RemoteLocation(text)
 
 
-def require_here(out: Path | Away) -> Path:
+def require_local(out: Path | RemoteLocation) -> Path:
     """A folder or file of this machine.
 
     Raises:
         ConfigError: it is none.
     """
-    if isinstance(out, Away):
+    if isinstance(out, RemoteLocation):
         raise ConfigError(f"Only Spark writes to {out}: add --engine spark, or name a file or folder.")
     return out
 
 
-def begin(spark: SparkSession, out: Away) -> None:
+def begin(spark: SparkSession, out: RemoteLocation) -> None:
     """Mark a folder as ours; what an earlier run wrote stays until new rows are there.
 
     Raises:
@@ -158,7 +158,7 @@ def begin(spark: SparkSession, out: Away) -> None:
         system.create(mark, True).close()
 
 
-def write(frame: DataFrame, out: Away) -> int:
+def write(frame: DataFrame, out: RemoteLocation) -> int:
     """Write rows, as Parquet or as a table; then remove those of an earlier run. How many there are now."""
     from pyspark.sql import functions as F
 
@@ -179,7 +179,7 @@ def write(frame: DataFrame, out: Away) -> int:
     return rows
 
 
-def write_aside(spark: SparkSession, rows: pa.Table | None, out: Away) -> Away | None:
+def write_remote_quarantine(spark: SparkSession, rows: pa.Table | None, out: RemoteLocation) -> RemoteLocation | None:
     """The rows set aside, beside a result; where there are none, those of an earlier run go."""
     place = out.within(QUARANTINE)
     if rows is not None:
@@ -193,7 +193,7 @@ def write_aside(spark: SparkSession, rows: pa.Table | None, out: Away) -> Away |
     return None
 
 
-def write_table(spark: SparkSession, rows: pa.Table, out: Away) -> Away:
+def write_table(spark: SparkSession, rows: pa.Table, out: RemoteLocation) -> RemoteLocation:
     """Write rows that are here; columns of nothing as text."""
     for place, field in enumerate(rows.schema):
         if pa.types.is_null(field.type):
@@ -203,7 +203,7 @@ def write_table(spark: SparkSession, rows: pa.Table, out: Away) -> Away:
     return out
 
 
-def write_text(spark: SparkSession, text: str, out: Away) -> None:
+def write_text(spark: SparkSession, text: str, out: RemoteLocation) -> None:
     """A file, or a table of one row with the column `text`."""
     if out.table is not None:
         write_table(spark, pa.table({"text": [text]}), out)
@@ -215,12 +215,12 @@ def write_text(spark: SparkSession, text: str, out: Away) -> None:
         stream.close()
 
 
-def read(spark: SparkSession, out: Away) -> DataFrame:
+def read(spark: SparkSession, out: RemoteLocation) -> DataFrame:
     """The rows written there."""
     return spark.read.parquet(out.name) if out.table is None else spark.table(out.table)
 
 
-def _require_our_tables(spark: SparkSession, out: Away) -> None:
+def _require_our_tables(spark: SparkSession, out: RemoteLocation) -> None:
     parts = table_parts(out.name)
     if len(parts) > 1 and not spark.catalog.databaseExists(quoted(parts[:-1])):
         raise ConfigError(f"There is no schema {'.'.join(parts[:-1])}: create it first.")
@@ -238,7 +238,7 @@ def _drop(spark: SparkSession, name: str) -> None:
     spark.sql(f"DROP TABLE IF EXISTS {name}")
 
 
-def _folder(spark: SparkSession, out: Away) -> tuple[Any, Any]:
+def _folder(spark: SparkSession, out: RemoteLocation) -> tuple[Any, Any]:
     """The Hadoop file system of a URI, and the path there."""
     path = spark._jvm.org.apache.hadoop.fs.Path(out.name)  # type: ignore[union-attr]
     return path.getFileSystem(spark._jsc.hadoopConfiguration()), path
@@ -248,7 +248,7 @@ def _child(spark: SparkSession, path: Any, name: str) -> Any:
     return spark._jvm.org.apache.hadoop.fs.Path(path, name)  # type: ignore[union-attr]
 
 
-def _parts(spark: SparkSession, out: Away) -> list[Any]:
+def _parts(spark: SparkSession, out: RemoteLocation) -> list[Any]:
     """The files of rows in a folder."""
     system, path = _folder(spark, out)
     there = [one.getPath() for one in system.listStatus(path)] if system.exists(path) else []

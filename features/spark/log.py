@@ -106,7 +106,7 @@ def read_log(
     """
     from pyspark.sql import functions as F
 
-    with quiet(), our_errors():
+    with quiet(), translated_errors():
         notes: list[str] = []
         files: list[str] = []
         if frame is not None:
@@ -211,7 +211,7 @@ class SparkLog:
     def each(self, function: Callable[[Part], T], columns: Sequence[str] | None = None) -> Iterator[T]:
         """What a function says of the parts, merged task by task; see `features.journeys.event_log.Parts`."""
         work = partial(partials, function=function, names=self.names)
-        with quiet(), our_errors():
+        with quiet(), translated_errors():
             found = _collected(self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)), self.partitions)
         yield from found
 
@@ -270,7 +270,7 @@ class SparkLog:
         """
         with _writing(folder) as place:
             work = partial(written, function=function, names=self.names, schema=schema, folder=place)
-            with quiet(), our_errors():
+            with quiet(), translated_errors():
                 said = self._some(columns).mapInArrow(work, "rows bigint").collect()
             return sum(row["rows"] for row in said)
 
@@ -302,7 +302,7 @@ class SparkLog:
                 written_at_once, rules=self.rules, rows_a_block=self.rows_a_block, function=function, beside=beside,
                 schema=schema, folder=place,
             )  # fmt: skip
-            with quiet(), our_errors():
+            with quiet(), translated_errors():
                 payloads = self.shuffled.mapInArrow(work, spark_schema(PAYLOAD)).collect()
             said = [loads(bytes(row["payload"])) for row in payloads]
             rows, about, result = reduce(merged, said) if said else (0, ({}, {}, None), None)
@@ -349,7 +349,7 @@ class SparkLog:
         """Reason → rows set aside; note → blocks that say it; partial facts, merged."""
         from pyspark.sql import functions as F
 
-        with quiet(), our_errors():
+        with quiet(), translated_errors():
             about = self.blocks.filter(F.col("name") == ABOUT).mapInArrow(merged_abouts, spark_schema(PAYLOAD))
             found = [loads(bytes(row["payload"])) for row in about.collect()]
         return reduce(merged, found) if found else ({}, {}, None)
@@ -377,7 +377,7 @@ class SparkLog:
             tables = [pq.read_table(file) for file in sorted(folder.glob(f"{SET_ASIDE}-*"))]
             tables = [first_rejected_rows(table) for table in tables] if first_only else tables
         else:
-            with quiet(), our_errors():
+            with quiet(), translated_errors():
                 rows = self.blocks.filter(F.col("name").isin(ABOUT, BAD))
                 payloads = rows.mapInArrow(partial(bad_rows, first_only=first_only), spark_schema(PAYLOAD))
                 tables = [loads(bytes(row["payload"])) for row in payloads.toLocalIterator()]
@@ -424,7 +424,7 @@ class KeptResults:
 
     def total(self, function: Callable[[Any], T]) -> T:
         """What a function says of the results, merged; there must be one at least."""
-        with quiet(), our_errors():
+        with quiet(), translated_errors():
             some = self.frame.mapInArrow(partial(partials_again, function=function), spark_schema(PAYLOAD))
             result: T = reduce(merged, _collected(some, self.partitions))
         return result
@@ -464,7 +464,7 @@ def spark_schema(schema: pa.Schema) -> Any:
 
 
 @contextmanager
-def our_errors() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """What the checks say on an executor is said here, without the stack.
 
     Raises:
@@ -488,7 +488,7 @@ def our_errors() -> Iterator[None]:
         raise kind(found[2]) from None
 
 
-def asked_frame(spark: SparkSession, rows: pd.DataFrame) -> DataFrame:
+def request_frame(spark: SparkSession, rows: pd.DataFrame) -> DataFrame:
     """`row, customer_id, cutoff` for `read_log`, from a frame in memory.
 
     Args:

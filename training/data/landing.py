@@ -38,8 +38,8 @@ from features.journeys.partitions import MOST_PARTITIONS, sampled
 from features.journeys.whole_files import BEING_WRITTEN, write_whole
 from features.labels.plan import plan_labels, train_rows
 from features.labels.task import CATEGORIES, LabelPlan
-from features.spark.destinations import Away, begin, require_here, write, write_aside, write_text
-from features.spark.log import SparkLog, our_errors, session
+from features.spark.destinations import RemoteLocation, begin, require_local, write, write_remote_quarantine, write_text
+from features.spark.log import SparkLog, session, translated_errors
 from features.spark.session import quiet
 from features.tabular.features import TabularFeatures
 from features.tabular.fitting import batches_of, feature_schema, fit_features
@@ -86,7 +86,7 @@ class Landed:
         notes: what there is to say.
     """
 
-    out: Path | Away
+    out: Path | RemoteLocation
     rows: int
     features: int
     notes: tuple[str, ...]
@@ -94,7 +94,7 @@ class Landed:
 
 def land(
     experiment: Experiment,
-    out: Path | Away,
+    out: Path | RemoteLocation,
     *,
     engine: Engine = AUTOMATIC,
     sample: Sample = Sample(),
@@ -119,16 +119,16 @@ def land(
     if is_landed(experiment.events.path):
         raise ConfigError(f"{experiment.events.path} was landed already: give the log itself.")
     if engine.name != SPARK:
-        out = require_here(out)
-    elif isinstance(out, Away):
+        out = require_local(out)
+    elif isinstance(out, RemoteLocation):
         begin(session(engine.master, engine.settings), out)
-    work = Path("runs") if isinstance(out, Away) else out.with_name(f"{out.name}.parts")
+    work = Path("runs") if isinstance(out, RemoteLocation) else out.with_name(f"{out.name}.parts")
     with open_event_log(experiment.events, engine, work, progress) as log:
         plan, state, notes = _fitted(experiment, log, progress)
         about, notes = _about(experiment, log.facts, sample), (*log.notes, *notes)
         schema = _schema(state, plan)
         make = partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema)
-        if isinstance(out, Away):
+        if isinstance(out, RemoteLocation):
             assert isinstance(log, SparkLog)
             return _write_away(log, out, plan, make, schema, sample, (state, about, notes), progress)
         _begin(out)
@@ -142,7 +142,7 @@ def land(
 
 def _write_away(
     log: SparkLog,
-    out: Away,
+    out: RemoteLocation,
     plan: LabelPlan,
     make: Callable[[Part], Iterator[pa.RecordBatch]],
     schema: pa.Schema,
@@ -152,10 +152,10 @@ def _write_away(
 ) -> Landed:
     """Rows, journeys, quarantine and description at a URI or in tables, written by Spark."""
     write_text(log.spark, "{}", out.within(STATE))  # not whole
-    with stage(progress, f"Writing features and journeys into {out}"), our_errors():
+    with stage(progress, f"Writing features and journeys into {out}"), translated_errors():
         rows = write(log.rows(make, schema), out)
         write(log.rows(*_journeys(log.facts, sample)), out.within(JOURNEYS))
-    write_aside(log.spark, log.set_aside(), out)
+    write_remote_quarantine(log.spark, log.set_aside(), out)
     if plan.quarantine is not None and plan.quarantine.num_rows:
         rejected = plan.quarantine.to_pandas().to_csv(index=False)
         write_text(log.spark, rejected, out.within(f"_{LABEL_QUARANTINE}"))
@@ -233,7 +233,12 @@ def _finish(
 
 
 def _description(
-    out: Path | Away, rows: int, state: str, journeys: dict[str, Any], notes: tuple[str, ...], progress: Console | None
+    out: Path | RemoteLocation,
+    rows: int,
+    state: str,
+    journeys: dict[str, Any],
+    notes: tuple[str, ...],
+    progress: Console | None,
 ) -> tuple[str, Landed]:
     """What `STATE` says, and what came of it all."""
     data = json.loads(state)
@@ -286,7 +291,7 @@ def _pick(log: EventLog, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Any:
     if len(places) == places[-1] + 1:
         return partial(train_rows, plan=plan)
     if isinstance(log, SparkLog):
-        with quiet(), our_errors():
+        with quiet(), translated_errors():
             keys = log.rows(partial(train_keys, plan=plan), KEYS, CATEGORIES).sort("order", "customer_id").persist()
             try:
                 chosen = _numbered(keys, places)

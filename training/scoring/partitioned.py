@@ -33,7 +33,7 @@ from features.journeys.loading import stream_log
 from features.journeys.partitions import MOST_PARTITIONS
 from features.journeys.stream import Stream
 from features.journeys.whole_files import write_whole
-from features.spark.destinations import Away
+from features.spark.destinations import RemoteLocation
 from models.scoring.scorer import Scorer, as_of_moment, check_cutoffs
 from training.progress import bar, say
 from training.scoring.partition_scores import ROW, Work, abouts_of, ask, score_parts
@@ -61,14 +61,14 @@ class Outcome:
         notes: what was assumed about the log.
     """
 
-    out: Path | Away
+    out: Path | RemoteLocation
     rows: int
     without_answer: int
     events: int
     quarantined: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
     partitions: int = 1
-    quarantine: Path | Away | None = None
+    quarantine: Path | RemoteLocation | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -117,7 +117,7 @@ def score_in_partitions(
             _score(desk, scorer, stream, drop_repeats, snapshots, workers, progress)
         outcome = _read(desk, out)
         if single:
-            put_together(map(desk.part, range(desk.plan.partitions)), out, in_order=snapshots is not None)
+            join_parts(map(desk.part, range(desk.plan.partitions)), out, in_order=snapshots is not None)
     if single:
         shutil.rmtree(desk.folder)
     return outcome
@@ -152,7 +152,7 @@ def _score(
 ) -> None:  # fmt: skip
     if desk.resumed:
         say(progress, f"Going on with what an earlier attempt left in {desk.folder}")
-    asked = None if snapshots is None else read_asked(snapshots)
+    asked = None if snapshots is None else read_requests(snapshots)
     with bar(progress, "Splitting the log", size_of(stream.path).batches) as advance:
         log = DiskLog(
             desk.work,
@@ -215,7 +215,7 @@ def _read(desk: RunFolder, out: Path) -> Outcome:
     return Outcome(out, **{name: done[name] for name in names}, quarantine=beside, notes=tuple(done["notes"]))
 
 
-def read_asked(path: Path) -> pd.DataFrame:
+def read_requests(path: Path) -> pd.DataFrame:
     """A table of rows asked for.
 
     Raises:
@@ -228,7 +228,7 @@ def read_asked(path: Path) -> pd.DataFrame:
     return frame
 
 
-def put_together(parts: Iterable[Path], out: Path, in_order: bool) -> None:
+def join_parts(parts: Iterable[Path], out: Path, in_order: bool) -> None:
     """One file of all parts.
 
     Args:

@@ -17,11 +17,11 @@ from features.errors import ConfigError
 from features.events.files import size_of
 from features.events.source import EventSource
 from features.journeys.loading import load_log, stream_log
-from features.spark.destinations import Away, require_here
+from features.spark.destinations import RemoteLocation, require_local
 from models.scoring.scorer import Scorer
 from training.config.engines import AUTOMATIC, DISK, SPARK, Engine
 from training.progress import say, stage
-from training.scoring.partitioned import SINGLE, WORKERS, Outcome, read_asked, score_in_partitions
+from training.scoring.partitioned import SINGLE, WORKERS, Outcome, read_requests, score_in_partitions
 from training.tracking.registry import resolve
 
 EVENTS_AT_ONCE = 20_000_000  # about 1 GB packed
@@ -31,7 +31,7 @@ def score_file(
     model: str,
     events: Path,
     snapshots: Path | None,
-    out: Path | Away,
+    out: Path | RemoteLocation,
     *,
     as_of: Any = None,
     engine: Engine = AUTOMATIC,
@@ -68,7 +68,7 @@ def score_file(
         )
         _report(outcome, progress)
         return outcome
-    out = require_here(out)
+    out = require_local(out)
     if engine.name == DISK or out.suffix not in SINGLE or (engine.name is None and _is_large(folder, events)):
         outcome = score_in_partitions(
             folder, events, out, partitions=engine.partitions, snapshots=snapshots, as_of=as_of, workers=workers,
@@ -102,7 +102,7 @@ def _is_large(folder: Path, events: Path) -> bool:
 def _score_at_once(
     folder: Path, events: Path, snapshots: Path | None, out: Path, as_of: Any, progress: Console | None
 ) -> Outcome:
-    asked = None if snapshots is None else read_asked(snapshots)
+    asked = None if snapshots is None else read_requests(snapshots)
     scorer = Scorer.load(folder)
     quarantine = out.with_name(f"{out.stem}_quarantine.csv")
     with stage(progress, f"Reading {events}"):

@@ -26,13 +26,13 @@ from features.errors import ConfigError
 from features.events.source import EventSource
 from features.journeys.event_log import Part, total
 from features.journeys.journeys import id_texts
-from features.spark.destinations import Away, begin, read, write, write_aside
-from features.spark.log import SUCCESS, WRITING, WRITTEN, SparkLog, asked_frame, our_errors, read_log, session
+from features.spark.destinations import RemoteLocation, begin, read, write, write_remote_quarantine
+from features.spark.log import SUCCESS, WRITING, WRITTEN, SparkLog, read_log, request_frame, session, translated_errors
 from models.scoring.scorer import Scorer, as_of_moment, moments_of, unknown_touchpoints
 from training.config.engines import AUTOMATIC, Engine
 from training.progress import stage
 from training.scoring.partition_scores import KINDS, ROW
-from training.scoring.partitioned import PARTS, SINGLE, Outcome, put_together, read_asked
+from training.scoring.partitioned import PARTS, SINGLE, Outcome, join_parts, read_requests
 from training.scoring.run_folder import plan_key
 from training.scoring.spark_files import received, sent
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def score_on_spark(
     folder: Path,
     events: str,
-    out: Path | Away,
+    out: Path | RemoteLocation,
     *,
     engine: Engine = AUTOMATIC,
     snapshots: Path | None = None,
@@ -69,16 +69,16 @@ def score_on_spark(
     if isinstance(out, Path):
         _require_free(_target(out))
     scorer = Scorer.load(folder)
-    asked = None if snapshots is None else asked_rows(read_asked(snapshots))
+    asked = None if snapshots is None else asked_rows(read_requests(snapshots))
     spark = session(engine.master, engine.settings)
-    if isinstance(out, Away):
+    if isinstance(out, RemoteLocation):
         begin(spark, out)
     source = EventSource.model_validate({**scorer.source, "path": events})
-    wanted = None if asked is None else asked_frame(spark, asked)
+    wanted = None if asked is None else request_frame(spark, asked)
     log = read_log(spark, source, asked=wanted, partitions=engine.partitions)
     job = _Job(log, folder, scorer, events, asked is not None, as_of, progress)
     try:
-        return job.away(out) if isinstance(out, Away) else job.here(out)
+        return job.away(out) if isinstance(out, RemoteLocation) else job.here(out)
     finally:
         log.close()
 
@@ -123,18 +123,18 @@ class _Job:
                 rows, unknown = log.write_once(work, schema, target, self._unknown_of)
         outcome = _outcome(log, unknown or {}, target, out, rows)
         if target != out:
-            put_together(sorted(target.glob("part-*.parquet")), out, in_order=self.asked)
+            join_parts(sorted(target.glob("part-*.parquet")), out, in_order=self.asked)
             shutil.rmtree(target)
         return outcome
 
-    def away(self, out: Away) -> Outcome:
+    def away(self, out: RemoteLocation) -> Outcome:
         """Rows that Spark writes itself."""
         log, cutoff = self.log, self._cutoff()
-        with stage(self.progress, f"Scoring into {out}"), our_errors():
+        with stage(self.progress, f"Scoring into {out}"), translated_errors():
             rows = write(scores(log, self.folder, cutoff), out)
             without = read(log.spark, out).filter("reason IS NOT NULL").count()
             unknown = self._unknown()
-        aside = write_aside(log.spark, log.set_aside(), out)
+        aside = write_remote_quarantine(log.spark, log.set_aside(), out)
         counts, notes, events = log.rejected, log.notes, log.n_events
         return Outcome(out, rows, without, events, counts, unknown, log.partitions, aside, notes)
 
@@ -172,7 +172,7 @@ def _require_free(target: Path) -> None:
 
 
 def asked_rows(asked: pd.DataFrame) -> pd.DataFrame:
-    """Rows asked for with text and µs, as `asked_frame` takes them."""
+    """Rows asked for with text and µs, as `request_frame` takes them."""
     ids = id_texts(asked["customer_id"]).to_pylist()
     return pd.DataFrame({"customer_id": pd.Series(ids, dtype=object), "cutoff": moments_of(asked["cutoff"])})
 

@@ -19,7 +19,7 @@ from features.events.source import EventSource
 from features.journeys.event_log import Part, facts_of, partial_facts
 from features.journeys.journeys import Journeys
 from features.journeys.loading import load_log
-from features.spark.log import SparkLog, asked_frame, read_log, session
+from features.spark.log import SparkLog, read_log, request_frame, session
 from features.tabular.features import TabularFeatures
 from features.tabular.fitting import feature_schema, features_at
 
@@ -251,7 +251,7 @@ def test_a_customer_larger_than_a_block_and_customers_who_only_ask(spark: Any, t
     pq.write_table(table, tmp_path / "log.parquet")
     source = EventSource(path=tmp_path / "log.parquet")
     rows = pd.DataFrame({"customer_id": ["nobody", "big", "c3"], "cutoff": [1_800_000_000_000_000] * 3})
-    log = read_log(spark, source, asked=asked_frame(spark, rows), partitions=2, rows_a_block=100)
+    log = read_log(spark, source, asked=request_frame(spark, rows), partitions=2, rows_a_block=100)
     parts = parts_of(log)
     log.close()
     assert sum(part.journeys.n_events for part in parts) == n + 300

@@ -18,7 +18,15 @@ from experiments.cli import app
 from features.errors import ConfigError, DataError
 from features.journeys.landed import open_landed
 from features.simulation.simulator import simulate
-from features.spark.destinations import Away, begin, destination, read, write_aside, write_table, write_text
+from features.spark.destinations import (
+    RemoteLocation,
+    begin,
+    destination,
+    read,
+    write_remote_quarantine,
+    write_table,
+    write_text,
+)
 from training.config.engines import Engine
 from training.config.experiment import load_experiment
 from training.data.landing import Sample, land
@@ -55,9 +63,9 @@ def test_features_land_at_a_uri(spark: Any, project: Path, tmp_path: Path) -> No
     experiment = load_experiment(project / "churn.toml")
     here = land(experiment, tmp_path / "here", sample=Sample(0.5))
     out = tmp_path / "there"
-    begin(spark, Away(out.as_uri() + "/"))  # an earlier run left something behind
-    write_text(spark, "no Parquet", Away(out.as_uri()).within("part-old.parquet"))
-    there = land(experiment, Away(out.as_uri() + "/"), engine=ENGINE, sample=Sample(0.5))
+    begin(spark, RemoteLocation(out.as_uri() + "/"))  # an earlier run left something behind
+    write_text(spark, "no Parquet", RemoteLocation(out.as_uri()).within("part-old.parquet"))
+    there = land(experiment, RemoteLocation(out.as_uri() + "/"), engine=ENGINE, sample=Sample(0.5))
     assert (there.rows, there.features) == (here.rows, here.features)
     assert not (out / "part-old.parquet").exists()
     mine, theirs = (in_order(pq.read_table(tmp_path / one).to_pandas()) for one in ("here", "there"))
@@ -88,7 +96,7 @@ def test_features_go_to_tables(spark: Any, project: Path, schema: str, tmp_path:
 
 def test_columns_whose_names_differ_in_case_only(spark: Any, schema: str, tmp_path: Path) -> None:
     rows = pa.table({"Email": [1, 2], "email": [3, 4], "nothing": pa.nulls(2)})
-    for out in (Away((tmp_path / "rows").as_uri()), Away(f"table:{schema}.rows")):
+    for out in (RemoteLocation((tmp_path / "rows").as_uri()), RemoteLocation(f"table:{schema}.rows")):
         write_table(spark, rows, out)
     assert pq.read_table(tmp_path / "rows").column_names == rows.column_names
     assert spark.conf.get("spark.sql.caseSensitive") == "false"
@@ -111,7 +119,9 @@ def test_scores_go_to_a_table(spark: Any, project: Path, model: Path, schema: st
     pd.read_parquet(events).dropna(subset="timestamp").to_parquet(tmp_path / "clean.parquet", index=False)
     score_on_spark(model, str(tmp_path / "clean.parquet"), destination(f"table:{schema}.scores"), engine=ENGINE)
     assert not spark.catalog.tableExists(f"{schema}.scores_quarantine")
-    at = score_on_spark(model, str(events), Away((tmp_path / "at").as_uri()), as_of="2024-05-01", engine=ENGINE)
+    at = score_on_spark(
+        model, str(events), RemoteLocation((tmp_path / "at").as_uri()), as_of="2024-05-01", engine=ENGINE
+    )
     once = score_on_spark(model, str(events), tmp_path / "once", as_of="2024-05-01", engine=ENGINE)
     assert (at.rows, at.unknown, at.quarantined) == (once.rows, once.unknown, once.quarantined)
     mine, theirs = (in_order(pq.read_table(tmp_path / one).to_pandas()) for one in ("at", "once"))
@@ -126,7 +136,7 @@ def test_what_fails_leaves_what_was_there(spark: Any, project: Path, model: Path
     (tmp_path / "short.csv").write_text("customer_id,timestamp,touchpoint\na,2024-05-01,visit\na,2024-05-02\n")
     how: dict[str, Any] = {"snapshots": tmp_path / "asked.csv", "engine": ENGINE}
     here = score_file(str(model), project / "events.parquet", how["snapshots"], tmp_path / "here.csv")
-    for out in (Away((tmp_path / "rows").as_uri()), Away(f"table:{schema}.rows")):
+    for out in (RemoteLocation((tmp_path / "rows").as_uri()), RemoteLocation(f"table:{schema}.rows")):
         found = score_on_spark(model, str(project / "events.parquet"), out, **how)
         assert (found.rows, found.without_answer) == (3, here.without_answer)
         rows = in_order(read(spark, out).toArrow().to_pandas())
@@ -144,7 +154,7 @@ def test_nothing_of_others_is_written_over(spark: Any, project: Path, model: Pat
     rows.write.saveAsTable(f"{schema}.theirs")
     rows.write.saveAsTable(f"{schema}.mine_quarantine")
     with pytest.raises(ConfigError, match="holds other files: name a new folder"):
-        begin(spark, Away((tmp_path / "theirs").as_uri()))
+        begin(spark, RemoteLocation((tmp_path / "theirs").as_uri()))
     with pytest.raises(ConfigError, match="holds other files"):  # Spark's mark of success is not ours
         score_on_spark(model, str(project / "events.parquet"), tmp_path / "theirs")
     marks = [(b"", "part-00000.parquet", True), (b'{"key": "f00d"}', "part-0.parquet", True)]
@@ -157,21 +167,21 @@ def test_nothing_of_others_is_written_over(spark: Any, project: Path, model: Pat
         assert _ours(folder) == ours
     for name, other in (("theirs", "theirs"), ("mine", "mine_quarantine")):
         with pytest.raises(ConfigError, match=f"The table `{schema}`.`{other}` was not written by journeylab"):
-            begin(spark, Away(f"table:{schema}.{name}"))
+            begin(spark, RemoteLocation(f"table:{schema}.{name}"))
     with pytest.raises(ConfigError, match="There is no schema elsewhere: create it first"):
         begin(spark, destination("table:elsewhere.rows"))
-    own = Away((tmp_path / "own").as_uri())
+    own = RemoteLocation((tmp_path / "own").as_uri())
     begin(spark, own)
     (tmp_path / "own" / "report.txt").write_text("theirs")
     write_table(spark, pa.table({"x": [1]}), own.within("_quarantine"))
-    assert write_aside(spark, None, own) is None
+    assert write_remote_quarantine(spark, None, own) is None
     assert (tmp_path / "own" / "report.txt").read_text() == "theirs"
     assert not list((tmp_path / "own" / "_quarantine").glob("part-*"))
     with pytest.raises(ConfigError, match="is no folder: name one in it"):
         begin(spark, destination("file:///"))
     assert spark.read.parquet(str(tmp_path / "theirs")).count() == spark.table(f"{schema}.theirs").count() == 3
     with pytest.raises(ConfigError, match=r"Spark cannot get to nowhere://bucket/rows: .*nowhere"):
-        begin(spark, Away("nowhere://bucket/rows"))
+        begin(spark, RemoteLocation("nowhere://bucket/rows"))
     with pytest.raises(
         ConfigError, match=r"Spark cannot get to file:///nowhere/rows: .*not exist: file:/nowhere/rows\.$"
     ):
