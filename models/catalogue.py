@@ -167,13 +167,13 @@ def companions(searched: Mapping[str, Settings]) -> list[Companion]:
     Args:
         searched: kind → the settings that its search ended with.
     """
-    beside = [
+    models_to_fit = [
         companion
         for name in (*SEQUENCE_KINDS, *(name for name in KINDS if name not in SEQUENCE_KINDS))
         if name in searched
         for companion in KINDS[name].companions(name, searched)
     ]
-    return sorted(beside, key=lambda companion: COMPANION_ORDER.index(companion.role))
+    return sorted(models_to_fit, key=lambda companion: COMPANION_ORDER.index(companion.role))
 
 
 def combinations(
@@ -288,7 +288,7 @@ def _sequence_companions(kind: str, searched: Mapping[str, Settings]) -> list[Co
         "shuffled": ({"order": "shuffled"}, "the contents of each journey's steps shuffled, their times left in place"),
         "without_time": ({"time": False}, "the order of the steps kept, and nothing of when they were"),
     }
-    beside = [
+    out = [
         Companion(
             name=f"{kind}_{name}",
             kind=kind,
@@ -302,8 +302,8 @@ def _sequence_companions(kind: str, searched: Mapping[str, Settings]) -> list[Co
     if kind == _first_sequence_kind(searched):
         encoder = _encoder_settings(kind, settings) | {"objective": "none"}
         note = f"A linear probe on the encoder of `{kind}` with its random initial weights: what training has to beat."
-        beside.append(Companion("untrained_probe", "probe", encoder, "probe", note, (kind,)))
-    return beside
+        out.append(Companion("untrained_probe", "probe", encoder, "probe", note, (kind,)))
+    return out
 
 
 def _first_sequence_kind(searched: Mapping[str, Settings]) -> str | None:

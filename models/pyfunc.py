@@ -54,11 +54,11 @@ class EventModel:
         if "cutoff" in model_input.columns and not model_input["cutoff"].isna().all():
             if as_of is not None:
                 raise DataError("Both a column 'cutoff' and as_of were given: which is meant? Leave one of them out.")
-            return self._at_own_cutoffs(model_input)
+            return self._at_row_cutoffs(model_input)
         scored = self.scorer.score_events(model_input.drop(columns="cutoff", errors="ignore"), as_of=as_of)
         return _answer(scored, scored.frame)
 
-    def _at_own_cutoffs(self, events: pd.DataFrame) -> pd.DataFrame:
+    def _at_row_cutoffs(self, events: pd.DataFrame) -> pd.DataFrame:
         """Each (customer, cutoff) is a journey of its own, under an invented name while it is scored."""
         if "customer_id" not in events.columns:
             raise DataError("No column 'customer_id' in the events: rename the column that says whose each event is.")
@@ -67,11 +67,11 @@ class EventModel:
         group = pairs.groupby(["customer_id", "cutoff"], sort=False, dropna=False).ngroup().to_numpy()
         firsts = np.sort(np.unique(group, return_index=True)[1])
         names = pd.Series(group.astype(str)).where(pairs["customer_id"].notna().to_numpy(), None)
-        own = events.drop(columns="cutoff").assign(customer_id=names.to_numpy(dtype=object))
-        asked = pd.DataFrame(
+        renamed = events.drop(columns="cutoff").assign(customer_id=names.to_numpy(dtype=object))
+        cutoffs = pd.DataFrame(
             {"customer_id": names.to_numpy(dtype=object)[firsts], "cutoff": pairs["cutoff"].iloc[firsts]}
         )
-        scored = self.scorer.score_events(own, asked)
+        scored = self.scorer.score_events(renamed, cutoffs)
         return _answer(
             scored, scored.frame.assign(customer_id=pairs["customer_id"].iloc[firsts].to_numpy(dtype=object))
         )
@@ -119,17 +119,17 @@ def input_example(events: pd.DataFrame, customers: int = 3, rows: int = 12) -> p
     """
     events = events.drop(columns="cutoff", errors="ignore")
     ids = events["customer_id"].astype(str)
-    wanted = list(dict.fromkeys(ids))[:customers]
-    some = events[ids.isin(wanted)].groupby(ids, sort=False).head(rows).reset_index(drop=True)
-    renamed = some["customer_id"].astype(str).map({name: f"customer-{n}" for n, name in enumerate(wanted, 1)})
-    times = pd.to_datetime(some["timestamp"], utc=True).map(lambda moment: moment.isoformat())
-    return some.assign(customer_id=renamed, timestamp=times).dropna(axis=1, how="all")
+    chosen = list(dict.fromkeys(ids))[:customers]
+    rows_sent = events[ids.isin(chosen)].groupby(ids, sort=False).head(rows).reset_index(drop=True)
+    renamed = rows_sent["customer_id"].astype(str).map({name: f"customer-{n}" for n, name in enumerate(chosen, 1)})
+    times = pd.to_datetime(rows_sent["timestamp"], utc=True).map(lambda moment: moment.isoformat())
+    return rows_sent.assign(customer_id=renamed, timestamp=times).dropna(axis=1, how="all")
 
 
 def code_paths() -> tuple[Path, ...]:
     """The folders of code that travel with a logged model."""
-    here = Path(__file__).resolve().parent
-    return here.parent / "features", here
+    folder = Path(__file__).resolve().parent
+    return folder.parent / "features", folder
 
 
 def _answer(scored: ScoredBatch, frame: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ MOST_LEAVES = 64
 FEW_ROWS = 100
 CATEGORICAL, DEFAULT_LEFT, ZERO_IS_MISSING, NAN_IS_MISSING = 1, 2, 4, 8  # bits of LightGBM's decision_type
 ZERO = np.float32(1e-35)
-ONE_OUTPUT = ("num_class=1", "num_tree_per_iteration=1")
+SINGLE_OUTPUT = ("num_class=1", "num_tree_per_iteration=1")
 
 Ints = npt.NDArray[np.int32]
 Lines = dict[str, str]
@@ -120,7 +120,7 @@ def compiled(text: str) -> CompiledTrees | None:
     last = re.search(r"\nmax_feature_idx=(\d+)\n", head)
     if (
         last is None
-        or not all(f"\n{line}\n" in head for line in ONE_OUTPUT)
+        or not all(f"\n{line}\n" in head for line in SINGLE_OUTPUT)
         or "\naverage_output" in head
         or not blocks
     ):
@@ -145,7 +145,7 @@ def _tree(lines: Lines) -> _Tree | None:
     if (decision & (CATEGORICAL | ZERO_IS_MISSING)).any():
         return None
     left, right = _numbers(lines["left_child"], np.int64), _numbers(lines["right_child"], np.int64)
-    leaves, cleared = _from_left(left.tolist(), right.tolist())
+    leaves, cleared = _leaves_in_order(left.tolist(), right.tolist())
     # where NaN is not a value of its own, LightGBM reads it as zero
     goes_left = np.where(decision & NAN_IS_MISSING, (decision & DEFAULT_LEFT) > 0, threshold >= 0)
     order = np.argsort(~goes_left, kind="stable")
@@ -159,7 +159,7 @@ def _numbers(text: str, kind: Any) -> npt.NDArray[Any]:
     return np.array(text.split(), dtype=np.float64).astype(kind)
 
 
-def _from_left(left: list[int], right: list[int]) -> tuple[list[int], list[int]]:
+def _leaves_in_order(left: list[int], right: list[int]) -> tuple[list[int], list[int]]:
     """The leaves from left to right, and for each node those on its left, as bits; children below 0 are leaves."""
     leaves: list[int] = []
     under = [0] * len(left)

@@ -93,10 +93,10 @@ class GBDTSettings:
         Raises:
             ConfigError: a key that does not exist.
         """
-        known = [setting.name for setting in fields(cls)]
+        names = [setting.name for setting in fields(cls)]
         for key in data:
-            if key not in known:
-                raise ConfigError(unknown_key(key, known))
+            if key not in names:
+                raise ConfigError(unknown_key(key, names))
         return cls(**data | {"features": TabularSettings.model_validate(data.get("features", {}))})
 
 
@@ -131,11 +131,11 @@ class GBDT:
         late = late_rows(snapshots.cutoff, self.settings.later_share)
         checks = [held_out & late if both_classes(y[held_out & late]) else held_out for held_out in groups]
         self.members_ = self._boost(x, y, [~held_out for held_out in groups], checks)
-        margins, seen = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
+        margins, checked = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
         for member, check in zip(self.members_, checks, strict=True):
             margins[check] = member.margins(x[check])
-            seen |= check
-        self.calibration_ = BetaCalibration.fit(margins[seen], y[seen])
+            checked |= check
+        self.calibration_ = BetaCalibration.fit(margins[checked], y[checked])
         return self
 
     def predict(self, snapshots: Snapshots) -> Vector:
@@ -212,7 +212,7 @@ class GBDT:
             categorical_feature=self.features_.categorical_features if self.settings.categorical else [],
             params=parameters,
         )
-        found: Any = lgb.cv(
+        cv: Any = lgb.cv(
             parameters,
             data,
             num_boost_round=self.settings.max_trees,
@@ -221,8 +221,8 @@ class GBDT:
             return_cvbooster=True,
         )["cvbooster"]
         # What stays is what the text file holds: the trees up to the best round, none of the training data.
-        best = found.best_iteration
-        return [BoostedTrees(booster.model_to_string(num_iteration=best)) for booster in found.boosters]
+        best = cv.best_iteration
+        return [BoostedTrees(booster.model_to_string(num_iteration=best)) for booster in cv.boosters]
 
     def _margins(self, x: Matrix) -> Vector:
         """(n,) mean log-odds of the members."""

@@ -84,15 +84,15 @@ class Blend:
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
         """Learn the weights on later rows of unseen customers, then fit every member on all rows."""
         y = check_labels(snapshots, labels)
-        z, seen = np.zeros((len(y), len(self.members))), np.zeros(len(y), dtype=bool)
+        z, checked = np.zeros((len(y), len(self.members))), np.zeros(len(y), dtype=bool)
         for fit, check in _splits(snapshots, y, self.seed):
             for column, member in enumerate(self.members.values()):
                 member.fit(snapshots.take(fit), y[fit])
                 z[check, column] = log_odds(member.predict(snapshots.take(check)))
-            seen[check] = True
+            checked[check] = True
         for member in self.members.values():
             member.fit(snapshots, y)
-        return self.with_weights(*stack(z[seen], y[seen]))
+        return self.with_weights(*stack(z[checked], y[checked]))
 
     def predict(self, snapshots: Snapshots) -> Vector:
         """(n,) calibrated probabilities; members of weight 0 are not computed."""

@@ -70,7 +70,7 @@ class TabularAndEmbedding:
 
     def describe(self) -> pd.DataFrame:
         """One row a column: name, group, meaning, categorical."""
-        own = pd.DataFrame(
+        columns = pd.DataFrame(
             {
                 "name": [f"embedding.{place}" for place in range(self.dim)],
                 "group": GROUP,
@@ -78,7 +78,7 @@ class TabularAndEmbedding:
                 "categorical": False,
             }
         )
-        return own if self.tabular is None else pd.concat([self.tabular.describe(), own], ignore_index=True)
+        return columns if self.tabular is None else pd.concat([self.tabular.describe(), columns], ignore_index=True)
 
     @property
     def categorical_features(self) -> list[str]:

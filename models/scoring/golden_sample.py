@@ -47,10 +47,10 @@ def record_sample(scorer: Scorer, snapshots: Snapshots, folder: Path, *, n: int 
     sample = folder / FOLDER
     sample.mkdir(parents=True, exist_ok=True)
     pq.write_table(_raw_events(chosen, names), sample / "events.parquet")
-    given = scorer.answers(_unnamed(chosen))
+    answers = scorer.answers(_unnamed(chosen))
     cutoffs = chosen.cutoff.view("datetime64[us]")
     scores = [
-        {"customer_id": name, "cutoff": str(cutoff)} | {key: _plain(values[row]) for key, values in given.items()}
+        {"customer_id": name, "cutoff": str(cutoff)} | {key: _plain(values[row]) for key, values in answers.items()}
         for row, (name, cutoff) in enumerate(zip(names, cutoffs, strict=True))
     ]
     (sample / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
@@ -81,18 +81,18 @@ def largest_difference(folder: Path, predict: Predict) -> float:
         predict: canonical rows with `cutoff` → `customer_id` and the answers, one row a customer.
     """
     events, scores = read_sample(folder)
-    given = predict(events).set_index("customer_id").reindex(scores["customer_id"])
+    predicted = predict(events).set_index("customer_id").reindex(scores["customer_id"])
     names = [name for name in scores.columns if name not in ("customer_id", "cutoff")]
-    return max(difference(recorded, given[name].tolist()) for name in names for recorded in [scores[name].tolist()])
+    return max(difference(recorded, predicted[name].tolist()) for name in names for recorded in [scores[name].tolist()])
 
 
-def difference(recorded: Sequence[Any], given: Sequence[Any]) -> float:
+def difference(recorded: Sequence[Any], predicted: Sequence[Any]) -> float:
     """The largest distance of two answers; infinite where one is missing or two texts differ.
 
     >>> difference([0.5, "s01"], [0.25, "s01"]), difference([0.5], [None]), difference([None], [None])
     (0.25, inf, 0.0)
     """
-    return max((_distance(old, new) for old, new in zip(recorded, given, strict=True)), default=0.0)
+    return max((_distance(old, new) for old, new in zip(recorded, predicted, strict=True)), default=0.0)
 
 
 def _distance(old: Any, new: Any) -> float:
@@ -111,8 +111,8 @@ def _plain(value: Any) -> Any:
 
 def _spread(scorer: Scorer, snapshots: Snapshots, n: int) -> npt.NDArray[np.int64]:
     """Rows with events, evenly over the order of the first answer."""
-    seen = snapshots.stop - snapshots.start
-    rows = np.flatnonzero((seen > 0) & (seen <= LONGEST))
+    n_events = snapshots.stop - snapshots.start
+    rows = np.flatnonzero((n_events > 0) & (n_events <= LONGEST))
     if len(rows) == 0:
         raise DataError(f"No snapshot has between 1 and {LONGEST:,} events before its cutoff: nothing to record.")
     first = next(iter(scorer.answers(snapshots.take(rows)).values()))

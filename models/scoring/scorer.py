@@ -188,9 +188,9 @@ class Scorer:
         """The same for a packed log; with `count_unknown` the whole log is looked through once more."""
         if cutoffs is None:
             ids = np.asarray(journeys.customer_ids.to_pylist(), dtype=object)
-            cutoff = np.full(journeys.n_customers, _one_cutoff(journeys, as_of), dtype=np.int64)
+            cutoff = np.full(journeys.n_customers, _batch_cutoff(journeys, as_of), dtype=np.int64)
         else:
-            ids, cutoff = _asked(cutoffs)
+            ids, cutoff = _ids_and_cutoffs(cutoffs)
         snapshots = journeys.at(cutoff, journeys.index_of(ids))
         answered, why_not = self.answers_or_reasons(snapshots, ids)
         stamps = np.where(cutoff == NOT_A_TIME, np.datetime64("NaT", "us"), cutoff.view("datetime64[us]"))
@@ -213,8 +213,8 @@ class Scorer:
         usable = np.flatnonzero(why_not == None)  # noqa: E711
         if len(usable) == len(snapshots):
             return self.answers(snapshots), why_not
-        given = self.answers(snapshots.take(usable))
-        return {name: _spread(values, usable, len(snapshots)) for name, values in given.items()}, why_not
+        usable_answers = self.answers(snapshots.take(usable))
+        return {name: _spread(values, usable, len(snapshots)) for name, values in usable_answers.items()}, why_not
 
     def probabilities(self, snapshots: Snapshots) -> Vector:
         """(n,) probabilities of a model that gives them."""
@@ -227,8 +227,8 @@ class Scorer:
         if len(snapshots) <= ROWS_AT_ONCE:
             return answers(self.model, snapshots)
         blocks = np.array_split(np.arange(len(snapshots)), -(-len(snapshots) // ROWS_AT_ONCE))
-        given = [answers(self.model, snapshots.take(rows)) for rows in blocks]
-        return {name: np.concatenate([block[name] for block in given]) for name in given[0]}
+        parts = [answers(self.model, snapshots.take(rows)) for rows in blocks]
+        return {name: np.concatenate([block[name] for block in parts]) for name in parts[0]}
 
     @property
     def answer_columns(self) -> dict[str, str]:
@@ -241,8 +241,8 @@ class Scorer:
         Args:
             snapshots: as known at their cutoffs; of a log that `pack_request` made, or any other.
         """
-        given = {name: values.tolist() for name, values in answers(self.model, snapshots).items()}
-        return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+        columns = {name: values.tolist() for name, values in answers(self.model, snapshots).items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def reasons(self, snapshot: Snapshots, most: int) -> list[Reason]:
         """At most so many reasons for what is said of one snapshot; none where the model has none to give."""
@@ -273,26 +273,26 @@ class Scorer:
             The log, and whose events were left out as equal to an earlier one. Columns outside the schema are
             ignored.
         """
-        wanted = (*self.schema.category_columns, *self.schema.number_columns)
-        columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in wanted}
+        in_schema = (*self.schema.category_columns, *self.schema.number_columns)
+        columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in in_schema}
         if stages := self.reader.stages:
-            own = columns.get("stage") or [None] * len(t)
+            stages_sent = columns.get("stage") or [None] * len(t)
             derived = [stage_of(name, stages) for name in columns["touchpoint"]]  # type: ignore[arg-type]
-            columns["stage"] = [first or second for first, second in zip(derived, own, strict=True)]
-        left_out: list[str] = []
+            columns["stage"] = [first or second for first, second in zip(derived, stages_sent, strict=True)]
+        repeated: list[str] = []
         if self.reader.options.duplicates == "quarantine":  # after the stages, as `TableReader` does it
             rows = _first_of_equals(t, {"": owners} | columns)
             if len(rows) < len(t):
-                left_out = [owners[row] for row in sorted(set(range(len(t))) - set(rows))]
+                repeated = [owners[row] for row in sorted(set(range(len(t))) - set(rows))]
                 t, columns = t[rows], {name: [values[row] for row in rows] for name, values in columns.items()}
                 owners = [owners[row] for row in rows]
-        return pack_columns(owners, t, columns, self.schema), left_out
+        return pack_columns(owners, t, columns, self.schema), repeated
 
     def _reasons(self, snapshots: Snapshots, usable: Ints, reasons: bool) -> list[list[Reason]]:
         out: list[list[Reason]] = [[] for _ in range(len(snapshots))]
         if reasons and isinstance(self.model, Explainer) and len(usable):
-            for row, found in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
-                out[row] = found
+            for row, row_reasons in zip(usable, self.model.reasons(snapshots.take(usable)), strict=True):
+                out[row] = row_reasons
         return out
 
 
@@ -326,10 +326,10 @@ def read_task(folder: Path) -> dict[str, Any]:
 
 def _first_of_equals(t: Ints, columns: Mapping[str, Sequence[Any]]) -> list[int]:
     """Rows that are not equal to an earlier one in every column."""
-    seen: dict[tuple[Any, ...], int] = {}
+    firsts: dict[tuple[Any, ...], int] = {}
     for row, values in enumerate(zip(t.tolist(), *columns.values(), strict=True)):
-        seen.setdefault(values, row)
-    return list(seen.values())
+        firsts.setdefault(values, row)
+    return list(firsts.values())
 
 
 def visible_touchpoints(snapshots: Snapshots) -> tuple[str, ...]:
@@ -342,10 +342,10 @@ def visible_touchpoints(snapshots: Snapshots) -> tuple[str, ...]:
     return tuple(sorted(category.names[code] for code in codes if code >= 0))
 
 
-def unknown_touchpoints(journeys: Journeys, known: Sequence[str]) -> dict[str, int]:
-    """Touchpoint outside `known` → how many events have it."""
+def unknown_touchpoints(journeys: Journeys, training: Sequence[str]) -> dict[str, int]:
+    """Touchpoint outside `training` → how many events have it."""
     category = journeys.categories["touchpoint"]
-    strange = [code for code, name in enumerate(category.names) if name not in set(known)] if known else []
+    strange = [code for code, name in enumerate(category.names) if name not in set(training)] if training else []
     if not strange:
         return {}
     counts = np.bincount(category.codes[category.codes >= 0], minlength=len(category.names))
@@ -381,11 +381,11 @@ def as_of_moment(as_of: Any) -> int:
     return int(cutoff[0])
 
 
-def _one_cutoff(journeys: Journeys, as_of: Any) -> int:
+def _batch_cutoff(journeys: Journeys, as_of: Any) -> int:
     return journeys.end_us + 1 if as_of is None else as_of_moment(as_of)
 
 
-def _asked(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
+def _ids_and_cutoffs(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], Ints]:
     """(n,) identifiers and (n,) cutoffs in µs, `NOT_A_TIME` where unreadable."""
     check_cutoffs(cutoffs)
     ids = id_texts(cutoffs["customer_id"])
@@ -400,9 +400,9 @@ def check_cutoffs(cutoffs: pd.DataFrame) -> None:
     """
     for name in ("customer_id", "cutoff"):
         if name not in cutoffs.columns:
-            there = ", ".join(f"'{column}'" for column in cutoffs.columns)
+            listed = ", ".join(f"'{column}'" for column in cutoffs.columns)
             raise DataError(
-                f"The snapshots have no column '{name}': the columns are {there}. Rename the one that holds it."
+                f"The snapshots have no column '{name}': the columns are {listed}. Rename the one that holds it."
             )
 
 
@@ -414,10 +414,10 @@ def moments_of(values: pd.Series) -> Ints:
     if not isinstance(values.dtype, pd.DatetimeTZDtype) and values.dtype.kind != "M":
         values = values.map(lambda value: None if isinstance(value, int | float) else value)
         values = pd.to_datetime(values.astype(object), format="ISO8601", utc=True, errors="coerce")
-    found = np.full(len(values), NOT_A_TIME)
-    there = values.notna().to_numpy()
-    found[there] = microseconds(values[there])
-    return found
+    out = np.full(len(values), NOT_A_TIME)
+    present = values.notna().to_numpy()
+    out[present] = microseconds(values[present])
+    return out
 
 
 def _why_not(snapshots: Snapshots, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:

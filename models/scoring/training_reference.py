@@ -101,7 +101,7 @@ class TrainingReference:
         Raises:
             DataError: no row with an event.
         """
-        rows = _some(train)
+        rows = _sample_rows(train)
         if len(rows) == 0:
             raise DataError("A reference is taken from rows with events: there are none.")
         features, importance = _watched(scorer.model, rows)
@@ -157,10 +157,10 @@ class TrainingReference:
             for name in self.__dataclass_fields__
             if name not in ("features", "edges", "counts", "answer_counts", "touchpoints", "absent", "metrics")
         }
-        told = {name: dict(getattr(self, name)) for name in ("answer_counts", "touchpoints", "absent", "metrics")}
-        bins = {"edges": [list(one) for one in self.edges], "counts": [list(one) for one in self.counts]}
+        mappings = {name: dict(getattr(self, name)) for name in ("answer_counts", "touchpoints", "absent", "metrics")}
+        bins = {"edges": [list(values) for values in self.edges], "counts": [list(values) for values in self.counts]}
         listed = {"importance": list(self.importance), "answer_edges": list(self.answer_edges)}
-        return {"format": FORMAT, **plain, **listed, **bins, **told, "features": self.features.to_dict()}
+        return {"format": FORMAT, **plain, **listed, **bins, **mappings, "features": self.features.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -171,10 +171,10 @@ class TrainingReference:
         """
         if data.get("format") != FORMAT:
             raise DataError(f"The reference has format {data.get('format')!r}; this version reads {FORMAT}.")
-        given = {name: value for name, value in data.items() if name != "format"}
-        given |= {name: tuple(given[name]) for name in ("importance", "answer_edges")}
-        given |= {name: tuple(tuple(one) for one in given[name]) for name in ("edges", "counts")}
-        return cls(**given | {"features": TabularFeatures.from_dict(given["features"])})
+        values = {name: value for name, value in data.items() if name != "format"}
+        values |= {name: tuple(values[name]) for name in ("importance", "answer_edges")}
+        values |= {name: tuple(tuple(inner) for inner in values[name]) for name in ("edges", "counts")}
+        return cls(**values | {"features": TabularFeatures.from_dict(values["features"])})
 
     def save(self, folder: Path) -> Path:
         """Write `reference.json` into a scoring folder."""
@@ -202,18 +202,18 @@ def absent(snapshots: Snapshots, column: str) -> npt.NDArray[np.bool_]:
     """(n,) whether no event that the row sees has a value in the column."""
     journeys = snapshots.journeys
     if column in journeys.categories:
-        there = np.asarray(journeys.categories[column].codes) >= 0
+        present = np.asarray(journeys.categories[column].codes) >= 0
     elif column in journeys.numbers:
-        there = ~np.isnan(np.asarray(journeys.numbers[column]))
+        present = ~np.isnan(np.asarray(journeys.numbers[column]))
     else:
         return np.ones(len(snapshots), dtype=bool)
     if len(snapshots) == 1:
-        return np.array([not there[int(snapshots.start[0]) : int(snapshots.stop[0])].any()])
-    so_far = np.concatenate(([0], np.cumsum(there)))
+        return np.array([not present[int(snapshots.start[0]) : int(snapshots.stop[0])].any()])
+    so_far = np.concatenate(([0], np.cumsum(present)))
     return np.asarray(so_far[snapshots.stop] == so_far[snapshots.start])
 
 
-def _some(snapshots: Snapshots) -> Snapshots:
+def _sample_rows(snapshots: Snapshots) -> Snapshots:
     """At most `ROWS` rows with events, evenly over their order."""
     rows = np.flatnonzero(snapshots.stop > snapshots.start)
     if len(rows) > ROWS:
@@ -223,17 +223,19 @@ def _some(snapshots: Snapshots) -> Snapshots:
 
 def _watched(model: Any, rows: Snapshots) -> tuple[TabularFeatures, tuple[float, ...]]:
     """The features that matter most, and how much."""
-    found = list(_tabular(model))
-    if not found:
+    candidates = list(_tabular(model))
+    if not candidates:
         features = TabularFeatures(groups=ANY_JOURNEY).fit(rows)
         names = _steady(features)[:MOST_FEATURES]
         return features.select(names), (0.0,) * len(names)
-    weighed: dict[str, float] = {}
+    gains: dict[str, float] = {}
     if isinstance(model, FeatureModel) and len(table := model.feature_table()):
-        weighed = dict(table.groupby("name")["importance"].sum().items())  # type: ignore[arg-type]
-    features = max(found, key=lambda one: sum(weighed.get(name, 0.0) for name in one.get_feature_names_out()))
-    names = sorted(_steady(features), key=lambda name: -weighed.get(name, 0.0))[:MOST_FEATURES]
-    return features.select(names), tuple(float(weighed.get(name, 0.0)) for name in names)
+        gains = dict(table.groupby("name")["importance"].sum().items())  # type: ignore[arg-type]
+    features = max(
+        candidates, key=lambda features_: sum(gains.get(name, 0.0) for name in features_.get_feature_names_out())
+    )
+    names = sorted(_steady(features), key=lambda name: -gains.get(name, 0.0))[:MOST_FEATURES]
+    return features.select(names), tuple(float(gains.get(name, 0.0)) for name in names)
 
 
 def _steady(features: TabularFeatures) -> list[str]:
@@ -245,10 +247,10 @@ def _steady(features: TabularFeatures) -> list[str]:
 
 def _tabular(model: Any) -> Iterator[TabularFeatures]:
     """Fitted tabular features anywhere in a model: its own, beside an embedding, or those of a blend's members."""
-    own = getattr(model, "features_", None)
-    for one in (own, getattr(own, "tabular", None)):
-        if isinstance(one, TabularFeatures):
-            yield one
+    tabular = getattr(model, "features_", None)
+    for features in (tabular, getattr(tabular, "tabular", None)):
+        if isinstance(features, TabularFeatures):
+            yield features
     for member in getattr(model, "members", {}).values() if hasattr(getattr(model, "members", None), "values") else ():
         yield from _tabular(member)
 
@@ -257,21 +259,21 @@ def _binned(x: Floats) -> tuple[tuple[tuple[float, ...], ...], tuple[Counts, ...
     """Inner edges and counts of each column of an (n, f) matrix."""
     edges, counts = [], []
     for values in x.T:
-        known = values[np.isfinite(values)]
-        inner = _inner_edges(known)
-        bins = np.searchsorted(np.array(inner, np.float32), known, side="left")
+        finite = values[np.isfinite(values)]
+        inner = _inner_edges(finite)
+        bins = np.searchsorted(np.array(inner, np.float32), finite, side="left")
         edges.append(inner)
-        counts.append((*np.bincount(bins, minlength=len(inner) + 1).tolist(), len(values) - len(known)))
+        counts.append((*np.bincount(bins, minlength=len(inner) + 1).tolist(), len(values) - len(finite)))
     return tuple(edges), tuple(counts)
 
 
 def _inner_edges(values: Floats) -> tuple[float, ...]:
     """Edges of bins that are equally full; where many rows share the least value, one below it keeps what is lower."""
-    known = values[np.isfinite(values)]
-    if len(known) == 0:
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0:
         return ()
-    inner = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1], method="lower")).astype(np.float32)
-    if inner[0] == known.min():
+    inner = np.unique(np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1], method="lower")).astype(np.float32)
+    if inner[0] == finite.min():
         inner = np.concatenate(([np.nextafter(inner[0], np.float32(-np.inf))], inner)).astype(np.float32)
     return tuple(float(edge) for edge in inner)
 
@@ -279,21 +281,21 @@ def _inner_edges(values: Floats) -> tuple[float, ...]:
 def _by_answer(values: npt.NDArray[Any], edges: tuple[float, ...]) -> dict[str, int]:
     """Bin or text → rows; answers that are none are left out."""
     if values.dtype.kind == "f":
-        known = values[np.isfinite(values)].astype(np.float32)
-        bins = np.searchsorted(np.array(edges, np.float32), known, side="left")
+        finite = values[np.isfinite(values)].astype(np.float32)
+        bins = np.searchsorted(np.array(edges, np.float32), finite, side="left")
         return {str(place): int(n) for place, n in enumerate(np.bincount(bins, minlength=len(edges) + 1))}
-    names, n = np.unique(np.array([str(one) for one in values if one is not None], dtype=str), return_counts=True)
+    names, n = np.unique(np.array([str(value) for value in values if value is not None], dtype=str), return_counts=True)
     return dict(zip(names.tolist(), n.tolist(), strict=True))
 
 
-def _touchpoint_shares(rows: Snapshots, known: tuple[str, ...]) -> dict[str, float]:
+def _touchpoint_shares(rows: Snapshots, training: tuple[str, ...]) -> dict[str, float]:
     """The most frequent touchpoints by the share of rows whose journey has them."""
     category = rows.journeys.categories["touchpoint"]
     codes = np.asarray(category.codes)
-    seen = np.zeros(len(category.names), dtype=np.int64)
+    n_rows = np.zeros(len(category.names), dtype=np.int64)
     for start, stop in zip(rows.start.tolist(), rows.stop.tolist(), strict=True):
-        own = np.unique(codes[start:stop])
-        seen[own[own >= 0]] += 1
-    wanted = set(known) or set(category.names)
-    order = [code for code in np.argsort(-seen, kind="stable") if seen[code] and category.names[code] in wanted]
-    return {category.names[code]: float(seen[code] / len(rows)) for code in order[:MOST_TOUCHPOINTS]}
+        present = np.unique(codes[start:stop])
+        n_rows[present[present >= 0]] += 1
+    allowed = set(training) or set(category.names)
+    order = [code for code in np.argsort(-n_rows, kind="stable") if n_rows[code] and category.names[code] in allowed]
+    return {category.names[code]: float(n_rows[code] / len(rows)) for code in order[:MOST_TOUCHPOINTS]}

@@ -70,8 +70,8 @@ class Steps:
 
 def steps_of(batch: SequenceBatch) -> Steps:
     """The tensors of a batch; they share its memory where they can."""
-    offsets, there = batch.offsets, int((batch.lengths > 0).sum())
-    last = offsets[batch.lengths[:there] - 1] + np.arange(there)
+    offsets, active = batch.offsets, int((batch.lengths > 0).sum())
+    last = offsets[batch.lengths[:active] - 1] + np.arange(active)
     return Steps(
         codes=torch.from_numpy(batch.codes.astype(np.int64)),
         numbers=torch.from_numpy(batch.numbers),
@@ -133,8 +133,10 @@ class Encoder(nn.Module):
     def pool(self, states: Tensor, steps: Steps) -> Tensor:
         """(B, 4H + K) the journey as of its cutoff; zeros (and its context) for one without steps."""
         rows = len(steps.lengths)
-        left = torch.exp(-steps.age_days[:, None] * self.log_rate.exp())  # (E, H) what is not forgotten at the cutoff
-        faded = states * left
+        remaining = torch.exp(
+            -steps.age_days[:, None] * self.log_rate.exp()
+        )  # (E, H) what is not forgotten at the cutoff
+        faded = states * remaining
         last = F.pad(faded[steps.last], (0, 0, 0, rows - len(steps.last)))
         zeros = states.new_zeros(rows, states.shape[1])
         mean = zeros.index_add(0, steps.owner, states) / steps.lengths.clamp(min=1)[:, None]

@@ -84,17 +84,17 @@ class Classifier(nn.Module):
     def loss(self, batch: Labelled) -> Tensor:
         """Mean over the known labels of each task, summed over tasks."""
         odds, states = self(batch.steps)
-        known = ~batch.labels.isnan()
-        each = F.binary_cross_entropy_with_logits(odds, batch.labels.nan_to_num(), reduction="none") * known
-        total: Tensor = (each.sum(0) / known.sum(0).clamp(min=1)).sum()
+        labelled = ~batch.labels.isnan()
+        each = F.binary_cross_entropy_with_logits(odds, batch.labels.nan_to_num(), reduction="none") * labelled
+        total: Tensor = (each.sum(0) / labelled.sum(0).clamp(min=1)).sum()
         return total if self.next is None else total + self.next_weight * self.next.loss(states, batch.steps)
 
     def check(self, batch: Labelled) -> tuple[Tensor, int]:
         """The cross-entropy of the first task, summed over the rows."""
         odds, _ = self(batch.steps)
-        known = ~batch.labels[:, 0].isnan()
-        loss = F.binary_cross_entropy_with_logits(odds[known, 0], batch.labels[known, 0], reduction="sum")
-        return loss, int(known.sum())
+        labelled = ~batch.labels[:, 0].isnan()
+        loss = F.binary_cross_entropy_with_logits(odds[labelled, 0], batch.labels[labelled, 0], reduction="sum")
+        return loss, int(labelled.sum())
 
 
 class LabelledBatches:

@@ -42,7 +42,7 @@ def be_quiet_and_exact() -> None:
 
 
 @contextmanager
-def as_it_was(network: nn.Module) -> Iterator[None]:
+def restored_process(network: nn.Module) -> Iterator[None]:
     """Quiet and exact inside; then the process's global state is what it was, and the network without gradients."""
     gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=gpus), torch.enable_grad(), warnings.catch_warnings(), _globals():
@@ -99,31 +99,31 @@ class Relay:
     def __init__(self, report: Report) -> None:
         self.report = report
         self.error: BaseException | None = None
-        self.here, self.there = Pipe()
+        self.parent, self.child = Pipe()
 
     def __getstate__(self) -> dict[str, object]:
-        return {"there": self.there}
+        return {"child": self.child}
 
     def __call__(self, epoch: int, loss: float) -> bool:
         """Ask, in the spawned process."""
-        self.there.send((epoch, loss))
-        return bool(self.there.recv())
+        self.child.send((epoch, loss))
+        return bool(self.child.recv())
 
     def _answer(self) -> None:
         with suppress(EOFError):
             while True:
-                question = self.here.recv()
+                question = self.parent.recv()
                 try:
-                    self.here.send(self.report(*question))
+                    self.parent.send(self.report(*question))
                 except BaseException as error:
                     self.error = error
-                    self.here.send(True)
+                    self.parent.send(True)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._answer, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.there.close()
+        self.child.close()
         if self.error is not None and error is None:
             raise self.error

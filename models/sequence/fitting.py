@@ -107,8 +107,10 @@ def _finished(folder: Path | None, purpose: dict[str, Any]) -> Curve | None:
     if folder is None or not (folder / CHECKPOINT).exists():
         return None
     state = read_state(folder / CHECKPOINT)["callbacks"]["curve"]
-    found = state["purpose"]
-    if odd := [name for name, value in purpose.items() if found.get(name) != value]:
-        there = ", ".join(f"{name} {found.get(name)} there, {purpose[name]} now" for name in odd)
-        raise ConfigError(f"{folder} holds another fit ({there}). Delete it, or give this fit a folder of its own.")
+    saved = state["purpose"]
+    if odd := [name for name, value in purpose.items() if saved.get(name) != value]:
+        differences = ", ".join(f"{name} {saved.get(name)} there, {purpose[name]} now" for name in odd)
+        raise ConfigError(
+            f"{folder} holds another fit ({differences}). Delete it, or give this fit a folder of its own."
+        )
     return Curve(**state["curve"]) if state["curve"]["ended"] else None

@@ -69,17 +69,17 @@ class Recurrence(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor, decay: Tensor, weight: Tensor, bias: Tensor, sizes: Sequence[int]) -> Tensor:
         """(E, 3H) inputs' share of the gates, (E, H) decay, (H, 3H) U, (3H,) b → (E, H)."""
         steps, hidden = decay.shape
-        states, kept, new = (gates.new_empty(steps, hidden) for _ in range(3))
+        states, faded, new = (gates.new_empty(steps, hidden) for _ in range(3))
         doors, recalled = gates.new_empty(steps, 2 * hidden), torch.empty_like(gates)  # r and z; k U + b
         state = gates.new_zeros(sizes[0] if len(sizes) else 0, hidden)
         for begin, end in _slices(sizes):
             now, rows = slice(begin, end), end - begin
-            k = torch.mul(state[:rows], decay[now], out=kept[now])
+            k = torch.mul(state[:rows], decay[now], out=faded[now])
             u = torch.addmm(bias, k, weight, out=recalled[now])  # (rows, 3H)
             rz = torch.add(gates[now, : 2 * hidden], u[:, : 2 * hidden], out=doors[now]).sigmoid_()
             n = torch.addcmul(gates[now, 2 * hidden :], rz[:, :hidden], u[:, 2 * hidden :], out=new[now]).tanh_()
             state = torch.lerp(n, k, rz[:, hidden:], out=states[now])
-        ctx.save_for_backward(decay, weight, states, kept, doors, new, recalled)
+        ctx.save_for_backward(decay, weight, states, faded, doors, new, recalled)
         ctx.sizes = sizes
         return states
 
@@ -87,29 +87,29 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         """Gradients of gates, decay, U and b."""
         (d_states,) = grads
-        decay, weight, states, kept, doors, new, recalled = ctx.saved_tensors
+        decay, weight, states, faded, doors, new, recalled = ctx.saved_tensors
         hidden = states.shape[1]
         r, z = doors[:, :hidden], doors[:, hidden:]
         # By h, as far as it does not depend on the steps after: d_n before tanh, d_z before σ; by d_n: d_r before σ.
         by_n = (1 - z).mul_(1 - new * new)
-        by_z = (kept - new).mul_(z).mul_(1 - z)
+        by_z = (faded - new).mul_(z).mul_(1 - z)
         by_r = recalled[:, 2 * hidden :].mul(r).mul_(1 - r)
-        d_gates, d_recalled, d_kept = torch.empty_like(recalled), torch.empty_like(recalled), torch.empty_like(kept)
+        d_gates, d_recalled, d_faded = torch.empty_like(recalled), torch.empty_like(recalled), torch.empty_like(faded)
         transposed = weight.t().contiguous()
         later = states.new_zeros(ctx.sizes[0] if len(ctx.sizes) else 0, hidden)  # d_h from the step after
         for begin, end in reversed(_slices(ctx.sizes)):
             now, rows = slice(begin, end), end - begin
             d_h = d_states[now] + later[:rows]
-            d_now, d_back = d_gates[now], d_recalled[now]
+            d_now, d_u = d_gates[now], d_recalled[now]
             d_n = torch.mul(d_h, by_n[now], out=d_now[:, 2 * hidden :])
             torch.mul(d_h, by_z[now], out=d_now[:, hidden : 2 * hidden])
             torch.mul(d_n, by_r[now], out=d_now[:, :hidden])
-            d_back[:, : 2 * hidden] = d_now[:, : 2 * hidden]
-            torch.mul(d_n, r[now], out=d_back[:, 2 * hidden :])
-            d_k = torch.mul(d_h, z[now], out=d_kept[now]).addmm_(d_back, transposed)
+            d_u[:, : 2 * hidden] = d_now[:, : 2 * hidden]
+            torch.mul(d_n, r[now], out=d_u[:, 2 * hidden :])
+            d_k = torch.mul(d_h, z[now], out=d_faded[now]).addmm_(d_u, transposed)
             torch.mul(d_k, decay[now], out=later[:rows])
-        d_decay = d_kept * previous_states(states, ctx.sizes)
-        return d_gates, d_decay, kept.t() @ d_recalled, d_recalled.sum(0), None
+        d_decay = d_faded * previous_states(states, ctx.sizes)
+        return d_gates, d_decay, faded.t() @ d_recalled, d_recalled.sum(0), None
 
 
 def previous_states(states: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -127,8 +127,8 @@ def log_rates(units: int) -> Tensor:
 
 def _slices(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """(T,) where the rows of each step begin and end."""
-    found, begin = [], 0
+    slices, begin = [], 0
     for size in sizes:
-        found.append((begin, begin + size))
+        slices.append((begin, begin + size))
         begin += size
-    return found
+    return slices

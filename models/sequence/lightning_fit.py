@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from models.contract import Report
 from models.sequence.checkpoints import read_state, write_state
-from models.sequence.fit_process import Relay, as_it_was, be_quiet_and_exact, interruptible
+from models.sequence.fit_process import Relay, restored_process, be_quiet_and_exact, interruptible
 from models.sequence.fit_settings import CHECKPOINT, Batches, Curve, FitSettings, rate_share
 
 
@@ -208,7 +208,7 @@ class EpochEnd(Callback):
             curve.best_epoch, curve.best = epoch, copied(network)
         if not finite:
             curve.ended = "diverged"
-        elif checked and self._told_to_stop(trainer, epoch, loss):
+        elif checked and self._stop_requested(trainer, epoch, loss):
             curve.ended = "pruned"
         elif checked and self.settings.patience and epoch - curve.best_epoch >= self.settings.patience:
             curve.ended = "patience"
@@ -218,9 +218,9 @@ class EpochEnd(Callback):
             curve.best_epoch, curve.best = epoch, copied(network)
         trainer.should_stop = bool(curve.ended)
 
-    def _told_to_stop(self, trainer: Trainer, epoch: int, loss: float) -> bool:
-        told = bool(self.report(epoch, loss)) if self.report and trainer.is_global_zero else False
-        return bool(trainer.strategy.reduce_boolean_decision(told, all=False))
+    def _stop_requested(self, trainer: Trainer, epoch: int, loss: float) -> bool:
+        stop = bool(self.report(epoch, loss)) if self.report and trainer.is_global_zero else False
+        return bool(trainer.strategy.reduce_boolean_decision(stop, all=False))
 
     def _mean_loss_sum(self, trainer: Trainer) -> Tensor:
         reduced: Tensor = trainer.strategy.reduce(self.loss_sum, reduce_op="mean")
@@ -287,16 +287,16 @@ def run(
     """Fit, or go on with what lies in the folder, and leave the process as it was."""
     strategy = _strategy(settings)
     spawns = strategy.startswith("ddp_spawn")
-    asked = Relay(report) if report and spawns else report
-    with as_it_was(network), tempfile.TemporaryDirectory() as temporary:
+    relay = Relay(report) if report and spawns else report
+    with restored_process(network), tempfile.TemporaryDirectory() as temporary:
         # What processes of its own have found comes back through their last checkpoint.
         home = folder or (Path(temporary) if spawns else None)
         path = home / CHECKPOINT if home else None
-        epoch_end = EpochEnd(check, settings, path, purpose, asked)
+        epoch_end = EpochEnd(check, settings, path, purpose, relay)
         if strategy == "ddp_spawn" and leaves_unused(network.train(), train):
             strategy = "ddp_spawn_find_unused_parameters_true"
         trainer = _trainer(settings, strategy, epoch_end, bar=bool(bar) and sys.stdout.isatty())
-        with interruptible(trainer), asked if isinstance(asked, Relay) else nullcontext():
+        with interruptible(trainer), relay if isinstance(relay, Relay) else nullcontext():
             start = str(path) if path and path.exists() else None
             trainer.fit(Step(network.train(), train, settings), ckpt_path=start)
         if spawns and path:
@@ -353,8 +353,8 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]
     }
     learnt = [weight for weight in network.parameters() if weight.requires_grad]
     free = [weight for weight in learnt if weight.ndim < 2 or id(weight) in tables]
-    kept = {id(weight) for weight in free}
-    matrices = [weight for weight in learnt if id(weight) not in kept]
+    free_ids = {id(weight) for weight in free}
+    matrices = [weight for weight in learnt if id(weight) not in free_ids]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 

@@ -84,9 +84,9 @@ class SequenceModel:
         tasks = tuple(labels)
         y = np.stack([np.asarray(labels[task], np.float32) for task in tasks], axis=1)  # (n, tasks)
         for task, column in zip(tasks, y.T, strict=True):
-            known = np.flatnonzero(~np.isnan(column))
+            labelled = np.flatnonzero(~np.isnan(column))
             try:
-                check_labels(snapshots.take(known), column[known])
+                check_labels(snapshots.take(labelled), column[labelled])
             except DataError as error:
                 raise DataError(f"Task {task!r}: {error}") from error
         self._learn(snapshots, y)
@@ -164,7 +164,7 @@ class SequenceModel:
 
     @cached_property
     def _engines(self) -> list[Runtime]:
-        return [runtime(self.settings, _part(one, "encoder."), self.sequences_) for one in self.members_]
+        return [runtime(self.settings, _part(weights, "encoder."), self.sequences_) for weights in self.members_]
 
     def _learn(self, snapshots: Snapshots, y: npt.NDArray[np.float32]) -> None:
         from models.sequence.finetuning import fine_tuned  # PyTorch and Lightning, which only a fit needs
@@ -196,13 +196,13 @@ class SequenceModel:
         group = stable_groups(snapshots.customer_ids, max(members, FEWEST_GROUPS), self.settings.seed)
         late = late_rows(snapshots.cutoff, self.settings.later_share)
         first = y[:, 0].astype(np.float64)
-        known = ~np.isnan(first)
-        found = []
+        labelled = ~np.isnan(first)
+        splits = []
         for member in range(members):
-            left_out = group == member
-            check = left_out & late if both_classes(first[left_out & late & known]) else left_out
-            found.append((np.flatnonzero(~left_out), np.flatnonzero(check)))
-        return found
+            held_out = group == member
+            check = held_out & late if both_classes(first[held_out & late & labelled]) else held_out
+            splits.append((np.flatnonzero(~held_out), np.flatnonzero(check)))
+        return splits
 
     def _calibrated(
         self,
@@ -214,16 +214,16 @@ class SequenceModel:
         """The map learnt on margins that each member gives to rows of customers that it has not seen."""
         margins, rows = [], []
         for member, (_, check) in enumerate(checks):
-            known = check[~np.isnan(y[check])]
-            margins.append(self._member_margins(snapshots.take(known), [member], task)[:, 0])
-            rows.append(known)
+            labelled = check[~np.isnan(y[check])]
+            margins.append(self._member_margins(snapshots.take(labelled), [member], task)[:, 0])
+            rows.append(labelled)
         return BetaCalibration.fit(np.concatenate(margins), y[np.concatenate(rows)].astype(np.float64))
 
     def _member_margins(self, snapshots: Snapshots, members: Any, task: int) -> npt.NDArray[np.float64]:
         """(n, members) log-odds."""
 
         def work(batch: SequenceBatch) -> npt.NDArray[np.float64]:
-            odds = [self._head(self.members_[one], task, self._engines[one].pooled(batch)) for one in members]
+            odds = [self._head(self.members_[member], task, self._engines[member].pooled(batch)) for member in members]
             return np.stack(odds, axis=1)
 
         if len(snapshots) == 0:

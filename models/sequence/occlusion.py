@@ -30,11 +30,11 @@ def reasons_by_leaving_out(margins: Margins, snapshots: Snapshots, top: int) -> 
         snapshots: whose reasons are wanted.
         top: how many for each.
     """
-    found: list[list[Reason]] = []
+    reasons: list[list[Reason]] = []
     for at in range(0, len(snapshots), ROWS_AT_ONCE):
-        some = snapshots.take(np.arange(at, min(at + ROWS_AT_ONCE, len(snapshots))))
-        found += _reasons(margins, some, top)
-    return found
+        block = snapshots.take(np.arange(at, min(at + ROWS_AT_ONCE, len(snapshots))))
+        reasons += _reasons(margins, block, top)
+    return reasons
 
 
 def without(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshots:
@@ -47,17 +47,20 @@ def without(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshots:
     """
     log = snapshots.journeys
     touchpoints = log.categories["touchpoint"].codes
-    kept = [
+    events_of_rows = [
         np.arange(start, stop)[touchpoints[start:stop] != code]
         for start, stop, code in zip(snapshots.start[rows], snapshots.stop[rows], codes, strict=True)
     ]
-    events = np.concatenate(kept) if kept else np.zeros(0, np.int64)
-    offsets = np.concatenate(([0], np.cumsum([len(part) for part in kept]))).astype(np.int64)
+    events = np.concatenate(events_of_rows) if events_of_rows else np.zeros(0, np.int64)
+    offsets = np.concatenate(([0], np.cumsum([len(part) for part in events_of_rows]))).astype(np.int64)
     small = Journeys(
         log.customer_ids.take(np.maximum(snapshots.customer[rows], 0)),
         offsets,
         np.asarray(log.t)[events],
-        {name: Category(np.asarray(one.codes)[events], one.names) for name, one in log.categories.items()},
+        {
+            name: Category(np.asarray(category.codes)[events], category.names)
+            for name, category in log.categories.items()
+        },
         {name: np.asarray(values)[events] for name, values in log.numbers.items()},
     )
     return Snapshots(small, np.arange(len(rows)), offsets[:-1], offsets[1:], snapshots.cutoff[rows])
@@ -67,12 +70,12 @@ def _reasons(margins: Margins, snapshots: Snapshots, top: int) -> list[list[Reas
     rows, codes = _pairs(snapshots)
     full = margins(snapshots)
     moved = full[rows] - margins(without(snapshots, rows, codes)) if len(rows) else np.zeros(0)
-    found: list[list[Reason]] = [[] for _ in range(len(snapshots))]
+    out: list[list[Reason]] = [[] for _ in range(len(snapshots))]
     for place in np.lexsort((-np.abs(moved), rows)):
         row = int(rows[place])
-        if len(found[row]) < top and moved[place] != 0.0:
-            found[row].append(_reason(snapshots, row, int(codes[place]), float(moved[place])))
-    return found
+        if len(out[row]) < top and moved[place] != 0.0:
+            out[row].append(_reason(snapshots, row, int(codes[place]), float(moved[place])))
+    return out
 
 
 def _pairs(snapshots: Snapshots) -> tuple[Ints, Ints]:

@@ -49,11 +49,11 @@ class Journey:
     """
 
     steps: Steps
-    whose: Tensor
+    customers: Tensor
 
     def to(self, device: torch.device | str) -> Journey:
         """The same on another device."""
-        return Journey(self.steps.to(device), self.whose.to(device))
+        return Journey(self.steps.to(device), self.customers.to(device))
 
 
 class NextStep(nn.Module):
@@ -86,12 +86,12 @@ def next_steps(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """(P,) places of the steps that have a next one, and (P,) places of those."""
     borders = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     following = np.arange(borders[1] if len(sizes) else 0, borders[-1])
-    back = (
+    distance = (
         np.repeat(np.asarray(sizes[:-1], np.int64), np.asarray(sizes[1:], np.int64))
         if len(sizes) > 1
         else following[:0]
     )
-    return torch.from_numpy(following - back), torch.from_numpy(following)
+    return torch.from_numpy(following - distance), torch.from_numpy(following)
 
 
 def time_edges(sequences: SequenceFeatures, journeys: Snapshots) -> npt.NDArray[np.float32]:
@@ -104,11 +104,11 @@ def time_edges(sequences: SequenceFeatures, journeys: Snapshots) -> npt.NDArray[
     return edges[edges > 0] if (edges > 0).any() else np.array([1.0], np.float32)
 
 
-def coles_loss(embeddings: Tensor, whose: Tensor, margin: float) -> Tensor:
+def coles_loss(embeddings: Tensor, customers: Tensor, margin: float) -> Tensor:
     """The contrastive loss above, both sums as means, for (B, D) embeddings and (B,) customers."""
     unit = F.normalize(embeddings, dim=1)
     squared = (2 - 2 * unit @ unit.t()).clamp(min=TEMPER)  # (B, B)
-    alike = whose[:, None] == whose[None, :]
+    alike = customers[:, None] == customers[None, :]
     pairs = torch.ones_like(alike).triu(1)
     same, other = squared[alike & pairs], squared[~alike & pairs].sqrt()
     if len(same) == 0 or len(other) == 0:
@@ -133,12 +133,12 @@ class Pretraining(nn.Module):
         if self.next is not None:
             total = total + self.next.loss(states, batch.steps)
         if self.settings.objective != "next":
-            total = total + coles_loss(embeddings, batch.whose, self.settings.margin)
+            total = total + coles_loss(embeddings, batch.customers, self.settings.margin)
         return total
 
     def check(self, batch: Journey) -> tuple[Tensor, int]:
         """The objective, as a sum over the rows."""
-        return self.loss(batch) * len(batch.whose), len(batch.whose)
+        return self.loss(batch) * len(batch.customers), len(batch.customers)
 
 
 class JourneyBatches:
@@ -159,19 +159,19 @@ class JourneyBatches:
             self._epoch = epoch, bucketed(self._lengths, self.settings.pretraining_batch, rng, self.settings.devices)
         rows = self._epoch[1][number]
         chosen = self.journeys.take(rows)
-        whose = np.arange(len(rows))
+        customers = np.arange(len(rows))
         if self.settings.objective != "next":
-            whose = np.repeat(whose, self.settings.splits)
+            customers = np.repeat(customers, self.settings.splits)
             rng = np.random.default_rng((self.settings.seed, epoch, number))
             chosen = slices(self.journeys.take(np.repeat(rows, self.settings.splits)), rng)
         batch = self.sequences.batch(chosen)
-        return Journey(steps_of(batch), torch.from_numpy(whose[batch.rows]))
+        return Journey(steps_of(batch), torch.from_numpy(customers[batch.rows]))
 
 
 def unlabelled(snapshots: Snapshots) -> Snapshots:
     """Every journey of the log with two events or more, as known at the latest cutoff of (n,) training snapshots."""
-    known = snapshots.journeys.at(np.int64(snapshots.cutoff.max()))
-    return known.take(np.flatnonzero(known.stop - known.start >= SHORTEST))
+    journeys = snapshots.journeys.at(np.int64(snapshots.cutoff.max()))
+    return journeys.take(np.flatnonzero(journeys.stop - journeys.start >= SHORTEST))
 
 
 def slices(journeys: Snapshots, rng: np.random.Generator) -> Snapshots:

@@ -53,7 +53,7 @@ class Probe:
         spread = embedding.std(axis=0, dtype=np.float64)
         self.scale_ = np.where(spread > 1e-6, spread, 1.0)
         x = standardised(embedding, self.mean_, self.scale_)
-        margins, rows = self._left_out(x, y, snapshots)
+        margins, rows = self._held_out_margins(x, y, snapshots)
         self.strength_ = min(margins, key=lambda strength: _log_loss(margins[strength], y[rows]))
         self.coef_, self.intercept_ = _fitted(x, y, self.strength_)
         self.calibration_ = BetaCalibration.fit(margins[self.strength_], y[rows])
@@ -109,7 +109,7 @@ class Probe:
         probe.calibration_ = BetaCalibration(**data["calibration"])
         return probe
 
-    def _left_out(
+    def _held_out_margins(
         self, x: npt.NDArray[np.float64], y: Vector, snapshots: Snapshots
     ) -> tuple[dict[float, Vector], npt.NDArray[np.int64]]:
         """Penalty → margins of the late rows, each from a fit without its customer; and which rows these are."""
@@ -122,19 +122,19 @@ class Probe:
             fit, check = group != held_out, (group == held_out) & late
             if not both_classes(y[fit]) or not check.any():
                 continue
-            for strength, found in margins.items():
+            for strength, values in margins.items():
                 coef, intercept = _fitted(x[fit], y[fit], strength)
-                found[check] = x[check] @ coef + intercept
+                values[check] = x[check] @ coef + intercept
         rows = np.flatnonzero(late)
-        return {strength: found[rows] for strength, found in margins.items()}, rows
+        return {strength: values[rows] for strength, values in margins.items()}, rows
 
 
 def _fitted(x: npt.NDArray[np.float64], y: Vector, strength: float) -> tuple[Vector, float]:
     """(d,) coefficients and the intercept of ridge logistic regression."""
     from sklearn.linear_model import LogisticRegression  # which only a fit needs
 
-    found = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(x, y)
-    return np.asarray(found.coef_[0], np.float64), float(found.intercept_[0])
+    fit = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(x, y)
+    return np.asarray(fit.coef_[0], np.float64), float(fit.intercept_[0])
 
 
 def _log_loss(margins: Vector, y: Vector) -> float:

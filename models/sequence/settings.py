@@ -63,9 +63,9 @@ class EncoderSettings:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        for name, known in (("network", get_args(Network)), ("objective", get_args(Objective))):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(known)}.")
+        for name, allowed in (("network", get_args(Network)), ("objective", get_args(Objective))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it can be {', '.join(allowed)}.")
         for setting in fields(self):
             value, least = getattr(self, setting.name), int(setting.name not in MAY_BE_ZERO)
             if isinstance(setting.default, int) and not (isinstance(value, int | np.integer) and value >= least):
@@ -86,17 +86,17 @@ class EncoderSettings:
         Raises:
             ConfigError: a key that does not exist, or a value that cannot be.
         """
-        known = [setting.name for setting in fields(cls)]
+        names = [setting.name for setting in fields(cls)]
         for key in data:
-            if key not in known:
-                raise ConfigError(unknown_key(key, known))
-        given = dict(data)
-        if isinstance(given.get("sequences"), dict):
+            if key not in names:
+                raise ConfigError(unknown_key(key, names))
+        values = dict(data)
+        if isinstance(values.get("sequences"), dict):
             try:
-                given["sequences"] = SequenceSettings.model_validate(given["sequences"])
+                values["sequences"] = SequenceSettings.model_validate(values["sequences"])
             except ValidationError as error:
                 raise ConfigError("settings of the sequences:\n" + explain(error).replace("the file: ", "")) from error
-        return cls(**given)
+        return cls(**values)
 
     def encoder(self) -> EncoderSettings:
         """The encoder's part alone."""

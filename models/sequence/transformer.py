@@ -38,14 +38,14 @@ class CausalTransformer(nn.Module):
             days: (E,) when each step was, in days on any clock that the journey's steps share.
             padded: (B, T) where each row's steps lie, -1 beyond its end.
         """
-        there = padded >= 0  # (B, T)
+        present = padded >= 0  # (B, T)
         index = padded.clamp(min=0)
         h = self.inputs(x)[index]  # (B, T, H)
         apart = Apart.between(days[index])
         for block in self.blocks:
             h = block(h, apart)
         states = x.new_zeros(len(x), self.hidden)
-        states[padded[there]] = self.norm(h[there]).to(states.dtype)
+        states[padded[present]] = self.norm(h[present]).to(states.dtype)
         return states
 
 
@@ -90,6 +90,6 @@ class Block(nn.Module):
         time, order = F.softplus(self.time_slope), F.softplus(self.order_slope)
         bias = -time[:, None, None] * apart.log_hours[:, None] - order[:, None, None] * apart.steps  # (B, heads, T, T)
         bias = bias.masked_fill(apart.ahead, -math.inf)  # not by an infinite distance: its gradient would be NaN
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        attended: Tensor = self.out(seen.transpose(1, 2).reshape(rows, steps, hidden))
+        attention = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        attended: Tensor = self.out(attention.transpose(1, 2).reshape(rows, steps, hidden))
         return attended
