@@ -66,9 +66,9 @@ def examine_pretraining(simulation: Simulation) -> None:
     scores = {name: fitted(simulation, "probe", settings, train, test) for name, settings in PROBES.items()}
     for name, p in scores.items():
         print(f"churn, {name:20} AUROC {measured(test, p)['auroc']:.4f}", flush=True)
-    pretrained, drawn = scores.values()
+    pretrain_encoder, drawn = scores.values()
     y, customers = test["label"].to_numpy(), test["customer_id"].to_numpy()
-    paired = paired_bootstrap(y, pretrained, drawn, customers, n_boot=1000)
+    paired = paired_bootstrap(y, pretrain_encoder, drawn, customers, n_boot=1000)
     low, high = paired["auroc_difference_low"], paired["auroc_difference_high"]
     met = "met" if low > 0 else "MISSED"
     print(f"  difference {paired['auroc_difference']:+.4f} ({low:+.4f} to {high:+.4f}); bar: surely above 0 {met}")

@@ -96,7 +96,7 @@ class BoostedTrees:
     @cached_property
     def compiled(self) -> CompiledTrees | None:
         """The trees as arrays, where the kernel knows all that they have."""
-        return compiled(self.text)
+        return compile_trees(self.text)
 
     def margins(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(n,) log-odds of (n, f) rows: the same with and without LightGBM.
@@ -114,7 +114,7 @@ def threads_for(x: npt.NDArray[np.float32]) -> dict[str, int]:
     return {"num_threads": 1} if len(x) <= FEW_ROWS else {}
 
 
-def compiled(text: str) -> CompiledTrees | None:
+def compile_trees(text: str) -> CompiledTrees | None:
     """The trees of a LightGBM booster; None where the kernel cannot say exactly what LightGBM would."""
     head, *blocks = text.split("\nTree=")
     last = re.search(r"\nmax_feature_idx=(\d+)\n", head)

@@ -39,10 +39,10 @@ class Embedder:
             snapshots: training rows; labels are not asked for.
             folder: where an interrupted fit goes on.
         """
-        from models.sequence.pretraining import pretrained  # PyTorch and Lightning, which only a fit needs
+        from models.sequence.pretraining import pretrain_encoder  # PyTorch and Lightning, which only a fit needs
 
         self.sequences_ = SequenceFeatures(self.settings.sequences).fit(snapshots)
-        encoder, history = pretrained(self.settings, self.sequences_, snapshots, folder)
+        encoder, history = pretrain_encoder(self.settings, self.sequences_, snapshots, folder)
         self.weights_ = plain_weights(encoder)
         for cached in ("version", "_engine"):  # of an earlier fit
             self.__dict__.pop(cached, None)
@@ -110,6 +110,6 @@ def packages_of(network: Network) -> tuple[str, ...]:
     return ("safetensors",) if network == "gru" else ("safetensors", "torch")
 
 
-def standardised(x: npt.NDArray[Any], mean: Floats, scale: Floats, most: float = 4.0) -> npt.NDArray[np.float64]:
+def standardize(x: npt.NDArray[Any], mean: Floats, scale: Floats, most: float = 4.0) -> npt.NDArray[np.float64]:
     """(n, d) in standard deviations of training, cut off where training had next to nothing."""
     return np.clip((np.asarray(x, np.float64) - mean) / scale, -most, most)

@@ -23,7 +23,7 @@ from models.contract import Report
 from models.sequence.encoder import Encoder, Steps, steps_of
 from models.sequence.fit_settings import FitSettings
 from models.sequence.fitting import fit_network
-from models.sequence.pretraining import NextStep, bucketed, time_edges
+from models.sequence.pretraining import NextStep, length_buckets, time_edges
 from models.sequence.settings import SequenceModelSettings
 
 Labels = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ CHECK_BATCH = 1024
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledBatch:
     """A batch of fine-tuning.
 
     Attributes:
@@ -42,9 +42,9 @@ class Labelled:
     steps: Steps
     labels: Tensor
 
-    def to(self, device: torch.device | str) -> Labelled:
+    def to(self, device: torch.device | str) -> LabelledBatch:
         """The same on another device."""
-        return Labelled(self.steps.to(device), self.labels.to(device))
+        return LabelledBatch(self.steps.to(device), self.labels.to(device))
 
 
 class Head(nn.Module):
@@ -81,7 +81,7 @@ class Classifier(nn.Module):
         embedding, states = self.encoder(steps)
         return torch.stack([head(embedding) for head in self.heads], dim=1), states
 
-    def loss(self, batch: Labelled) -> Tensor:
+    def loss(self, batch: LabelledBatch) -> Tensor:
         """Mean over the known labels of each task, summed over tasks."""
         odds, states = self(batch.steps)
         labelled = ~batch.labels.isnan()
@@ -89,7 +89,7 @@ class Classifier(nn.Module):
         total: Tensor = (each.sum(0) / labelled.sum(0).clamp(min=1)).sum()
         return total if self.next is None else total + self.next_weight * self.next.loss(states, batch.steps)
 
-    def check(self, batch: Labelled) -> tuple[Tensor, int]:
+    def check(self, batch: LabelledBatch) -> tuple[Tensor, int]:
         """The cross-entropy of the first task, summed over the rows."""
         odds, _ = self(batch.steps)
         labelled = ~batch.labels[:, 0].isnan()
@@ -117,22 +117,22 @@ class LabelledBatches:
     def __len__(self) -> int:
         return -(-len(self.snapshots) // self.size)
 
-    def batch(self, epoch: int, number: int) -> Labelled:
+    def batch(self, epoch: int, number: int) -> LabelledBatch:
         """Batch `number` of an epoch."""
         if self._epoch[0] != epoch:
             self._epoch = epoch, self._cut(epoch)
         rows = self._epoch[1][number]
         batch = self.sequences.batch(self.snapshots.take(rows))
-        return Labelled(steps_of(batch), torch.from_numpy(self.labels[rows[batch.rows]]))
+        return LabelledBatch(steps_of(batch), torch.from_numpy(self.labels[rows[batch.rows]]))
 
     def _cut(self, epoch: int) -> list[npt.NDArray[np.int64]]:
         if self.seed is None:
             order = np.argsort(self._lengths, kind="stable")
             return [order[at : at + self.size] for at in range(0, len(order), self.size)]
-        return bucketed(self._lengths, self.size, np.random.default_rng((self.seed, epoch)), self.devices)
+        return length_buckets(self._lengths, self.size, np.random.default_rng((self.seed, epoch)), self.devices)
 
 
-def fine_tuned(
+def fine_tune(
     base: Encoder,
     sequences: SequenceFeatures,
     snapshots: Snapshots,

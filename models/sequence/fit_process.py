@@ -26,7 +26,7 @@ CHATTER = (
 )
 
 
-def be_quiet_and_exact() -> None:
+def make_quiet_and_deterministic() -> None:
     """Silence Lightning, and let torch compute the same each time, for the rest of this process.
 
     Some gradients, of `x[index]` for one, are summed by several threads in any order, on a CPU too, unless torch is in
@@ -46,7 +46,7 @@ def restored_process(network: nn.Module) -> Iterator[None]:
     """Quiet and exact inside; then the process's global state is what it was, and the network without gradients."""
     gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=gpus), torch.enable_grad(), warnings.catch_warnings(), _globals():
-        be_quiet_and_exact()
+        make_quiet_and_deterministic()
         try:
             yield
         finally:
@@ -93,7 +93,7 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-class Relay:
+class ReportRelay:
     """Takes the question `report(epoch, loss)` from a spawned process to this one, where the function lives."""
 
     def __init__(self, report: Report) -> None:

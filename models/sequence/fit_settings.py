@@ -89,7 +89,7 @@ class Batches(Protocol):
 
 
 @dataclass
-class Curve:
+class FitCurve:
     """What a fit has to show so far; part of each checkpoint.
 
     Attributes:

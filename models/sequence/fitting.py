@@ -19,7 +19,7 @@ import pandas as pd
 from features.errors import ConfigError
 from models.contract import FitPruned, Report
 from models.sequence.checkpoints import read_state
-from models.sequence.fit_settings import CHECKPOINT, Batches, Curve, FitSettings
+from models.sequence.fit_settings import CHECKPOINT, Batches, FitCurve, FitSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FIT_LOCK = threading.Lock()
 
 
-class Diverged(ConfigError):
+class FitDiverged(ConfigError):
     """The loss became infinite or NaN before any epoch ended well."""
 
 
@@ -82,7 +82,7 @@ def fit_network(
     if curve.ended == "pruned":
         raise FitPruned(f"stopped after epoch {len(curve.rows) - 1}")
     if not curve.best:
-        raise Diverged(
+        raise FitDiverged(
             f"The loss is not finite in epoch {len(curve.rows) - 1}. Lower learning_rate from "
             f"{settings.learning_rate}, or look for infinite and missing values among the inputs."
         )
@@ -102,7 +102,7 @@ def _purpose(network: nn.Module, train: Batches, check: Batches | None, settings
     }
 
 
-def _finished(folder: Path | None, purpose: dict[str, Any]) -> Curve | None:
+def _finished(folder: Path | None, purpose: dict[str, Any]) -> FitCurve | None:
     """The curve of the fit that lies in the folder, where it has ended."""
     if folder is None or not (folder / CHECKPOINT).exists():
         return None
@@ -113,4 +113,4 @@ def _finished(folder: Path | None, purpose: dict[str, Any]) -> Curve | None:
         raise ConfigError(
             f"{folder} holds another fit ({differences}). Delete it, or give this fit a folder of its own."
         )
-    return Curve(**state["curve"]) if state["curve"]["ended"] else None
+    return FitCurve(**state["curve"]) if state["curve"]["ended"] else None

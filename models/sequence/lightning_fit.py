@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from models.contract import Report
 from models.sequence.checkpoints import read_state, write_state
-from models.sequence.fit_process import Relay, restored_process, be_quiet_and_exact, interruptible
-from models.sequence.fit_settings import CHECKPOINT, Batches, Curve, FitSettings, rate_share
+from models.sequence.fit_process import ReportRelay, interruptible, make_quiet_and_deterministic, restored_process
+from models.sequence.fit_settings import CHECKPOINT, Batches, FitCurve, FitSettings, rate_share
 
 
-class Step(LightningModule):
+class FitStep(LightningModule):
     """One step of a network: loss, optimizer and schedule."""
 
     def __init__(self, network: nn.Module, train: Batches, settings: FitSettings) -> None:
@@ -46,9 +46,9 @@ class Step(LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def train_dataloader(self) -> Stream:
+    def train_dataloader(self) -> BatchStream:
         """Called in each process, so that each takes its share."""
-        return Stream(self.train_batches, self.trainer)
+        return BatchStream(self.train_batches, self.trainer)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Nothing to do on a CPU, where Lightning would walk through the batch and rebuild it."""
@@ -75,7 +75,7 @@ class Step(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class Stream:
+class BatchStream:
     """One process's share of the training batches, from where the fit is to the end of its epoch.
 
     Lightning takes any iterable with a length: only a `DataLoader` would be given workers and samplers. Where a fit is
@@ -119,7 +119,7 @@ class EpochEnd(Callback):
         self.path = path
         self.purpose = purpose
         self.report = report
-        self.curve = Curve()
+        self.curve = FitCurve()
         self.loss_sum = torch.zeros((), dtype=torch.float64)  # of the epoch's steps so far
         self.rate = 0.0
         self.seconds = self.data_seconds = 0.0  # of the epoch, up to `since`
@@ -132,14 +132,14 @@ class EpochEnd(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.curve = Curve(**state["curve"])
+        self.curve = FitCurve(**state["curve"])
         for name, value in state["running"].items():
             setattr(self, name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """In a spawned process: the first that happens there, and early enough for Lightning to be told to be quiet."""
         vars(self).update(state)
-        be_quiet_and_exact()
+        make_quiet_and_deterministic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks."""
@@ -164,8 +164,8 @@ class EpochEnd(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check, add a row to the curve, decide, save."""
         stream = trainer.train_dataloader
-        assert isinstance(stream, Stream)
-        assert isinstance(pl_module, Step)
+        assert isinstance(stream, BatchStream)
+        assert isinstance(pl_module, FitStep)
         trained = self._mean_loss_sum(trainer).item() / len(stream)
         checked = self._check_loss(trainer, pl_module, stream)
         epoch = len(self.curve.rows)
@@ -178,7 +178,7 @@ class EpochEnd(Callback):
         if self.path is not None:
             self._save(trainer)
 
-    def _check_loss(self, trainer: Trainer, module: Step, stream: Stream) -> float:
+    def _check_loss(self, trainer: Trainer, module: FitStep, stream: BatchStream) -> float:
         """The mean over the rows of all check batches, each of them met by one process; NaN without any."""
         if self.check_batches is None:
             return math.nan
@@ -205,7 +205,7 @@ class EpochEnd(Callback):
         finite = math.isfinite(last["train_loss"]) and (math.isfinite(loss) or not checked)
         best = curve.rows[curve.best_epoch]["check_loss"] if curve.best_epoch >= 0 else math.inf
         if checked and finite and loss < best:
-            curve.best_epoch, curve.best = epoch, copied(network)
+            curve.best_epoch, curve.best = epoch, copy_state(network)
         if not finite:
             curve.ended = "diverged"
         elif checked and self._stop_requested(trainer, epoch, loss):
@@ -215,7 +215,7 @@ class EpochEnd(Callback):
         elif epoch + 1 == self.settings.epochs:
             curve.ended = "epochs"
         if curve.ended in ("patience", "epochs") and (not checked or self.settings.keep == "last"):
-            curve.best_epoch, curve.best = epoch, copied(network)
+            curve.best_epoch, curve.best = epoch, copy_state(network)
         trainer.should_stop = bool(curve.ended)
 
     def _stop_requested(self, trainer: Trainer, epoch: int, loss: float) -> bool:
@@ -226,7 +226,7 @@ class EpochEnd(Callback):
         reduced: Tensor = trainer.strategy.reduce(self.loss_sum, reduce_op="mean")
         return reduced
 
-    def _clock(self, stream: Stream) -> None:
+    def _clock(self, stream: BatchStream) -> None:
         now = monotonic()
         self.seconds += now - self.since
         self.data_seconds += stream.seconds
@@ -234,7 +234,7 @@ class EpochEnd(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         assert self.path is not None
-        assert isinstance(trainer.train_dataloader, Stream)
+        assert isinstance(trainer.train_dataloader, BatchStream)
         self._clock(trainer.train_dataloader)
         self.loss_sum = self._mean_loss_sum(trainer)  # the first process saves for all of them
         trainer.save_checkpoint(self.path)
@@ -260,7 +260,7 @@ class SafetensorsIO(CheckpointIO):
             Path(path).parent.rmdir()
 
 
-class Bar(TQDMProgressBar):
+class FitProgressBar(TQDMProgressBar):
     """Lightning's bar with the losses of the last epoch; tqdm, since two of Rich's displays at once are an error."""
 
     def __init__(self, epoch_end: EpochEnd) -> None:
@@ -283,22 +283,22 @@ def run(
     purpose: dict[str, Any],
     report: Report | None,
     bar: bool | None,
-) -> Curve:
+) -> FitCurve:
     """Fit, or go on with what lies in the folder, and leave the process as it was."""
     strategy = _strategy(settings)
     spawns = strategy.startswith("ddp_spawn")
-    relay = Relay(report) if report and spawns else report
+    relay = ReportRelay(report) if report and spawns else report
     with restored_process(network), tempfile.TemporaryDirectory() as temporary:
         # What processes of its own have found comes back through their last checkpoint.
         home = folder or (Path(temporary) if spawns else None)
         path = home / CHECKPOINT if home else None
         epoch_end = EpochEnd(check, settings, path, purpose, relay)
-        if strategy == "ddp_spawn" and leaves_unused(network.train(), train):
+        if strategy == "ddp_spawn" and has_unused_parameters(network.train(), train):
             strategy = "ddp_spawn_find_unused_parameters_true"
         trainer = _trainer(settings, strategy, epoch_end, bar=bool(bar) and sys.stdout.isatty())
-        with interruptible(trainer), relay if isinstance(relay, Relay) else nullcontext():
+        with interruptible(trainer), relay if isinstance(relay, ReportRelay) else nullcontext():
             start = str(path) if path and path.exists() else None
-            trainer.fit(Step(network.train(), train, settings), ckpt_path=start)
+            trainer.fit(FitStep(network.train(), train, settings), ckpt_path=start)
         if spawns and path:
             epoch_end.load_state_dict(read_state(path)["callbacks"][EpochEnd.state_key])
         return epoch_end.curve
@@ -314,7 +314,7 @@ def _trainer(settings: FitSettings, strategy: str, epoch_end: EpochEnd, bar: boo
         precision=automatic if settings.precision == "auto" else settings.precision,  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip_norm or None,
-        callbacks=[epoch_end, Bar(epoch_end)] if bar else [epoch_end],
+        callbacks=[epoch_end, FitProgressBar(epoch_end)] if bar else [epoch_end],
         plugins=[SafetensorsIO()],
         logger=False,
         enable_checkpointing=False,  # EpochEnd saves
@@ -328,7 +328,7 @@ def _strategy(settings: FitSettings) -> str:
     return "ddp_spawn" if settings.strategy == "auto" and settings.devices != 1 else settings.strategy
 
 
-def leaves_unused(network: nn.Module, train: Batches) -> bool:
+def has_unused_parameters(network: nn.Module, train: Batches) -> bool:
     """Whether a loss leaves parameters without a gradient, which DDP must know: to look for them is slow."""
     loss: Tensor = network.loss(train.batch(0, 0))  # type: ignore[operator]
     loss.backward()  # type: ignore[no-untyped-call]
@@ -359,6 +359,6 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]
     return [group for group in groups if group["params"]]
 
 
-def copied(network: nn.Module) -> dict[str, Tensor]:
+def copy_state(network: nn.Module) -> dict[str, Tensor]:
     """The network's state in memory of its own, on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}

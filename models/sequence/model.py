@@ -31,7 +31,7 @@ from models.calibration import BetaCalibration, Vector
 from models.contract import Reason, Report, check_labels
 from models.holdout import both_classes, late_rows
 from models.sequence.embedder import long_history, packages_of, plain_weights, save_weights, version_of
-from models.sequence.occlusion import reasons_by_leaving_out
+from models.sequence.occlusion import occlusion_reasons
 from models.sequence.runtime import Runtime, over_blocks, runtime
 from models.sequence.settings import Floats, Network, SequenceModelSettings, Weights
 
@@ -129,7 +129,7 @@ class SequenceModel:
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
         """Which touchpoints moved the log-odds: how far, if they are left out."""
-        return reasons_by_leaving_out(self.margins, snapshots, top)
+        return occlusion_reasons(self.margins, snapshots, top)
 
     def save(self, folder: Path) -> None:
         """Write `member_*.safetensors` and `sequence_model.json`."""
@@ -167,19 +167,19 @@ class SequenceModel:
         return [runtime(self.settings, _part(weights, "encoder."), self.sequences_) for weights in self.members_]
 
     def _learn(self, snapshots: Snapshots, y: npt.NDArray[np.float32]) -> None:
-        from models.sequence.finetuning import fine_tuned  # PyTorch and Lightning, which only a fit needs
-        from models.sequence.pretraining import pretrained
+        from models.sequence.finetuning import fine_tune  # PyTorch and Lightning, which only a fit needs
+        from models.sequence.pretraining import pretrain_encoder
 
         settings = self.settings
         self.sequences_ = SequenceFeatures(settings.sequences).fit(snapshots)
-        base, history = pretrained(settings, self.sequences_, snapshots, self._inside("pretraining"))
+        base, history = pretrain_encoder(settings, self.sequences_, snapshots, self._inside("pretraining"))
         histories = [long_history("pretraining", history)]
         self.members_: list[Weights] = []
         for cached in ("version", "_engines"):  # of an earlier fit
             self.__dict__.pop(cached, None)
         checks = self._checks(snapshots, y)
         for member, (fit, check) in enumerate(checks):
-            network, history = fine_tuned(
+            network, history = fine_tune(
                 base, self.sequences_, snapshots, y, fit, check, settings, settings.seed * 1000 + member,
                 folder=self._inside(f"member_{member}"), report=self._report if member == 0 else None,
             )  # fmt: skip

@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 Margins = Callable[[Snapshots], Vector]
 
 
-def reasons_by_leaving_out(margins: Margins, snapshots: Snapshots, top: int) -> list[list[Reason]]:
+def occlusion_reasons(margins: Margins, snapshots: Snapshots, top: int) -> list[list[Reason]]:
     """For each of (n,) snapshots at most `top` touchpoints, the strongest first.
 
     Args:
@@ -37,7 +37,7 @@ def reasons_by_leaving_out(margins: Margins, snapshots: Snapshots, top: int) -> 
     return reasons
 
 
-def without(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshots:
+def remove_touchpoint(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshots:
     """The snapshots at (k,) `rows`, each in a log of its own without the events of one touchpoint.
 
     Args:
@@ -69,7 +69,7 @@ def without(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshots:
 def _reasons(margins: Margins, snapshots: Snapshots, top: int) -> list[list[Reason]]:
     rows, codes = _pairs(snapshots)
     full = margins(snapshots)
-    moved = full[rows] - margins(without(snapshots, rows, codes)) if len(rows) else np.zeros(0)
+    moved = full[rows] - margins(remove_touchpoint(snapshots, rows, codes)) if len(rows) else np.zeros(0)
     out: list[list[Reason]] = [[] for _ in range(len(snapshots))]
     for place in np.lexsort((-np.abs(moved), rows)):
         row = int(rows[place])

@@ -40,20 +40,20 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Journey:
+class PretrainingBatch:
     """A batch of pretraining.
 
     Attributes:
         steps: of journeys, or of their slices.
-        whose: (B,) int64, which customer of the batch each rank is a slice of.
+        customers: (B,) int64, which customer of the batch each rank is a slice of.
     """
 
     steps: Steps
     customers: Tensor
 
-    def to(self, device: torch.device | str) -> Journey:
+    def to(self, device: torch.device | str) -> PretrainingBatch:
         """The same on another device."""
-        return Journey(self.steps.to(device), self.customers.to(device))
+        return PretrainingBatch(self.steps.to(device), self.customers.to(device))
 
 
 class NextStep(nn.Module):
@@ -126,7 +126,7 @@ class Pretraining(nn.Module):
         coles = settings.objective == "coles"
         self.next = None if coles else NextStep(settings.hidden, encoder.touchpoints, edges)
 
-    def loss(self, batch: Journey) -> Tensor:
+    def loss(self, batch: PretrainingBatch) -> Tensor:
         """The objective on one batch."""
         embeddings, states = self.encoder(batch.steps)
         total: Tensor = embeddings.new_zeros(())
@@ -136,7 +136,7 @@ class Pretraining(nn.Module):
             total = total + coles_loss(embeddings, batch.customers, self.settings.margin)
         return total
 
-    def check(self, batch: Journey) -> tuple[Tensor, int]:
+    def check(self, batch: PretrainingBatch) -> tuple[Tensor, int]:
         """The objective, as a sum over the rows."""
         return self.loss(batch) * len(batch.customers), len(batch.customers)
 
@@ -152,11 +152,14 @@ class JourneyBatches:
     def __len__(self) -> int:
         return -(-len(self.journeys) // self.settings.pretraining_batch)
 
-    def batch(self, epoch: int, number: int) -> Journey:
+    def batch(self, epoch: int, number: int) -> PretrainingBatch:
         """Batch `number` of an epoch."""
         if self._epoch[0] != epoch:
             rng = np.random.default_rng((self.settings.seed, epoch))
-            self._epoch = epoch, bucketed(self._lengths, self.settings.pretraining_batch, rng, self.settings.devices)
+            self._epoch = (
+                epoch,
+                length_buckets(self._lengths, self.settings.pretraining_batch, rng, self.settings.devices),
+            )
         rows = self._epoch[1][number]
         chosen = self.journeys.take(rows)
         customers = np.arange(len(rows))
@@ -165,10 +168,10 @@ class JourneyBatches:
             rng = np.random.default_rng((self.settings.seed, epoch, number))
             chosen = slices(self.journeys.take(np.repeat(rows, self.settings.splits)), rng)
         batch = self.sequences.batch(chosen)
-        return Journey(steps_of(batch), torch.from_numpy(customers[batch.rows]))
+        return PretrainingBatch(steps_of(batch), torch.from_numpy(customers[batch.rows]))
 
 
-def unlabelled(snapshots: Snapshots) -> Snapshots:
+def all_journeys(snapshots: Snapshots) -> Snapshots:
     """Every journey of the log with two events or more, as known at the latest cutoff of (n,) training snapshots."""
     journeys = snapshots.journeys.at(np.int64(snapshots.cutoff.max()))
     return journeys.take(np.flatnonzero(journeys.stop - journeys.start >= SHORTEST))
@@ -186,7 +189,7 @@ def slices(journeys: Snapshots, rng: np.random.Generator) -> Snapshots:
     return Snapshots(journeys.journeys, journeys.customer, start, stop, cutoff)
 
 
-def bucketed(lengths: Ints, batch_size: int, rng: np.random.Generator, devices: int = 1) -> list[Ints]:
+def length_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator, devices: int = 1) -> list[Ints]:
     """Rows in random batches of like lengths: of every 16 batches' rows, sorted, and then the batches shuffled.
 
     Several devices take batches in turn, and whoever has the shorter one waits: rows of a step are dealt out to them.
@@ -205,7 +208,7 @@ def bucketed(lengths: Ints, batch_size: int, rng: np.random.Generator, devices: 
     return [batch for step in drawn for batch in step]
 
 
-def pretrained(
+def pretrain_encoder(
     settings: EncoderSettings, sequences: SequenceFeatures, snapshots: Snapshots, folder: Path | None = None
 ) -> tuple[Encoder, pd.DataFrame]:
     """An encoder that has learnt all that journeys teach without labels, and how the loss fell.
@@ -221,7 +224,7 @@ def pretrained(
         encoder = Encoder(settings, sequences)
         if settings.objective == "none":
             return encoder.eval(), pd.DataFrame()
-        journeys = unlabelled(snapshots)
+        journeys = all_journeys(snapshots)
         network = Pretraining(encoder, settings, time_edges(sequences, journeys))
     options = FitSettings(
         epochs=settings.pretraining_epochs,

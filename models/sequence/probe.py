@@ -20,8 +20,8 @@ from features.journeys.journeys import Snapshots
 from models.calibration import BetaCalibration, Vector
 from models.contract import Reason, check_labels
 from models.holdout import both_classes, late_rows
-from models.sequence.embedder import Embedder, packages_of, standardised
-from models.sequence.occlusion import reasons_by_leaving_out
+from models.sequence.embedder import Embedder, packages_of, standardize
+from models.sequence.occlusion import occlusion_reasons
 from models.sequence.settings import Floats, ProbeSettings
 
 
@@ -52,7 +52,7 @@ class Probe:
         self.mean_ = embedding.mean(axis=0, dtype=np.float64)
         spread = embedding.std(axis=0, dtype=np.float64)
         self.scale_ = np.where(spread > 1e-6, spread, 1.0)
-        x = standardised(embedding, self.mean_, self.scale_)
+        x = standardize(embedding, self.mean_, self.scale_)
         margins, rows = self._held_out_margins(x, y, snapshots)
         self.strength_ = min(margins, key=lambda strength: _log_loss(margins[strength], y[rows]))
         self.coef_, self.intercept_ = _fitted(x, y, self.strength_)
@@ -65,7 +65,7 @@ class Probe:
 
     def margins(self, snapshots: Snapshots) -> Vector:
         """(n,) log-odds before calibration."""
-        return standardised(self.embed(snapshots), self.mean_, self.scale_) @ self.coef_ + self.intercept_
+        return standardize(self.embed(snapshots), self.mean_, self.scale_) @ self.coef_ + self.intercept_
 
     def embed(self, snapshots: Snapshots) -> Floats:
         """(n, d) embeddings."""
@@ -82,7 +82,7 @@ class Probe:
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
         """Which touchpoints moved the log-odds: how far, if they are left out."""
-        return reasons_by_leaving_out(self.margins, snapshots, top)
+        return occlusion_reasons(self.margins, snapshots, top)
 
     def save(self, folder: Path) -> None:
         """Write the encoder and `probe.json`."""

@@ -41,7 +41,7 @@ class CausalTransformer(nn.Module):
         present = padded >= 0  # (B, T)
         index = padded.clamp(min=0)
         h = self.inputs(x)[index]  # (B, T, H)
-        apart = Apart.between(days[index])
+        apart = StepDistances.between(days[index])
         for block in self.blocks:
             h = block(h, apart)
         states = x.new_zeros(len(x), self.hidden)
@@ -49,14 +49,14 @@ class CausalTransformer(nn.Module):
         return states
 
 
-class Apart:
+class StepDistances:
     """How far apart the steps of a row are: (B, T, T) log-hours, (T, T) steps; and (T, T) which of them lie ahead."""
 
     def __init__(self, log_hours: Tensor, steps: Tensor) -> None:
         self.log_hours, self.steps, self.ahead = log_hours, steps, steps < 0
 
     @classmethod
-    def between(cls, days: Tensor) -> Apart:
+    def between(cls, days: Tensor) -> StepDistances:
         """From (B, T) moments."""
         hours = (days[:, :, None] - days[:, None, :]).clamp(min=0) * 24  # (B, T, T)
         places = torch.arange(days.shape[1], device=days.device)
@@ -77,13 +77,13 @@ class Block(nn.Module):
         slopes = STEEPEST * 0.5 ** torch.arange(heads, dtype=torch.float32)
         self.time_slope, self.order_slope = nn.Parameter(slopes.clone()), nn.Parameter(slopes.flip(0).clone())
 
-    def forward(self, h: Tensor, apart: Apart) -> Tensor:
+    def forward(self, h: Tensor, apart: StepDistances) -> Tensor:
         """(B, T, H) → (B, T, H)."""
         h = h + self.dropout(self._attend(self.before_attention(h), apart))
         mixed: Tensor = h + self.dropout(self.mix(self.before_mixing(h)))
         return mixed
 
-    def _attend(self, h: Tensor, apart: Apart) -> Tensor:
+    def _attend(self, h: Tensor, apart: StepDistances) -> Tensor:
         rows, steps, hidden = h.shape
         parts = self.queries_keys_values(h).view(rows, steps, 3, self.heads, hidden // self.heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, d)

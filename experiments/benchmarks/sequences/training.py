@@ -17,7 +17,7 @@ from features.sequences.sequences import SequenceFeatures
 from models.sequence.encoder import Encoder, Steps, steps_of
 from models.sequence.finetuning import Classifier, LabelledBatches
 from models.sequence.gru import DecayGRU
-from models.sequence.pretraining import JourneyBatches, Pretraining, bucketed, time_edges, unlabelled
+from models.sequence.pretraining import JourneyBatches, Pretraining, length_buckets, time_edges, unlabelled
 from models.sequence.settings import SequenceModelSettings
 
 WAITING = 0.1  # of a step, at most
@@ -39,7 +39,7 @@ def throughput(
     sequences = SequenceFeatures().fit(rows)
     report = {}
     for size, hidden in itertools.product(batches, widths):
-        cut = bucketed(sequences.lengths(rows), size, np.random.default_rng(0))[:most]
+        cut = length_buckets(sequences.lengths(rows), size, np.random.default_rng(0))[:most]
         steps = [steps_of(sequences.batch(rows.take(chosen))) for chosen in cut]
         real = sum(len(step_batch.gap_days) for step_batch in steps)
         seconds = medians(learning_ways(steps, encoder_of("gru", hidden, sequences), hidden), rounds)

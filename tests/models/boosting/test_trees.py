@@ -13,7 +13,7 @@ import pytest
 
 from features.events.schema import EventSchema
 from features.journeys.packing import pack
-from models.boosting.compiled_trees import BoostedTrees, CompiledTrees, compiled
+from models.boosting.compiled_trees import BoostedTrees, CompiledTrees, compile_trees
 from models.boosting.gbdt import GBDT
 from models.scoring.scorer import Scorer
 
@@ -57,7 +57,7 @@ def at_thresholds(trees: CompiledTrees) -> Matrix:
 def test_margins_are_lightgbms(leaves: int, more: dict[str, Any]) -> None:
     x = rows(1500)
     booster = boosted(x, num_leaves=leaves, **more)
-    trees = compiled(booster.model_to_string())
+    trees = compile_trees(booster.model_to_string())
     assert trees is not None
     for asked in (x, rows(200, seed=5), at_thresholds(trees)):
         np.testing.assert_array_equal(trees.margins(asked), booster.predict(asked, raw_score=True))
@@ -66,7 +66,7 @@ def test_margins_are_lightgbms(leaves: int, more: dict[str, Any]) -> None:
 @pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 63, 64, 65, 130])
 def test_any_number_of_rows(n: int) -> None:
     x = rows(500)
-    trees = compiled(boosted(x).model_to_string())
+    trees = compile_trees(boosted(x).model_to_string())
     assert trees is not None
     np.testing.assert_array_equal(trees.margins(x[:n]), trees.margins(x)[:n])
     np.testing.assert_array_equal(trees.margins(np.asfortranarray(x[:n])), trees.margins(x)[:n])
@@ -75,7 +75,7 @@ def test_any_number_of_rows(n: int) -> None:
 def test_trees_without_a_split() -> None:
     x = rows(300)
     booster = boosted(x, trees=3, min_data_in_leaf=299)
-    trees = compiled(booster.model_to_string())
+    trees = compile_trees(booster.model_to_string())
     assert trees is not None
     np.testing.assert_array_equal(trees.margins(x), booster.predict(x, raw_score=True))
 
@@ -91,18 +91,18 @@ def test_trees_without_a_split() -> None:
     ],
 )
 def test_what_is_not_known_is_left_to_lightgbm(parameters: dict[str, Any]) -> None:
-    assert compiled(boosted(rows(1500), **parameters).model_to_string()) is None
+    assert compile_trees(boosted(rows(1500), **parameters).model_to_string()) is None
 
 
 def test_categorical_splits_are_left_to_lightgbm() -> None:
     x = rows(1500)
     given = {"objective": "binary", "verbosity": -1, "num_threads": 1, "min_data_per_group": 1, "cat_smooth": 0.0}
     data = lgb.Dataset(x, np.isin(x[:, 1], (1, 3)).astype(int), categorical_feature=[1], params=given)
-    assert compiled(lgb.train(given, data, 3).model_to_string()) is None
+    assert compile_trees(lgb.train(given, data, 3).model_to_string()) is None
 
 
 def test_rows_of_another_width_are_refused() -> None:
-    trees = compiled(boosted(rows(300)).model_to_string())
+    trees = compile_trees(boosted(rows(300)).model_to_string())
     assert trees is not None
     with pytest.raises(ValueError, match="7 columns"):
         trees.margins(rows(10)[:, :6])
@@ -116,6 +116,6 @@ def test_a_model_gives_the_same_with_and_without(
     log = pack(simulated_events, EventSchema(profile=("country", "plan")))
     snapshots = log.at(int(log.t.max()) + 1)
     fast = model.predict(snapshots)
-    monkeypatch.setattr("models.boosting.compiled_trees.compiled", lambda text: None)
+    monkeypatch.setattr("models.boosting.compiled_trees.compile_trees", lambda text: None)
     model.members_ = [BoostedTrees(member.text) for member in model.members_]
     np.testing.assert_array_equal(model.predict(snapshots), fast)

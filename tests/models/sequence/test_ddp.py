@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import ConfigError
-from models.sequence.pretraining import bucketed
+from models.sequence.pretraining import length_buckets
 from models.sequence.settings import SequenceModelSettings
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "benchmarks" / "ddp_speed.py"
@@ -24,8 +24,8 @@ def test_every_row_is_dealt_to_one_batch_however_many_devices_there_are(
     n: int, size: int, devices: int, seed: int
 ) -> None:
     lengths = np.random.default_rng(seed).integers(1, 500, n)
-    one = bucketed(lengths, size, np.random.default_rng(seed))
-    batches = bucketed(lengths, size, np.random.default_rng(seed), devices)
+    one = length_buckets(lengths, size, np.random.default_rng(seed))
+    batches = length_buckets(lengths, size, np.random.default_rng(seed), devices)
     assert sorted(np.concatenate(batches)) == list(range(n))
     assert len(batches) == len(one) == -(-n // size)
     assert max(len(rows) for rows in batches) <= size
@@ -36,7 +36,7 @@ def test_devices_of_one_step_get_journeys_of_like_lengths() -> None:
 
     def longest(devices: int) -> float:
         """What the slowest of two devices has, over what they have on average."""
-        batches = bucketed(lengths, 64, np.random.default_rng(1), devices)
+        batches = length_buckets(lengths, 64, np.random.default_rng(1), devices)
         work = np.array([lengths[rows].sum() for rows in batches[: len(batches) // 2 * 2]]).reshape(-1, 2)
         return float(work.max(1).sum() / work.mean(1).sum())
 
@@ -54,7 +54,7 @@ def test_one_device_gets_the_batches_that_it_always_got() -> None:
         lot = lot[np.argsort(lengths[lot], kind="stable")]
         expected += [lot[low : low + 7] for low in range(0, len(lot), 7)]
     expected = [expected[place] for place in rng.permutation(len(expected))]
-    found = bucketed(lengths, 7, np.random.default_rng(1))
+    found = length_buckets(lengths, 7, np.random.default_rng(1))
     assert len(found) == len(expected)
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 

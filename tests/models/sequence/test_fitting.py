@@ -29,7 +29,7 @@ from kill_fit import Reader, Sums, run
 from models.contract import FitPruned
 from models.sequence.checkpoints import read_state
 from models.sequence.fit_settings import CHECKPOINT, Batches, FitSettings
-from models.sequence.fitting import Diverged, fit_network
+from models.sequence.fitting import FitDiverged, fit_network
 
 TRAIN, CHECK = Sums(n=5, rows=8, length=6), Sums(n=3, rows=8, length=6, seed=1)
 QUICK = FitSettings(epochs=3, checkpoint_every_s=0.0, seed=5)
@@ -374,7 +374,7 @@ def test_nothing_heavy_is_imported_before_a_fit() -> None:
 
 
 def test_a_loss_that_is_not_finite_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(Diverged, match="Lower learning_rate"):
+    with pytest.raises(FitDiverged, match="Lower learning_rate"):
         fit_network(Climber(top=math.nan), Ones(2), Ones(1), FitSettings(epochs=5))
 
 

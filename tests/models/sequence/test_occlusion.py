@@ -13,7 +13,7 @@ from features.journeys.journeys import Snapshots
 from features.journeys.packing import pack
 from features.sequences.sequences import SequenceFeatures, SequenceSettings
 from models.calibration import Vector
-from models.sequence.occlusion import MOST_TOUCHPOINTS, ROWS_AT_ONCE, reasons_by_leaving_out, without
+from models.sequence.occlusion import MOST_TOUCHPOINTS, ROWS_AT_ONCE, occlusion_reasons, remove_touchpoint
 
 SCHEMA = EventSchema(properties=("agent",))
 CUTOFF = pd.Timestamp("2024-03-01")
@@ -55,7 +55,7 @@ def margins(snapshots: Snapshots) -> Vector:
 
 
 def test_contributions_are_differences_to_journeys_made_by_hand() -> None:
-    found, full = reasons_by_leaving_out(margins, ROWS, top=9), margins(ROWS)
+    found, full = occlusion_reasons(margins, ROWS, top=9), margins(ROWS)
     assert len(ROWS) > ROWS_AT_ONCE
     assert len(found) == len(ROWS)
     by_hand = {
@@ -75,12 +75,12 @@ def test_contributions_are_differences_to_journeys_made_by_hand() -> None:
 
 
 def test_only_the_strongest_are_told() -> None:
-    every, best = (reasons_by_leaving_out(margins, ROWS, top) for top in (9, 2))
+    every, best = (occlusion_reasons(margins, ROWS, top) for top in (9, 2))
     assert best == [reasons[:2] for reasons in every]
 
 
 def test_what_moves_nothing_is_no_reason() -> None:
-    assert not any(reasons_by_leaving_out(lambda snapshots: np.zeros(len(snapshots)), ROWS, 5))
+    assert not any(occlusion_reasons(lambda snapshots: np.zeros(len(snapshots)), ROWS, 5))
     calls = ROWS.journeys.categories["touchpoint"].names.index("call")
 
     def number_of_calls(snapshots: Snapshots) -> Vector:
@@ -88,7 +88,7 @@ def test_what_moves_nothing_is_no_reason() -> None:
         pairs = zip(snapshots.start, snapshots.stop, strict=True)
         return np.array([(codes[start:stop] == calls).sum() for start, stop in pairs], float)
 
-    for reasons in reasons_by_leaving_out(number_of_calls, ROWS, 5):
+    for reasons in occlusion_reasons(number_of_calls, ROWS, 5):
         assert [reason.subject for reason in reasons] in ([], ["call"])
         assert all(reason.contribution == reason.value for reason in reasons)
 
@@ -99,24 +99,24 @@ def test_a_reason_is_told_in_words() -> None:
         "timestamp": CUTOFF - pd.to_timedelta([9.0, 5.5, 2.0], unit="D"),
     })  # fmt: skip
     rows = snapshots_of(events).take(np.arange(1))
-    reasons = reasons_by_leaving_out(lambda s: 1.0 * (s.stop - s.start), rows, 5)[0]
+    reasons = occlusion_reasons(lambda s: 1.0 * (s.stop - s.start), rows, 5)[0]
     texts = [reason.text for reason in reasons]
     assert texts[0] == "view: 2 times, last 2.0 days before the cutoff (raises the probability)"
     assert texts[1] == "buy: once, last 5.5 days before the cutoff (raises the probability)"
-    lowered = reasons_by_leaving_out(lambda s: -1.0 * (s.stop - s.start), rows, 1)[0][0]
+    lowered = occlusion_reasons(lambda s: -1.0 * (s.stop - s.start), rows, 1)[0][0]
     assert lowered.text.endswith("(lowers the probability)")
 
 
 def test_the_future_is_not_among_the_reasons() -> None:
     late = EVENTS.assign(timestamp=CUTOFF + pd.Timedelta("1h"), touchpoint="only later")
     with_future = snapshots_of(pd.concat([late, EVENTS]))
-    before, after = (reasons_by_leaving_out(margins, rows, 9) for rows in (ROWS, with_future))
+    before, after = (occlusion_reasons(margins, rows, 9) for rows in (ROWS, with_future))
     assert before == after
 
 
 def test_leaving_nothing_out_changes_nothing() -> None:
     rows = np.arange(len(ROWS))
-    whole = without(ROWS, rows, np.full(len(ROWS), -2))
+    whole = remove_touchpoint(ROWS, rows, np.full(len(ROWS), -2))
     np.testing.assert_array_equal(margins(whole), margins(ROWS))
     assert (whole.cutoff == ROWS.cutoff).all()
 
@@ -125,7 +125,7 @@ def test_a_sub_journey_is_explained_by_what_it_sees() -> None:
     known = np.flatnonzero(ROWS.stop - ROWS.start >= 6)[:5]
     some = ROWS.take(known)
     cut = Snapshots(some.journeys, some.customer, some.start + 2, some.stop - 1, some.cutoff)
-    for row, reasons in enumerate(reasons_by_leaving_out(margins, cut, 9)):
+    for row, reasons in enumerate(occlusion_reasons(margins, cut, 9)):
         names = some.journeys.categories["touchpoint"].names
         seen = some.journeys.categories["touchpoint"].codes[cut.start[row] : cut.stop[row]]
         assert sum(reason.value for reason in reasons) == (len(seen) if len(set(seen)) > 1 else 0)
@@ -138,5 +138,5 @@ def test_the_most_frequent_of_many_touchpoints_are_tried() -> None:
         "customer_id": "c0", "touchpoint": names + names[:-6],
         "timestamp": CUTOFF - pd.to_timedelta(np.arange(2 * len(names) - 6) + 1, unit="h"),
     })  # fmt: skip
-    reasons = reasons_by_leaving_out(lambda s: 1.0 * (s.stop - s.start), snapshots_of(events).take(np.arange(1)), 99)[0]
+    reasons = occlusion_reasons(lambda s: 1.0 * (s.stop - s.start), snapshots_of(events).take(np.arange(1)), 99)[0]
     assert {reason.subject for reason in reasons} == set(names[:-6])

@@ -23,13 +23,13 @@ from models.sequence.pretraining import (
     SHORTEST,
     JourneyBatches,
     NextStep,
-    bucketed,
+    all_journeys,
     coles_loss,
+    length_buckets,
     next_steps,
-    pretrained,
+    pretrain_encoder,
     slices,
     time_edges,
-    unlabelled,
 )
 from models.sequence.settings import EncoderSettings, Objective
 
@@ -139,7 +139,7 @@ def test_slices_stay_inside_their_journey_and_before_its_next_event(
 ) -> None:
     journeys = log_of(gaps)
     begin = int(pd.Timestamp("2024-01-01").value // 1000)
-    known = unlabelled(journeys.at(begin + cutoff_h * DAY_US // 24))
+    known = all_journeys(journeys.at(begin + cutoff_h * DAY_US // 24))
     assert (known.stop - known.start >= SHORTEST).all()
     rows = np.repeat(np.arange(len(known)), 3)
     cut = slices(known.take(rows), np.random.default_rng(seed))
@@ -164,7 +164,7 @@ def test_slices_stay_inside_their_journey_and_before_its_next_event(
 @given(n=st.integers(1, 400), size=st.integers(1, 20), seed=SEEDS)
 def test_buckets_hold_every_row_once(n: int, size: int, seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(0, 50, n)
-    batches = bucketed(lengths, size, np.random.default_rng(seed))
+    batches = length_buckets(lengths, size, np.random.default_rng(seed))
     assert sorted(np.concatenate(batches)) == list(range(n))
     assert len(batches) == -(-n // size)
     assert max(len(rows) for rows in batches) <= size
@@ -172,29 +172,29 @@ def test_buckets_hold_every_row_once(n: int, size: int, seed: int) -> None:
 
 def test_buckets_are_of_like_lengths() -> None:
     lengths = np.arange(4096) % 256
-    spread = [np.ptp(lengths[rows]) for rows in bucketed(lengths, 64, np.random.default_rng(0))]
+    spread = [np.ptp(lengths[rows]) for rows in length_buckets(lengths, 64, np.random.default_rng(0))]
     assert np.mean(spread) < 32
 
 
 @pytest.mark.parametrize("objective", ["next", "both"])
 def test_batches_are_functions_of_epoch_and_number(objective: Objective) -> None:
-    options, journeys = EncoderSettings(**TINY, objective=objective), unlabelled(TRAIN)
+    options, journeys = EncoderSettings(**TINY, objective=objective), all_journeys(TRAIN)
     one, other = (JourneyBatches(journeys, SEQUENCES, options) for _ in range(2))
     drawn = [one.batch(0, 1), one.batch(1, 0), one.batch(0, 1), other.batch(0, 1)]
     for again in drawn[2:]:
         assert torch.equal(drawn[0].steps.numbers, again.steps.numbers)
-        assert torch.equal(drawn[0].whose, again.whose)
+        assert torch.equal(drawn[0].customers, again.customers)
     assert not torch.equal(drawn[0].steps.context, drawn[1].steps.context)
     copies = 1 if objective == "next" else options.splits
-    assert torch.bincount(drawn[0].whose).tolist() == [copies] * options.pretraining_batch
-    assert sum(len(one.batch(0, k).whose) for k in range(len(one))) == copies * len(journeys)
+    assert torch.bincount(drawn[0].customers).tolist() == [copies] * options.pretraining_batch
+    assert sum(len(one.batch(0, k).customers) for k in range(len(one))) == copies * len(journeys)
 
 
 # --- the whole ---
 
 
 def test_unlabelled_journeys_are_all_that_were_known_at_the_latest_cutoff() -> None:
-    known = unlabelled(TRAIN)
+    known = all_journeys(TRAIN)
     assert set(known.cutoff) == {TRAIN.cutoff.max()}
     wanted = SIMULATION.journeys.at(CUTOFF)
     assert set(known.customer) == set(wanted.customer[wanted.stop - wanted.start >= SHORTEST])
@@ -228,17 +228,17 @@ def test_nothing_at_or_after_the_latest_cutoff_is_learnt_from() -> None:
 @pytest.mark.parametrize("objective", ["next", "coles"])
 def test_pretraining_lowers_its_loss_and_is_the_same_again(objective: Objective) -> None:
     options = EncoderSettings(**TINY | {"pretraining_epochs": 4, "pretraining_rate": 0.03}, objective=objective)
-    encoder, history = pretrained(options, SEQUENCES, TRAIN)
+    encoder, history = pretrain_encoder(options, SEQUENCES, TRAIN)
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     assert history["epoch"].tolist() == [0, 1, 2, 3]
-    again, _ = pretrained(options, SEQUENCES, TRAIN)
+    again, _ = pretrain_encoder(options, SEQUENCES, TRAIN)
     weights, same = plain_weights(encoder), plain_weights(again)
     assert all(weights[name].tobytes() == same[name].tobytes() for name in weights)
 
 
 def test_an_objective_of_none_only_draws() -> None:
     options = EncoderSettings(hidden=8, objective="none", seed=5)
-    drawn, history = pretrained(options, SEQUENCES, TRAIN)
+    drawn, history = pretrain_encoder(options, SEQUENCES, TRAIN)
     assert len(history) == 0
-    weights, again = plain_weights(drawn), plain_weights(pretrained(options, SEQUENCES, TRAIN)[0])
+    weights, again = plain_weights(drawn), plain_weights(pretrain_encoder(options, SEQUENCES, TRAIN)[0])
     assert all(weights[name].tobytes() == again[name].tobytes() for name in weights)

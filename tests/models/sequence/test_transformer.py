@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.sequence.transformer import Apart, Block, CausalTransformer
+from models.sequence.transformer import Block, CausalTransformer, StepDistances
 
 HIDDEN, HEADS, INPUTS = 8, 2, 3
 OFF, STEEP = -60.0, 60.0  # a slope before softplus: next to nothing, and so steep that only a distance of 0 counts
@@ -71,7 +71,7 @@ def test_attention_is_what_its_formula_says() -> None:
             ]
             weights = torch.softmax(torch.tensor(scores), 0)
             wanted[i, part] = weights @ v[: i + 1, part]
-    torch.testing.assert_close(block._attend(h, Apart.between(days))[0], block.out(wanted))
+    torch.testing.assert_close(block._attend(h, StepDistances.between(days))[0], block.out(wanted))
 
 
 @settings(max_examples=15, deadline=None)
