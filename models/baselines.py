@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from features.journeys.journeys import Snapshots
 from features.timestamps import DAY_US
-from models.calibration import Vector, sigmoid
-from models.contract import check_labels
+from models.calibration import sigmoid
+from models.contract import Vector, check_labels
 
 
 class BaseRate:

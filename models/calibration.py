@@ -1,8 +1,9 @@
 """Calibration: a continuous, strictly increasing map from a model's margin to a probability.
 
 Beta calibration (M. Kull, T. Silva Filho, P. Flach: "Beta calibration: a well-founded and easily implemented
-improvement on logistic calibration for binary classifiers", AISTATS 2017, eq. 4), with both slopes held above zero,
-so that ranking never changes and rounding never jumps, and a weak pull towards the identity for small slices.
+improvement on logistic calibration for binary classifiers", AISTATS 2017, eq. 4). Both slopes are held above zero, so
+the map keeps the ranking and a rounding error of the margin stays one of the probability. A weak pull towards the
+identity keeps a small slice of rows from bending it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
+from models.contract import Vector
 
 SMALLEST_SLOPE = 0.01
 PULL = 1.0  # weight of the prior, in rows of log loss: slopes near 1, shift near 0
@@ -48,7 +49,7 @@ class BetaCalibration:
     @classmethod
     def fit(cls, margins: Vector, labels: Vector) -> Self:
         """Learn the map from (n,) margins that the labels' model has not seen, and their (n,) 0/1 labels."""
-        from scipy.optimize import minimize  # not needed where probabilities are only read off the map
+        from scipy.optimize import minimize  # local: a service only applies the map
 
         log_p, log_q = _logs(margins)
 
@@ -56,23 +57,23 @@ class BetaCalibration:
             a, b, c = theta
             z = a * log_p - b * log_q + c
             error = sigmoid(z) - labels
-            away = theta - (1.0, 1.0, 0.0)
-            value = float(np.sum(np.logaddexp(0.0, z) - labels * z) + PULL * away @ away)
-            gradient = np.array([error @ log_p, -(error @ log_q), error.sum()]) + 2 * PULL * away
+            distance = theta - (1.0, 1.0, 0.0)
+            value = float(np.sum(np.logaddexp(0.0, z) - labels * z) + PULL * distance @ distance)
+            gradient = np.array([error @ log_p, -(error @ log_q), error.sum()]) + 2 * PULL * distance
             return value, gradient
 
-        found = minimize(
+        solution = minimize(
             loss,
             np.array([1.0, 1.0, 0.0]),
             jac=True,
             method="L-BFGS-B",
             bounds=[(SMALLEST_SLOPE, None), (SMALLEST_SLOPE, None), (None, None)],
         )
-        return cls(*(float(x) for x in found.x))
+        return cls(*(float(x) for x in solution.x))
 
 
 def sigmoid(z: npt.ArrayLike) -> Vector:
-    """1 / (1 + exp(−z)) without overflow."""
+    """1 / (1 + exp(−z)) without overflow; not `scipy.special.expit`, whose last bit differs from saved answers."""
     return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(z, dtype=np.float64))))
 
 

@@ -5,9 +5,8 @@
     model.predict(events, params={"as_of": "2011-09-10"})       # one cutoff for all
     model.predict(events.merge(snapshots, on="customer_id"))    # a column `cutoff`: one row for each customer, cutoff
 
-Canonical event rows go in; `customer_id, cutoff, probability, reason` come out, or what else the model answers. With a
-column `cutoff`, the rows of one customer and cutoff are one journey; events at or after the cutoff may be among them
-and are not looked at.
+The input is canonical event rows; the output `customer_id, cutoff, probability, reason`, or the model's other answers.
+With a column `cutoff`, the rows of one customer and cutoff are one journey; events at or after the cutoff are ignored.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class EventModel:
-    """What MLflow wraps: `predict(frame of events, params)`."""
+    """The object that MLflow wraps: `predict(frame of events, params)`."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
@@ -134,7 +133,7 @@ def code_paths() -> tuple[Path, ...]:
 
 def _answer(scored: ScoredBatch, frame: pd.DataFrame) -> pd.DataFrame:
     if scored.quarantine_counts:
-        logger.warning("events set aside: %s", scored.quarantine_counts)
+        logger.warning("events rejected: %s", scored.quarantine_counts)
     if scored.unknown:
         logger.warning("events of touchpoints never seen in training: %d", sum(scored.unknown.values()))
     return frame

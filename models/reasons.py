@@ -1,4 +1,4 @@
-"""Reasons: contributions of many features, summed by subject, so that a person can read why."""
+"""Reasons: contributions of many features, summed by subject, as short texts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _reason(
     contributions: npt.NDArray[np.float64],
     features: pd.DataFrame,
 ) -> Reason:
-    """The subject's sum, told by the feature that pulled hardest in the sum's direction."""
+    """The subject's sum, in the words of the feature that moved it most in the sum's direction."""
     pull = np.where(member, contributions * np.sign(total), -np.inf)
     strongest = int(np.argmax(pull))
     value = float(values[strongest])

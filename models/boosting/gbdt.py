@@ -1,8 +1,8 @@
 """Gradient-boosted trees (LightGBM) on tabular features: members stopped early on later rows of unseen customers.
 
-Every customer belongs to one member's held-out group. The late rows of those groups together say how many trees all
-members get (one small group alone would say so with much noise), and each gets a margin from a member that never saw
-its customer: the calibration map is learnt on those.
+Each member leaves out one group of customers. The late rows of all these groups together decide how many trees the
+members get, as one small group alone would decide with much noise. Each of these rows also gets a margin from the
+member that never saw its customer; the calibration is learnt on those margins.
 """
 
 from __future__ import annotations
@@ -18,26 +18,23 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.errors import ConfigError
-from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
 from features.settings import unknown_key
 from features.tabular.features import TabularFeatures
 from features.tabular.settings import TabularSettings
 from models.boosting.compiled_trees import BoostedTrees, threads_for
-from models.calibration import BetaCalibration, Vector
-from models.contract import Reason, check_labels
-from models.holdout import both_classes, late_rows
+from models.calibration import BetaCalibration
+from models.contract import Reason, Vector, check_labels
+from models.holdout import member_splits
 from models.reasons import top_reasons
 
 Matrix = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-
-FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class GBDTSettings:
-    """What a search may turn.
+    """Settings of LightGBM, of its features and of the members.
 
     Attributes:
         features: which features are built, see `features.tabular.settings.TabularSettings`.
@@ -69,7 +66,7 @@ class GBDTSettings:
 
     def booster_parameters(self) -> dict[str, Any]:
         """LightGBM's parameters; no class weights, as they would bend the probabilities."""
-        turned = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction",
+        tuned = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction",
                   "lambda_l1", "lambda_l2", "path_smooth", "extra_trees")  # fmt: skip
         return {
             "objective": "binary",
@@ -79,12 +76,12 @@ class GBDTSettings:
             "force_col_wise": True,
             "num_threads": int(os.environ.get("OMP_NUM_THREADS", "0")),
             "verbosity": -1,
-        } | {name: getattr(self, name) for name in turned}
+        } | {name: getattr(self, name) for name in tuned}
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready data."""
-        turned = {setting.name: getattr(self, setting.name) for setting in fields(self)}
-        return turned | {"features": self.features.model_dump(mode="json")}
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        return values | {"features": self.features.model_dump(mode="json")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -127,14 +124,13 @@ class GBDT:
         y = check_labels(snapshots, labels)
         self.features_ = self._new_features().fit(snapshots)
         x = self.features_.transform(snapshots)  # (n, f)
-        groups = self._groups(snapshots)  # (members, n)
-        late = late_rows(snapshots.cutoff, self.settings.later_share)
-        checks = [held_out & late if both_classes(y[held_out & late]) else held_out for held_out in groups]
-        self.members_ = self._boost(x, y, [~held_out for held_out in groups], checks)
+        settings = self.settings
+        splits = member_splits(snapshots, y, settings.members, settings.later_share, settings.seed)
+        self.members_ = self._boost(x, y, splits)
         margins, checked = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
-        for member, check in zip(self.members_, checks, strict=True):
+        for member, (_, check) in zip(self.members_, splits, strict=True):
             margins[check] = member.margins(x[check])
-            checked |= check
+            checked[check] = True
         self.calibration_ = BetaCalibration.fit(margins[checked], y[checked])
         return self
 
@@ -182,7 +178,7 @@ class GBDT:
         return GBDTSettings.from_dict(data)
 
     def _new_features(self) -> Features:
-        """What is learnt from, not fitted yet."""
+        """The features to learn from, not fitted yet."""
         return TabularFeatures(self.settings.features)
 
     def _save_features(self, folder: Path) -> None:
@@ -194,15 +190,9 @@ class GBDT:
         data = json.loads((folder / "features.json").read_text(encoding="utf-8"))
         self.features_ = TabularFeatures.from_dict(data)
 
-    def _groups(self, snapshots: Snapshots) -> npt.NDArray[np.bool_]:
-        """(members, n) which rows' customers each member leaves out."""
-        members = self.settings.members
-        group = stable_groups(snapshots.customer_ids, max(members, FEWEST_GROUPS), self.settings.seed)
-        return np.asarray(group == np.arange(members)[:, None])
-
-    def _boost(self, x: Matrix, y: Vector, fits: list[Mask], checks: list[Mask]) -> list[BoostedTrees]:
+    def _boost(self, x: Matrix, y: Vector, splits: list[tuple[Ints, Ints]]) -> list[BoostedTrees]:
         """One booster a member, all with the same number of trees: where their mean loss on the later rows is least."""
-        import lightgbm as lgb  # a service that gives no reasons does without it, and starts sooner
+        import lightgbm as lgb  # local: a service that gives no reasons starts sooner without it
 
         parameters = self.settings.booster_parameters()
         data = lgb.Dataset(
@@ -216,11 +206,11 @@ class GBDT:
             parameters,
             data,
             num_boost_round=self.settings.max_trees,
-            folds=[(np.flatnonzero(fit), np.flatnonzero(check)) for fit, check in zip(fits, checks, strict=True)],
+            folds=splits,
             callbacks=[lgb.early_stopping(self.settings.patience, verbose=False)],
             return_cvbooster=True,
         )["cvbooster"]
-        # What stays is what the text file holds: the trees up to the best round, none of the training data.
+        # Only the text is kept: the trees up to the best round, without the training data.
         best = cv.best_iteration
         return [BoostedTrees(booster.model_to_string(num_iteration=best)) for booster in cv.boosters]
 

@@ -1,7 +1,7 @@
 """A sample of raw journeys with the answers that a run recorded: proof that a model stays the same.
 
-A run records it beside the model; the packaged service and the tests replay it. Customers get invented names, and
-each journey keeps some events after its cutoff, so that a replay that looked ahead would show.
+A run records it beside the model; the packaged service and the tests replay it. Customers get invented names. Each
+journey keeps some events after its cutoff, so that a replay that reads ahead gives other answers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Predict = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def record_sample(scorer: Scorer, snapshots: Snapshots, folder: Path, *, n: int = 50) -> Path:
-    """Write about `n` journeys, spread over the range of answers, and what the model gives them.
+    """Write about `n` journeys, spread over the range of answers, and the model's answers.
 
     Args:
         scorer: with the model as trained.
@@ -123,7 +123,7 @@ def _spread(scorer: Scorer, snapshots: Snapshots, n: int) -> npt.NDArray[np.int6
 
 
 def _unnamed(snapshots: Snapshots) -> Snapshots:
-    """The same rows of a log whose customers have other names: no answer may hang on who somebody is."""
+    """The same rows of a log whose customers have other names: no answer may depend on an identifier."""
     journeys = snapshots.journeys
     names = pa.array(np.arange(journeys.n_customers).astype(str), pa.string())
     return replace(snapshots, journeys=replace(journeys, customer_ids=names))

@@ -1,10 +1,10 @@
-"""A scoring folder: a model with all that is needed to score raw events, and the one code that does it.
+"""A scoring folder: a model with all that scoring raw events needs, and the code that scores.
 
-A model of churn or conversion answers with a `probability`; another kind says what its answers are called
-(`models.contract.AnswerModel`): the columns of a scored frame and the fields of the service's answer follow from that.
-`journeylab score`, the MLflow model (`models.pyfunc`) and the service (`serving.service`) all call `Scorer`; there is
-no second way to a probability. A folder holds what `models.saving` saved, `task.json` and, once a run has recorded
-one, a sample of journeys with their probabilities (`models.scoring.golden_sample`).
+A model answers with a `probability`, or with columns that it names (`models.contract.AnswerModel`): the columns of a
+scored frame and the fields of the service's answer follow from them. `journeylab score`, the MLflow model
+(`models.pyfunc`) and the service (`serving.service`) all call `Scorer`, so they give the same numbers. A folder holds
+what `models.saving` wrote, `task.json` and, once a run has recorded one, a sample of journeys with their answers
+(`models.scoring.golden_sample`).
 
     scorer = Scorer.load(Path("runs/churn/scoring"))
     scored = scorer.score_events(events, cutoffs)     # frames: canonical event rows; customer_id, cutoff
@@ -40,7 +40,7 @@ from models.saving import load_model, save_model
 
 FORMAT = 1
 BASE_PACKAGES = ("lightgbm", "numba", "numpy", "pandas", "pyarrow", "pydantic", "scipy")
-ROWS_AT_ONCE = 50_000  # bounds the feature matrix; every row depends on itself alone, so the blocks do not show
+ROWS_AT_ONCE = 50_000  # bounds the feature matrix; a row's answer does not depend on its block
 
 UNKNOWN_CUSTOMER = "the events hold no such customer"
 NO_EVENT_BEFORE = "the customer has no event before the cutoff"
@@ -52,14 +52,14 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """What came of scoring a batch.
+    """The result of scoring a batch.
 
     Attributes:
-        frame: one row for each asked: `customer_id, cutoff` (UTC, naive, µs), the model's answers, such as
+        frame: one row for each snapshot: `customer_id, cutoff` (UTC, naive, µs), the model's answers, such as
             `probability` (NaN where none can be given), and `reason` (why none; missing where there is one).
-        reasons: for each row what moved the probability; empty lists where there is none or nobody asked.
+        reasons: for each row what moved the probability; empty lists where there is no reason or none were requested.
         unknown: touchpoint never seen in training → events of it.
-        quarantined: reason → events set aside by the checks.
+        quarantined: reason → events that the checks rejected.
         quarantine: those events, see `features.events.checks.CheckedEvents`.
         notes: what was assumed about the events.
     """
@@ -127,7 +127,7 @@ class Scorer:
 
     @cached_property
     def touchpoint_set(self) -> frozenset[str]:
-        """`touchpoints`, to look one up in."""
+        """`touchpoints` as a set."""
         return frozenset(self.touchpoints)
 
     @property
@@ -146,7 +146,7 @@ class Scorer:
         """Probabilities from canonical event rows.
 
         Args:
-            events: as `features.events.checks.check_events` takes them; bad rows are set aside and counted.
+            events: as `features.events.checks.check_events` takes them; bad rows go to quarantine and are counted.
             cutoffs: `customer_id, cutoff`, one row out for each row in, in the same order. Without them every
                 customer of the batch gets one row.
             as_of: the cutoff of all customers where there are no `cutoffs`; by default just after the last event.
@@ -185,7 +185,7 @@ class Scorer:
         reasons: bool = False,
         count_unknown: bool = True,
     ) -> ScoredBatch:
-        """The same for a packed log; with `count_unknown` the whole log is looked through once more."""
+        """The same for a packed log; `count_unknown` takes one more pass over the whole log."""
         if cutoffs is None:
             ids = np.asarray(journeys.customer_ids.to_pylist(), dtype=object)
             cutoff = np.full(journeys.n_customers, _batch_cutoff(journeys, as_of), dtype=np.int64)
@@ -207,7 +207,7 @@ class Scorer:
 
         Args:
             snapshots: any, also of unknown customers and without events.
-            ids: (n,) whom they are about, None where nobody said.
+            ids: (n,) identifiers of the customers, None where missing.
         """
         why_not = _why_not(snapshots, ids)
         usable = np.flatnonzero(why_not == None)  # noqa: E711
@@ -245,12 +245,12 @@ class Scorer:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def reasons(self, snapshot: Snapshots, most: int) -> list[Reason]:
-        """At most so many reasons for what is said of one snapshot; none where the model has none to give."""
+        """At most `most` reasons for the answer to one snapshot; none where the model is no `Explainer`."""
         return self.model.reasons(snapshot, most)[0] if isinstance(self.model, Explainer) else []
 
     @cached_property
     def packing_key(self) -> str:
-        """How events are packed: scorers with the same text make the same log of the same events."""
+        """Scorers with the same key pack the same events into the same log."""
         reader = self.reader
         return json.dumps([self.schema.to_dict(), list(reader.stages.items()), reader.options.duplicates])
 
@@ -264,14 +264,14 @@ class Scorer:
         """Events packed as `score_events` would pack them but without a table, for the service.
 
         Args:
-            owners: (n,) whose event each is.
+            owners: (n,) the customer of each event.
             t: (n,) µs since 1970 UTC, in source order.
             categories: column → (n,) text, None where missing; `touchpoint` must be there.
             numbers: column → (n,) finite numbers, None where missing.
 
         Returns:
-            The log, and whose events were left out as equal to an earlier one. Columns outside the schema are
-            ignored.
+            The log, and the owners of events that were dropped as equal to an earlier one. Columns outside the schema
+            are ignored.
         """
         in_schema = (*self.schema.category_columns, *self.schema.number_columns)
         columns = {name: values for name, values in (*categories.items(), *numbers.items()) if name in in_schema}
@@ -343,17 +343,17 @@ def visible_touchpoints(snapshots: Snapshots) -> tuple[str, ...]:
 
 
 def unknown_touchpoints(journeys: Journeys, training: Sequence[str]) -> dict[str, int]:
-    """Touchpoint outside `training` → how many events have it."""
+    """Touchpoint outside `training` → number of its events."""
     category = journeys.categories["touchpoint"]
-    strange = [code for code, name in enumerate(category.names) if name not in set(training)] if training else []
-    if not strange:
+    new_codes = [code for code, name in enumerate(category.names) if name not in set(training)] if training else []
+    if not new_codes:
         return {}
     counts = np.bincount(category.codes[category.codes >= 0], minlength=len(category.names))
-    return {category.names[code]: int(counts[code]) for code in strange if counts[code]}
+    return {category.names[code]: int(counts[code]) for code in new_codes if counts[code]}
 
 
 def package_names(model: SavableModel | None = None) -> tuple[str, ...]:
-    """The distributions that scoring with `model` needs, by name, what they need themselves left out."""
+    """Names of the distributions that scoring with `model` needs, without their own dependencies."""
     return (*BASE_PACKAGES, *(model.packages if isinstance(model, ExtraPackages) else ()))
 
 
@@ -363,7 +363,7 @@ def requirements(model: SavableModel | None = None) -> tuple[str, ...]:
 
 
 def pinned(name: str) -> str:
-    """`name==version` of what is installed, without the label of a local build (`2.13.0+cpu`), which no index knows."""
+    """`name==version` of what is installed, without the label of a local build (`2.13.0+cpu`): no index has it."""
     return f"{name}=={version(name).partition('+')[0]}"
 
 
@@ -393,7 +393,7 @@ def _ids_and_cutoffs(cutoffs: pd.DataFrame) -> tuple[npt.NDArray[np.object_], In
 
 
 def check_cutoffs(cutoffs: pd.DataFrame) -> None:
-    """A table of rows asked for has its columns.
+    """Check that a table of cutoffs has its columns.
 
     Raises:
         DataError: `customer_id` or `cutoff` is missing.
@@ -409,7 +409,7 @@ def check_cutoffs(cutoffs: pd.DataFrame) -> None:
 def moments_of(values: pd.Series) -> Ints:
     """(n,) µs since 1970 UTC, `NOT_A_TIME` where a value is missing or no time."""
     values = values.reset_index(drop=True)
-    if pd.api.types.is_numeric_dtype(values):  # a number says no unit
+    if pd.api.types.is_numeric_dtype(values):  # a number has no unit
         return np.full(len(values), NOT_A_TIME)
     if not isinstance(values.dtype, pd.DatetimeTZDtype) and values.dtype.kind != "M":
         values = values.map(lambda value: None if isinstance(value, int | float) else value)

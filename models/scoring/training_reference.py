@@ -1,12 +1,12 @@
-"""What a champion saw in training, small enough to travel with it: the bins and shares that a monitor compares with.
+"""The training data in short: the bins and shares that a monitor compares served rows with, saved beside the model.
 
     reference = TrainingReference.of(scorer, train, scorer.answers(test), test)
     reference.save(scoring_folder)                 # reference.json, beside the model
     reference.sketch(snapshot)                     # ["3710-…"]: a bin a feature, no value
 
 At most `MOST_FEATURES` features are kept, those that matter most to the model; a model without tabular features
-(segments, sequences) is given a few that describe any journey. They are computed from the reference itself, so that
-whoever watches needs nothing of the model. A bin is a digit: 0 for the lowest values, `-` for none.
+(segments, sequences) gets a few that describe any journey. The reference computes them itself, so that a monitor does
+not need the model. A bin is a digit: 0 for the lowest values, `-` for none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FORMAT = 1
 FILE = "reference.json"
 MOST_FEATURES, MOST_TOUCHPOINTS = 30, 50
 BINS = 10
-ROWS = 20_000  # are looked at; shares of more would be no surer than what is served
+ROWS = 20_000  # at most; more rows would not make the comparison more exact
 ANY_JOURNEY = ("volume", "recency", "rfm", "rhythm")  # groups of features for models that have none
 OF_CALENDAR = ("active_weeks_", "active_months_")
 UNKNOWN = "-"
@@ -48,20 +48,20 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TrainingReference:
-    """Training as a monitor remembers it.
+    """Bins and shares of the training rows, and of the answers on held-out rows.
 
     Attributes:
-        features: fitted, with the columns that are watched.
+        features: fitted, with the columns that are monitored.
         importance: of each, share of the model's gain; 0 where the model does not use it.
         edges: of each, the inner edges of its bins, ascending: a value belongs to bin `number of edges below it`.
         counts: of each, rows by bin; the last is of rows without a value.
-        answer: what the model answers first: "probability", "segment", …
+        answer: the model's first answer column: "probability", "segment", …
         answer_edges: inner edges of its bins where it is a number; empty otherwise.
         answer_counts: bin ("0", "1", …) or text → held-out rows.
         touchpoints: touchpoint → share of the rows whose journey has it.
         absent: column → share of the rows whose journey has no value in it.
-        rows: that features were counted on. customers: to whom they belong.
-        answered_rows: held-out rows that answers were counted on. answered_customers: likewise.
+        rows, customers: numbers of training rows that were counted, and of their customers.
+        answered_rows, answered_customers: the same for the held-out rows of the answers.
         metrics: of the held-out rows, such as `auroc` and `base_rate`; only what is known.
     """
 
@@ -89,14 +89,14 @@ class TrainingReference:
         answered: Snapshots,
         metrics: Mapping[str, float] | None = None,
     ) -> Self:
-        """Count what there is.
+        """Count training rows and answers.
 
         Args:
             scorer: with the fitted model.
-            train: rows that it was fitted on, as they come.
-            answers: of `answered`, (m,) each: what it says about rows that it was not fitted on.
-            answered: those rows.
-            metrics: what it is worth on them.
+            train: rows that it was fitted on.
+            answers: name → (m,) its answers to `answered`.
+            answered: (m,) rows that it was not fitted on.
+            metrics: of the model on them.
 
         Raises:
             DataError: no row with an event.
@@ -128,12 +128,12 @@ class TrainingReference:
 
     @cached_property
     def id(self) -> str:
-        """12 hexadecimal digits of what it holds: sketches by two references never mix."""
+        """12 hexadecimal digits of SHA-256 of the content: sketches by two references must not be compared."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """(f,) of the watched features."""
+        """(f,) names of the monitored features."""
         return tuple(self.features.get_feature_names_out())
 
     def sketch(self, snapshots: Snapshots) -> list[str]:
@@ -199,7 +199,7 @@ class TrainingReference:
 
 
 def absent(snapshots: Snapshots, column: str) -> npt.NDArray[np.bool_]:
-    """(n,) whether no event that the row sees has a value in the column."""
+    """(n,) whether no event before the row's cutoff has a value in the column."""
     journeys = snapshots.journeys
     if column in journeys.categories:
         present = np.asarray(journeys.categories[column].codes) >= 0
@@ -222,7 +222,7 @@ def _sample_rows(snapshots: Snapshots) -> Snapshots:
 
 
 def _watched(model: Any, rows: Snapshots) -> tuple[TabularFeatures, tuple[float, ...]]:
-    """The features that matter most, and how much."""
+    """The monitored features, and the importance of each."""
     candidates = list(_tabular(model))
     if not candidates:
         features = TabularFeatures(groups=ANY_JOURNEY).fit(rows)
@@ -239,14 +239,14 @@ def _watched(model: Any, rows: Snapshots) -> tuple[TabularFeatures, tuple[float,
 
 
 def _steady(features: TabularFeatures) -> list[str]:
-    """Features that do not change with the weekday on which one asks: training has few cutoffs, a service has all."""
+    """Features that do not depend on the cutoff's weekday or month: training has few cutoffs, a service all days."""
     table = features.describe()
     of_calendar = (table["group"] == "calendar") | table["name"].str.startswith(OF_CALENDAR)
     return [str(name) for name in table.loc[~of_calendar, "name"]]
 
 
 def _tabular(model: Any) -> Iterator[TabularFeatures]:
-    """Fitted tabular features anywhere in a model: its own, beside an embedding, or those of a blend's members."""
+    """Fitted tabular features of a model: its own, those beside an embedding, or those of a blend's members."""
     tabular = getattr(model, "features_", None)
     for features in (tabular, getattr(tabular, "tabular", None)):
         if isinstance(features, TabularFeatures):
@@ -268,7 +268,7 @@ def _binned(x: Floats) -> tuple[tuple[tuple[float, ...], ...], tuple[Counts, ...
 
 
 def _inner_edges(values: Floats) -> tuple[float, ...]:
-    """Edges of bins that are equally full; where many rows share the least value, one below it keeps what is lower."""
+    """Edges of equally full bins; where many rows share the least value, an edge below it separates lower values."""
     finite = values[np.isfinite(values)]
     if len(finite) == 0:
         return ()
@@ -279,7 +279,7 @@ def _inner_edges(values: Floats) -> tuple[float, ...]:
 
 
 def _by_answer(values: npt.NDArray[Any], edges: tuple[float, ...]) -> dict[str, int]:
-    """Bin or text → rows; answers that are none are left out."""
+    """Bin or text → number of rows; missing answers are not counted."""
     if values.dtype.kind == "f":
         finite = values[np.isfinite(values)].astype(np.float32)
         bins = np.searchsorted(np.array(edges, np.float32), finite, side="left")

@@ -1,8 +1,8 @@
-"""The state of a fit as one safetensors file with JSON in its header: no pickle, and never half written.
+"""The state of a fit as one safetensors file with JSON in its header: no pickle, never half written.
 
-A state is what `state_dict` methods return: dicts, lists, tuples, plain values and tensors, nested at will. The tensors
-become the file's tensors, numbered in the order in which they are met; everything around them becomes JSON in the
-file's header. One file, put in place by one rename: whoever is killed while writing leaves the previous state behind.
+A state is what `state_dict` methods return: nested dicts, lists, tuples, plain values and tensors. The tensors become
+the file's tensors, numbered in order; everything around them becomes JSON in the header. The file is put in place by
+one rename, so a process that is killed while writing leaves the previous state.
 
     write_state({"step": 7, "weights": {"w": torch.ones(2)}}, Path("last.safetensors"))
     state = read_state(Path("last.safetensors"))
@@ -30,27 +30,27 @@ Json = None | bool | int | float | str | dict[str, Any]
 def write_state(state: Any, path: Path) -> None:
     """Write nested dicts, lists, tuples, plain values and tensors into the file `path`.
 
-    An `OrderedDict` comes back as a dict; tensors come back on the CPU, without gradients, those that share memory
-    apart. There is no fsync: what was written survives the end of the process, not of the machine's power.
+    An `OrderedDict` is read back as a dict. Tensors are read back on the CPU, without gradients, and no longer share
+    memory. There is no fsync: the file survives a killed process, but not a power failure.
 
     Raises:
-        TypeError: when something of another type is in it, naming the place and the type.
+        TypeError: a value of another type, naming the place and the type.
     """
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     structure = _encode(state, tensors, "state")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")  # one name: what a kill leaves is overwritten by the next
+    unfinished = path.with_name(path.name + ".part")  # always one name: the rest of a killed write is overwritten
     save_file(tensors, unfinished, metadata={"structure": json.dumps(structure, allow_nan=False)})
     os.replace(unfinished, path)
 
 
 def read_state(path: Path, device: str = "cpu") -> Any:
-    """What `write_state` wrote into `path`, its tensors on `device`; runs no code from the file.
+    """Read what `write_state` wrote, with tensors on `device`; runs no code from the file.
 
     Raises:
-        DataError: when the file is not one of `write_state`.
+        DataError: a file that `write_state` did not write.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -63,7 +63,7 @@ def read_state(path: Path, device: str = "cpu") -> Any:
 
 
 def _encode(value: Any, tensors: dict[str, Tensor], place: str) -> Json:
-    """The JSON of `value`, its tensors added to `tensors`; `place` says in errors where it was found."""
+    """The JSON of `value`, its tensors added to `tensors`; `place` is where it is, for errors."""
     from torch import Tensor
 
     kind = type(value)

@@ -1,10 +1,11 @@
-"""Embeddings of journeys: a pretrained encoder with the sequences that it reads, behind one call.
+"""Embeddings of journeys: a pretrained encoder together with the sequences that it reads.
 
     embedder = Embedder(EncoderSettings(objective="next")).fit(train)
     embedder.embed(snapshots)          # (n, d) float32
-    embedder.version                   # "3f0c…": embeddings of two versions do not mix
+    embedder.version                   # "3f0c…": embeddings of two versions must not be compared
 
-Only fitting needs PyTorch; a fitted one is arrays (`models.sequence.runtime` runs them), saved as safetensors and JSON.
+Only fitting needs PyTorch. A fitted embedder is arrays, which `models.sequence.runtime` runs, saved as safetensors and
+JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from models.sequence.settings import EncoderSettings, Floats, Network, Weights
 
 
 class Embedder:
-    """An encoder that was pretrained, or only drawn, on the journeys of a log."""
+    """An encoder, pretrained on the journeys of a log or with random weights."""
 
     def __init__(self, settings: EncoderSettings | None = None) -> None:
         self.settings = settings or EncoderSettings()
@@ -36,15 +37,15 @@ class Embedder:
         """Learn vocabularies from (n,) training snapshots and the encoder from every journey up to their last cutoff.
 
         Args:
-            snapshots: training rows; labels are not asked for.
-            folder: where an interrupted fit goes on.
+            snapshots: training rows.
+            folder: where the state of an interrupted fit is kept.
         """
-        from models.sequence.pretraining import pretrain_encoder  # PyTorch and Lightning, which only a fit needs
+        from models.sequence.pretraining import pretrain_encoder  # local: only a fit needs PyTorch and Lightning
 
         self.sequences_ = SequenceFeatures(self.settings.sequences).fit(snapshots)
         encoder, history = pretrain_encoder(self.settings, self.sequences_, snapshots, folder)
         self.weights_ = plain_weights(encoder)
-        for cached in ("version", "_engine"):  # of an earlier fit
+        for cached in ("version", "_engine"):  # cached from an earlier fit
             self.__dict__.pop(cached, None)
         self.history_ = long_history("pretraining", history)
         return self
@@ -98,7 +99,7 @@ def version_of(sequences: SequenceFeatures, weights: Weights) -> str:
 
 
 def long_history(part: str, history: pd.DataFrame) -> pd.DataFrame:
-    """One row an epoch and figure: `part, epoch, name, value`; figures that were not taken are left out."""
+    """One row for each epoch and figure: `part, epoch, name, value`; missing figures are left out."""
     if len(history) == 0:
         return pd.DataFrame({"part": [], "epoch": [], "name": [], "value": []})
     long = history.melt(id_vars="epoch", var_name="name", value_name="value").dropna(subset="value")
@@ -111,5 +112,5 @@ def packages_of(network: Network) -> tuple[str, ...]:
 
 
 def standardize(x: npt.NDArray[Any], mean: Floats, scale: Floats, most: float = 4.0) -> npt.NDArray[np.float64]:
-    """(n, d) in standard deviations of training, cut off where training had next to nothing."""
+    """(n, d) in standard deviations of training, clipped at `most`: beyond it training had hardly any rows."""
     return np.clip((np.asarray(x, np.float64) - mean) / scale, -most, most)

@@ -4,9 +4,9 @@
     embedding, states = encoder(steps_of(sequences.batch(snapshots)))     # (B, D), (E, H)
 
 A step's categories and numbers are each mapped to a vector and summed; the network (`models.sequence.gru`,
-`models.sequence.transformer`) reads them in order; the embedding pools what it said: its memory as of the cutoff, its
-mean, its maximum and a sum in which each unit forgets at a rate of its own, so that "how much lately" is there beside
-"how much ever".
+`models.sequence.transformer`) reads them in order. The embedding pools its states: the last one, faded up to the
+cutoff, their mean, their maximum, and a sum in which each unit forgets at a rate of its own, so that recent activity
+counts beside all activity.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POOLS = ("last", "mean", "max", "recent")
 
 @dataclass(frozen=True)
 class Steps:
-    """A `SequenceBatch` as tensors on one device; `padded` only where the network wants it.
+    """A `SequenceBatch` as tensors on one device; see there for C, E, F, K and ranks.
 
     Attributes:
         codes: (C, E) int64.
@@ -40,10 +40,10 @@ class Steps:
         owner: (E,) int64, rank of the row.
         context: (B, K).
         lengths: (B,) int64.
-        last: (rows with a step,) int64, where the last step of each rank lies.
-        padded: (B, T) int64.
+        last: (rows with a step,) int64, the place of each rank's last step.
+        padded: (B, T) int64, the place of each row's steps, -1 beyond its end.
         sizes: (T,) rows that have a step s.
-        rows: (B,) the row in the snapshots that each rank is; stays in numpy.
+        rows: (B,) the row of the snapshots at each rank; stays in numpy.
     """
 
     codes: Tensor
@@ -69,7 +69,7 @@ class Steps:
 
 
 def steps_of(batch: SequenceBatch) -> Steps:
-    """The tensors of a batch; they share its memory where they can."""
+    """The tensors of a batch; they share its memory where possible."""
     offsets, active = batch.offsets, int((batch.lengths > 0).sum())
     last = offsets[batch.lengths[:active] - 1] + np.arange(active)
     return Steps(
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
 
     Args:
         settings: size and kind.
-        sequences: fitted; says which categories and numbers a step carries.
+        sequences: fitted; its categories and numbers are a step's inputs.
     """
 
     def __init__(self, settings: EncoderSettings, sequences: SequenceFeatures) -> None:
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
         return self.pool(states, steps), states
 
     def states(self, steps: Steps) -> Tensor:
-        """(E, H) what the network knows after each step."""
+        """(E, H) states of the network after each step."""
         x = self.numbers(steps.numbers)  # (E, D)
         for table, codes in zip(self.tables, steps.codes, strict=True):
             x = x + table(codes)
@@ -133,9 +133,7 @@ class Encoder(nn.Module):
     def pool(self, states: Tensor, steps: Steps) -> Tensor:
         """(B, 4H + K) the journey as of its cutoff; zeros (and its context) for one without steps."""
         rows = len(steps.lengths)
-        remaining = torch.exp(
-            -steps.age_days[:, None] * self.log_rate.exp()
-        )  # (E, H) what is not forgotten at the cutoff
+        remaining = torch.exp(-steps.age_days[:, None] * self.log_rate.exp())  # (E, H) share that remains at the cutoff
         faded = states * remaining
         last = F.pad(faded[steps.last], (0, 0, 0, rows - len(steps.last)))
         zeros = states.new_zeros(rows, states.shape[1])

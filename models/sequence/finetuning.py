@@ -1,7 +1,7 @@
 """Fine-tuning: an encoder and a head for each task, fitted to labels; several tasks share one encoder.
 
-The loss is the sum over tasks of the binary cross-entropy of the rows whose label is known, plus, where it is wanted,
-next-step prediction on the same journeys. No class weights, as they would bend the probabilities.
+The loss is the sum over tasks of the binary cross-entropy of the rows with a known label, plus, with `next_weight`,
+next-step prediction on the same journeys. There are no class weights, as they would distort the probabilities.
 """
 
 from __future__ import annotations
@@ -148,16 +148,16 @@ def fine_tune(
     """A copy of an encoder, fitted with fresh heads to the labels of some rows.
 
     Args:
-        base: the encoder to begin with; it stays as it is.
-        sequences: what it reads.
+        base: the encoder to copy.
+        sequences: its inputs.
         snapshots: (n,) training rows.
         labels: (n, tasks), NaN where a label is not known.
         fit: rows to learn from.
-        check: rows that show how well it goes.
+        check: rows for the check loss.
         settings: of the whole model.
         seed: of this copy.
-        folder: where an interrupted fit goes on.
-        report: told of every epoch.
+        folder: where the state of an interrupted fit is kept.
+        report: called after each epoch.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The process around a fit: what Lightning changes is put back, Ctrl-C arrives, and spawned processes can ask back."""
+"""The process around a fit: global state is restored, Ctrl-C works, and spawned processes can report."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from models.contract import Report
 
 LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning_utilities")
 CHATTER = (
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # 2.6.6 under torch 2.13
-    "You're resuming from a checkpoint that ended before the epoch ended",  # and at the right batch
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6.6 with torch 2.13
+    "You're resuming from a checkpoint that ended before the epoch ended",  # ours resumes at the right batch
 )
 
 
 def make_quiet_and_deterministic() -> None:
-    """Silence Lightning, and let torch compute the same each time, for the rest of this process.
+    """Silence Lightning and make torch deterministic, for the rest of this process.
 
-    Some gradients, of `x[index]` for one, are summed by several threads in any order, on a CPU too, unless torch is in
-    its deterministic mode; there it would fill all new memory with NaN, which costs time and finds nothing here.
+    Some gradients, such as that of `x[index]`, are summed by several threads in any order, on a CPU too, unless torch
+    is in its deterministic mode. That mode also fills new memory with NaN to find bugs, which costs time: it is turned
+    off.
     """
     for logger in map(logging.getLogger, LOGGERS):
         logger.setLevel(logging.ERROR)
     for message in CHATTER:
         warnings.filterwarnings("ignore", message=message)
-    if not torch.cuda.is_available():  # nobody asks for it on a GPU, where it is slow and not there for everything
+    if not torch.cuda.is_available():  # on a GPU it is slow, and some operations lack it
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @contextmanager
 def restored_process(network: nn.Module) -> Iterator[None]:
-    """Quiet and exact inside; then the process's global state is what it was, and the network without gradients."""
+    """Quiet and deterministic inside; then the process's global state is restored and the gradients are dropped."""
     gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=gpus), torch.enable_grad(), warnings.catch_warnings(), _globals():
         make_quiet_and_deterministic()
@@ -68,15 +69,17 @@ def _globals() -> Iterator[None]:
         torch.set_num_threads(threads)
         for logger, level in levels:
             logger.setLevel(level)
-        for name in set(os.environ) - environment:  # where spawned processes met: MASTER_PORT and the like
+        for name in (
+            set(os.environ) - environment
+        ):  # MASTER_PORT and the like, by which spawned processes find each other
             del os.environ[name]
 
 
 @contextmanager
 def interruptible(trainer: Trainer) -> Iterator[None]:
-    """Let Ctrl-C arrive as KeyboardInterrupt, and end the processes that were spawned.
+    """Make Ctrl-C a KeyboardInterrupt, and end spawned processes.
 
-    Lightning turns it into `sys.exit(1)`, stops listening to the key and leaves spawned processes running.
+    Lightning turns it into `sys.exit(1)`, ignores the key from then on and leaves spawned processes running.
     """
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
@@ -94,7 +97,7 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
 
 
 class ReportRelay:
-    """Takes the question `report(epoch, loss)` from a spawned process to this one, where the function lives."""
+    """Calls `report(epoch, loss)` of this process from a spawned one."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -105,7 +108,7 @@ class ReportRelay:
         return {"child": self.child}
 
     def __call__(self, epoch: int, loss: float) -> bool:
-        """Ask, in the spawned process."""
+        """In the spawned process: send the loss, wait for the answer."""
         self.child.send((epoch, loss))
         return bool(self.child.recv())
 

@@ -27,14 +27,14 @@ class FitSettings:
         warmup_share: share of all steps in which the learning rate climbs.
         clip_norm: the gradient's norm is cut to this; 0 = never.
         patience: stop after so many epochs without a better check loss; 0 = never.
-        keep: the weights of the "best" check loss, or of the "last" epoch: where the check rows are few, the best is
-            the luckiest, and the schedule has the rate at zero by the last one anyway.
+        keep: the weights of the "best" check loss, or of the "last" epoch. With few check rows the best loss is luck,
+            and the schedule ends with a rate of zero anyway.
         precision: Lightning's name for it; "auto" = bf16-mixed on a GPU, 32-true on a CPU.
         devices: Lightning's `devices`: how many GPUs where there are any, otherwise how many processes; "auto" = all.
-        strategy: Lightning's `strategy`. "auto" with several devices is "ddp_spawn", not Lightning's "ddp": that one
-            starts the whole program again for each device, and a fit is a small part of ours.
-        seed: of all randomness; that of a step is a function of the seed and of the step's number.
-        checkpoint_every_s: seconds between two checkpoints inside an epoch; there is one at each epoch's end as well.
+        strategy: Lightning's `strategy`. "auto" with several devices is "ddp_spawn": Lightning's "ddp" would start
+            the whole program again for each device.
+        seed: of all randomness; a step's randomness is a function of the seed and of the step's number.
+        checkpoint_every_s: seconds between two checkpoints inside an epoch; each epoch's end writes one as well.
     """
 
     epochs: int = 30
@@ -62,7 +62,7 @@ class FitSettings:
 
 
 class Network(Protocol):
-    """A `torch.nn.Module` that knows its losses."""
+    """A `torch.nn.Module` with a training loss and a check loss."""
 
     def loss(self, batch: Any) -> Tensor:
         """The training loss of a batch, a scalar with gradients."""
@@ -74,7 +74,7 @@ class Network(Protocol):
 
 
 class Batches(Protocol):
-    """Batches, each a pure function of its epoch and its number, so that any of them can be made again.
+    """Batches, each a pure function of its epoch and its number, so that a resumed fit gets the same ones.
 
     A batch is tensors, nested at will, or an object with `.to(device)`.
     """
@@ -84,13 +84,13 @@ class Batches(Protocol):
         ...
 
     def batch(self, epoch: int, number: int) -> Any:
-        """Batch `number` of `epoch`, both counted from 0; check batches are asked for epoch 0 only."""
+        """Batch `number` of `epoch`, both counted from 0; check batches are those of epoch 0."""
         ...
 
 
 @dataclass
 class FitCurve:
-    """What a fit has to show so far; part of each checkpoint.
+    """The losses and the best weights so far; part of each checkpoint.
 
     Attributes:
         rows: one an epoch, as in the table that `fit_network` returns.

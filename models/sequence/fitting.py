@@ -49,14 +49,14 @@ def fit_network(
 
     Args:
         network: an `nn.Module` with the methods of `Network`.
-        train: what it learns from.
-        check: what decides which epoch was the best; None keeps the last epoch's weights and never stops early.
-        settings: see there.
+        train: batches to learn from.
+        check: batches that decide which epoch was the best; None keeps the last epoch's weights and never stops early.
+        settings: of the fit.
         folder: where the fit keeps its state, as safetensors and JSON, one folder a fit. A call with the same network,
-            batches, settings and folder goes on from there and, on a CPU with the same number of threads, ends with
-            the same weights, bit for bit, as a fit that was never interrupted. A finished fit only reads its weights.
-        report: told of each epoch that ends in this call, where there are check batches; with several processes
-            it is called in a thread of its own.
+            batches, settings and folder resumes from there. On a CPU with the same number of threads it ends with the
+            same weights, bit for bit, as a fit that was never interrupted. A finished fit only reads its weights.
+        report: called after each epoch of this call, where there are check batches; with several processes in a
+            thread of its own.
         progress: show Lightning's bar where the output is a terminal.
 
     Returns:
@@ -64,8 +64,8 @@ def fit_network(
         included), `data_seconds` (the part of it in which batches were made).
 
     Raises:
-        Pruned: when `report` said True.
-        Diverged: when not one epoch ended with a finite loss.
+        FitPruned: when `report` returned True.
+        FitDiverged: when no epoch ended with a finite loss.
         ConfigError: when there are no batches, or the folder holds another fit.
         torch.multiprocessing.ProcessRaisedException: with the error's text, when one is raised in a spawned process.
     """
@@ -92,7 +92,7 @@ def fit_network(
 
 
 def _purpose(network: nn.Module, train: Batches, check: Batches | None, settings: FitSettings) -> dict[str, Any]:
-    """What must be the same for a fit to be gone on with."""
+    """What must be the same for a fit to be resumed."""
     shapes = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in network.state_dict().items()]
     same = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every_s"}
     return same | {
@@ -103,7 +103,7 @@ def _purpose(network: nn.Module, train: Batches, check: Batches | None, settings
 
 
 def _finished(folder: Path | None, purpose: dict[str, Any]) -> FitCurve | None:
-    """The curve of the fit that lies in the folder, where it has ended."""
+    """The curve of the fit in the folder, where it has ended."""
     if folder is None or not (folder / CHECKPOINT).exists():
         return None
     state = read_state(folder / CHECKPOINT)["callbacks"]["curve"]

@@ -1,21 +1,21 @@
-"""A gated recurrent unit in continuous time, from its equations to its gradients; made to be read from top to bottom.
+"""A gated recurrent unit in continuous time, from its equations to its gradients.
 
 A GRU (Cho et al. 2014, in the variant of cuDNN) reads a journey step by step. Between two steps its memory fades, each
 unit at a rate λ of its own that is learned (the decay of Che et al. 2018, "GRU-D", applied to the hidden state):
 
-    k = h · exp(−λ Δ)                       what is left of the memory after Δ days
-    r = σ(x_r + k U_r + b_r)                how much of it the new content may look at
-    z = σ(x_z + k U_z + b_z)                how much of it stays
+    k = h · exp(−λ Δ)                       the memory that remains after Δ days
+    r = σ(x_r + k U_r + b_r)                the share of it that the new content may use
+    z = σ(x_z + k U_z + b_z)                the share of it that stays
     n = tanh(x_n + r · (k U_n + b_n))       the new content
     h = (1 − z) · n + z · k
 
 Steps come time-major (`features.sequences.sequences`): the rows that have a step s are the first `sizes[s]` of those
-that had the one before, so a step is a slice and nothing is padded. What does not depend on the step before, the
-inputs' share of the gates and the decay, is computed for all steps at once.
+that had the one before, so a step is a slice and nothing is padded. The inputs' share of the gates and the decay do not
+depend on the step before: they are computed for all steps at once.
 
-The gradient is written out (`Recurrence.backward`) instead of being recorded: all products that do not wait for the
-step after are taken over all steps at once, above all the gradient of U, which is one large matrix product in place of
-one for each step. On two CPU cores that is two to three times as fast as `torch.nn.GRU` on packed sequences
+The gradient is written out (`Recurrence.backward`) instead of being recorded by PyTorch: whatever does not depend on
+the step after is computed for all steps at once, above all the gradient of U, one large matrix product instead of one
+for each step. On two CPU cores that is two to three times as fast as `torch.nn.GRU` on packed sequences
 (`experiments/benchmarks/sequence_speed.py`).
 """
 
@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SLOWEST_DAYS, FASTEST_DAYS = 730.0, 0.25  # the memories that the units begin with: two years to a quarter of a day
+SLOWEST_DAYS, FASTEST_DAYS = 730.0, 0.25  # initial memories of the units: two years to a quarter of a day
 
 
 class DecayGRU(nn.Module):
@@ -49,7 +49,7 @@ class DecayGRU(nn.Module):
         """States after each step.
 
         Args:
-            x: (E, D) what each step carries.
+            x: (E, D) inputs of each step.
             gap_days: (E,) days since the step before.
             sizes: (T,) rows that have a step s, falling.
         """
@@ -126,7 +126,7 @@ def log_rates(units: int) -> Tensor:
 
 
 def _slices(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """(T,) where the rows of each step begin and end."""
+    """(T,) begin and end of each step's rows."""
     slices, begin = [], 0
     for size in sizes:
         slices.append((begin, begin + size))

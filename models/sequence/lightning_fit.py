@@ -1,9 +1,11 @@
-"""What `fitting` gives to Lightning: the step, the batches, the end of an epoch. Imported while fitting only.
+"""The loop of a fit in Lightning: steps, batches, the end of an epoch, checkpoints. Imported by a fit only.
 
-Of Lightning we take the loop, precision, devices and processes, clipping, the order in which state is restored, and the
-bar. Checking and stopping are ours (`EpochEnd`): one function instead of a validation loop, a logger and two callbacks,
-exact for any number of processes, and nothing of it runs inside a step. Comments that name a version describe what was
-seen in lightning 2.6.6.
+Lightning does the loop, precision, devices and processes, clipping, the order in which state is restored, and the bar.
+Checking and stopping are ours (`EpochEnd`): one function instead of a validation loop, a logger and two callbacks,
+exact for any number of processes, and outside the steps. Comments that name a version describe lightning 2.6.6.
+
+A resumed fit gives the bits of one that was never interrupted, because a step's batch and randomness are functions of
+the seed and of the number of steps so far, which Lightning restores from the checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class FitStep(LightningModule):
         self.settings = settings
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Lightning notes the hook that it is in some 45 times a step, each time through the module's costly setter."""
+        """Lightning sets the current hook's name some 45 times a step; `nn.Module`'s own setter is slow."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
@@ -51,21 +53,21 @@ class FitStep(LightningModule):
         return BatchStream(self.train_batches, self.trainer)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing to do on a CPU, where Lightning would walk through the batch and rebuild it."""
+        """On a CPU the batch as it is; Lightning would rebuild it."""
         return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def training_step(self, batch: Any, number: int) -> Tensor:
-        """The loss; its randomness is a function of the seed and of how many batches all processes have had."""
+        """The loss; its randomness is a function of the seed and of the batches of all processes so far."""
         trainer = self.trainer
         seed_step(self.settings.seed, trainer.global_step * trainer.world_size + trainer.global_rank, self.device)
         loss: Tensor = self.network.loss(batch)  # type: ignore[operator]
         return loss
 
     def configure_optimizers(self) -> Any:
-        """AdamW over two groups of parameters, and the schedule, moved on after each step."""
+        """AdamW over two groups of parameters, and the schedule, which moves after each step."""
         rate = self.settings.learning_rate
-        # Fused takes a quarter of the time with a small network on a CPU (0.3 ms for 1.1). Lightning's mixed precision
-        # refuses to clip for a fused optimizer.
+        # Fused takes a quarter of the time with a small network on a CPU (0.3 ms instead of 1.1). With mixed precision
+        # Lightning refuses to clip for a fused optimizer.
         fused = True if self.trainer.precision == "32-true" else None
         optimizer = torch.optim.AdamW(decay_groups(self.network, self.settings.weight_decay), lr=rate, fused=fused)
         steps = self.settings.epochs * len(self.train_dataloader())
@@ -76,30 +78,30 @@ class FitStep(LightningModule):
 
 
 class BatchStream:
-    """One process's share of the training batches, from where the fit is to the end of its epoch.
+    """One process's share of the training batches, from the next step to the end of its epoch.
 
-    Lightning takes any iterable with a length: only a `DataLoader` would be given workers and samplers. Where a fit is
-    says the number of its steps. It is not asked for as the loader's `state_dict`: 2.6.6 saves that one at an epoch's
-    end too, but does not restore it, and the first epoch's batches would come again.
+    Lightning takes any iterable with a length; only a `DataLoader` would get workers and samplers. The place in the
+    epoch follows from the number of steps. It is not kept in a `state_dict` of this loader: 2.6.6 saves that at an
+    epoch's end too, but does not restore it, and the first epoch's batches would come again.
     """
 
     def __init__(self, batches: Batches, trainer: Trainer) -> None:
         self.batches = batches
         self.trainer = trainer
         self.rank, self.world = trainer.global_rank, trainer.world_size
-        self.seconds = 0.0  # in which batches were made
+        self.seconds = 0.0  # spent on making batches
 
     def __len__(self) -> int:
         return math.ceil(len(self.batches) / self.world)
 
     def __iter__(self) -> Iterator[Any]:
-        """Looks up where the fit is at the first batch, not at `iter()`, which comes too early."""
+        """Reads the number of steps at the first batch: at `iter()` it is not restored yet."""
         epoch, first = divmod(self.trainer.global_step, len(self))
         for step in range(first, len(self)):
             yield self.timed(self.batches, epoch, (step * self.world + self.rank) % len(self.batches))
 
     def timed(self, batches: Batches, epoch: int, number: int) -> Any:
-        """A batch, the time it took added to `seconds`."""
+        """A batch; adds the time that it took to `seconds`."""
         started = perf_counter()
         batch = batches.batch(epoch, number)
         self.seconds += perf_counter() - started
@@ -107,9 +109,9 @@ class BatchStream:
 
 
 class EpochEnd(Callback):
-    """Counts, checks, keeps the best weights, stops, saves."""
+    """The end of an epoch: checks, keeps the best weights, decides whether to stop, saves."""
 
-    state_key = "curve"  # where it lies among a checkpoint's callbacks
+    state_key = "curve"  # its key among a checkpoint's callbacks
 
     def __init__(
         self, check: Batches | None, settings: FitSettings, path: Path | None, purpose: Any, report: Any
@@ -126,18 +128,18 @@ class EpochEnd(Callback):
         self.since = self.saved = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """What Lightning writes into a checkpoint."""
+        """The part of a checkpoint that is ours."""
         running = {name: getattr(self, name) for name in ("loss_sum", "rate", "seconds", "data_seconds")}
         return {"purpose": self.purpose, "curve": vars(self.curve), "running": running}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what `state_dict` returned."""
         self.curve = FitCurve(**state["curve"])
         for name, value in state["running"].items():
             setattr(self, name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """In a spawned process: the first that happens there, and early enough for Lightning to be told to be quiet."""
+        """In a spawned process this runs first, before Lightning prints anything."""
         vars(self).update(state)
         make_quiet_and_deterministic()
 
@@ -148,17 +150,17 @@ class EpochEnd(Callback):
         self.since = self.saved = monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Note the rate before the schedule moves on."""
+        """Keep the learning rate before the schedule moves."""
         self.rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Add up the loss; save where it is time to."""
+        """Add up the loss; save a checkpoint when one is due."""
         self.loss_sum += outputs["loss"]
         # Never after an epoch's last step: the epoch's end saves, and what Lightning restores from in between
         # depends on flags of its validation loop.
         if self.path is not None and batch_idx + 1 < trainer.num_training_batches:
             due = monotonic() - self.saved >= self.settings.checkpoint_every_s
-            if trainer.strategy.reduce_boolean_decision(due, all=False):  # saving is a thing all processes do
+            if trainer.strategy.reduce_boolean_decision(due, all=False):  # all processes save together
                 self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -174,12 +176,12 @@ class EpochEnd(Callback):
         self.curve.rows.append(row | {"seconds": self.seconds, "data_seconds": self.data_seconds})
         self.seconds = self.data_seconds = 0.0
         self.loss_sum.zero_()
-        self._judge(trainer, pl_module.network)
+        self._decide(trainer, pl_module.network)
         if self.path is not None:
             self._save(trainer)
 
     def _check_loss(self, trainer: Trainer, module: FitStep, stream: BatchStream) -> float:
-        """The mean over the rows of all check batches, each of them met by one process; NaN without any."""
+        """The mean over the rows of all check batches, each computed by one process; NaN without batches."""
         if self.check_batches is None:
             return math.nan
         sums = torch.zeros(2, dtype=torch.float64, device=module.device)  # loss, rows
@@ -197,8 +199,8 @@ class EpochEnd(Callback):
         total, n = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         return float(total / n)
 
-    def _judge(self, trainer: Trainer, network: nn.Module) -> None:
-        """Keep the weights where they are the best yet; stop where another epoch is not wanted."""
+    def _decide(self, trainer: Trainer, network: nn.Module) -> None:
+        """Keep the weights where they are the best so far; decide whether there is another epoch."""
         curve, last = self.curve, self.curve.rows[-1]
         epoch, loss = len(curve.rows) - 1, last["check_loss"]
         checked = self.check_batches is not None
@@ -249,26 +251,26 @@ class SafetensorsIO(CheckpointIO):
         write_state(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """All of it on the CPU: who takes a tensor moves it."""
+        """The whole state on the CPU; Lightning moves each tensor."""
         state: dict[str, Any] = read_state(Path(path))
         return state
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Called for the weights that a spawned process hands back."""
+        """Called for the weights that a spawned process returns."""
         Path(path).unlink(missing_ok=True)
-        if Path(path).name == ".temp.ckpt":  # 2.6.6 leaves the folder that it made for it
+        if Path(path).name == ".temp.ckpt":  # 2.6.6 leaves the folder that it made for this file
             Path(path).parent.rmdir()
 
 
 class FitProgressBar(TQDMProgressBar):
-    """Lightning's bar with the losses of the last epoch; tqdm, since two of Rich's displays at once are an error."""
+    """Lightning's bar with the losses of the last epoch; tqdm, because two Rich displays at once raise an error."""
 
     def __init__(self, epoch_end: EpochEnd) -> None:
         super().__init__(refresh_rate=10, leave=False)
         self.epoch_end = epoch_end
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands at the bar's end."""
+        """The losses, shown at the bar's end."""
         rows = self.epoch_end.curve.rows
         return {name: f"{rows[-1][name]:.4f}" for name in ("train_loss", "check_loss")} if rows else {}
 
@@ -284,12 +286,12 @@ def run(
     report: Report | None,
     bar: bool | None,
 ) -> FitCurve:
-    """Fit, or go on with what lies in the folder, and leave the process as it was."""
+    """Fit, or resume the fit in the folder; restore the process's global state afterwards."""
     strategy = _strategy(settings)
     spawns = strategy.startswith("ddp_spawn")
     relay = ReportRelay(report) if report and spawns else report
     with restored_process(network), tempfile.TemporaryDirectory() as temporary:
-        # What processes of its own have found comes back through their last checkpoint.
+        # Spawned processes return their result in their last checkpoint.
         home = folder or (Path(temporary) if spawns else None)
         path = home / CHECKPOINT if home else None
         epoch_end = EpochEnd(check, settings, path, purpose, relay)
@@ -329,7 +331,7 @@ def _strategy(settings: FitSettings) -> str:
 
 
 def has_unused_parameters(network: nn.Module, train: Batches) -> bool:
-    """Whether a loss leaves parameters without a gradient, which DDP must know: to look for them is slow."""
+    """Whether a loss leaves parameters without a gradient. DDP must know; searching for them in each step is slow."""
     loss: Tensor = network.loss(train.batch(0, 0))  # type: ignore[operator]
     loss.backward()  # type: ignore[no-untyped-call]
     unused = any(weight.grad is None for weight in network.parameters() if weight.requires_grad)
@@ -340,14 +342,14 @@ def has_unused_parameters(network: nn.Module, train: Batches) -> bool:
 def seed_step(seed: int, number: int, device: torch.device) -> None:
     """Seed torch for batch `number`.
 
-    Not by `torch.manual_seed`: that one also leaves a note for CUDA, with the whole call stack, where there is none.
+    `torch.manual_seed` would also queue a call for CUDA, with the whole call stack, where there is no GPU.
     """
     mixed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     (torch.cuda if device.type == "cuda" else torch.default_generator).manual_seed(mixed)
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """All parameters that are learnt: matrices, and those that are never decayed: biases, norms, embeddings."""
+    """The parameters in two groups: matrices, and those without decay (biases, norms, embeddings)."""
     tables = {
         id(weight) for part in network.modules() if isinstance(part, nn.Embedding) for weight in part.parameters()
     }
@@ -360,5 +362,5 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]
 
 
 def copy_state(network: nn.Module) -> dict[str, Tensor]:
-    """The network's state in memory of its own, on the CPU."""
+    """A copy of the network's state on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}

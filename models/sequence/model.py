@@ -1,10 +1,10 @@
 """Sequence models: a pretrained encoder, fine-tuned to the label, behind the contract of every model.
 
-Members are copies of one pretrained encoder. Each learns from all customers but one group; the late rows of those left
-out show how well it goes, and together they calibrate. Fitted, a model is arrays: predicting needs neither PyTorch
-(a GRU) nor Lightning (any).
+Members are copies of one pretrained encoder. Each learns from all customers but one group. The late rows of the
+customers that it left out show its losses during the fit, and calibrate afterwards. A fitted model is arrays:
+predicting needs no Lightning, and with a GRU no PyTorch.
 
-Several tasks may share the encoder: `fit_tasks` takes a label for each, and `task` shows the model of one.
+Several tasks may share the encoder: `fit_tasks` takes a label for each, and `task` returns the model of one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ from safetensors.numpy import load_file
 from scipy.special import expit
 
 from features.errors import ConfigError, DataError
-from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
 from features.sequences.sequences import SequenceBatch, SequenceFeatures
-from models.calibration import BetaCalibration, Vector
-from models.contract import Reason, Report, check_labels
-from models.holdout import both_classes, late_rows
+from models.calibration import BetaCalibration
+from models.contract import Reason, Report, Vector, check_labels
+from models.holdout import member_splits
 from models.sequence.embedder import long_history, packages_of, plain_weights, save_weights, version_of
 from models.sequence.occlusion import occlusion_reasons
 from models.sequence.runtime import Runtime, over_blocks, runtime
 from models.sequence.settings import Floats, Network, SequenceModelSettings, Weights
 
-FEWEST_GROUPS = 4  # a member leaves out a quarter of the customers at the most
 NORM_EPSILON = 1e-5  # PyTorch's
 ONLY_TASK = "label"
 
@@ -62,7 +60,7 @@ class SequenceModel:
         self._folder = folder
 
     def watch(self, report: Report | None) -> None:
-        """Tell `report` of each epoch of the first member; where it says True, the fit is given up."""
+        """Call `report` after each epoch of the first member; where it returns True, the fit stops."""
         self._report = report
 
     def fit(self, snapshots: Snapshots, labels: npt.ArrayLike) -> Self:
@@ -75,11 +73,11 @@ class SequenceModel:
 
         Args:
             snapshots: (n,) training rows of all tasks together.
-            labels: task → (n,) 0, 1, or NaN where the row is none of the task's. The first task's check loss is the
-                one that is watched.
+            labels: task → (n,) 0, 1, or NaN where the row does not belong to the task. The check loss is that of
+                the first task.
 
         Raises:
-            DataError: a task with labels of one kind only.
+            DataError: a task with labels of one class only.
         """
         tasks = tuple(labels)
         y = np.stack([np.asarray(labels[task], np.float32) for task in tasks], axis=1)  # (n, tasks)
@@ -97,7 +95,7 @@ class SequenceModel:
         """The model of one task; it shares the fitted encoders.
 
         Raises:
-            ConfigError: it was not fitted to such a task.
+            ConfigError: the model was not fitted to this task.
         """
         if name not in self.tasks_:
             raise ConfigError(f"This model knows no task {name!r}; it knows {', '.join(self.tasks_)}.")
@@ -128,7 +126,7 @@ class SequenceModel:
         return self.history_
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
-        """Which touchpoints moved the log-odds: how far, if they are left out."""
+        """Touchpoints by the change of the log-odds when they are removed."""
         return occlusion_reasons(self.margins, snapshots, top)
 
     def save(self, folder: Path) -> None:
@@ -167,7 +165,7 @@ class SequenceModel:
         return [runtime(self.settings, _part(weights, "encoder."), self.sequences_) for weights in self.members_]
 
     def _learn(self, snapshots: Snapshots, y: npt.NDArray[np.float32]) -> None:
-        from models.sequence.finetuning import fine_tune  # PyTorch and Lightning, which only a fit needs
+        from models.sequence.finetuning import fine_tune  # local: only a fit needs PyTorch and Lightning
         from models.sequence.pretraining import pretrain_encoder
 
         settings = self.settings
@@ -175,9 +173,11 @@ class SequenceModel:
         base, history = pretrain_encoder(settings, self.sequences_, snapshots, self._inside("pretraining"))
         histories = [long_history("pretraining", history)]
         self.members_: list[Weights] = []
-        for cached in ("version", "_engines"):  # of an earlier fit
+        for cached in ("version", "_engines"):  # cached from an earlier fit
             self.__dict__.pop(cached, None)
-        checks = self._checks(snapshots, y)
+        checks = member_splits(
+            snapshots, y[:, 0].astype(np.float64), settings.members, settings.later_share, settings.seed
+        )
         for member, (fit, check) in enumerate(checks):
             network, history = fine_tune(
                 base, self.sequences_, snapshots, y, fit, check, settings, settings.seed * 1000 + member,
@@ -187,22 +187,6 @@ class SequenceModel:
             histories.append(long_history(f"member {member + 1}", history))
         self.history_ = pd.concat([each for each in histories if len(each)], ignore_index=True)
         self.calibrations_ = [self._calibrated(snapshots, y[:, task], checks, task) for task in range(y.shape[1])]
-
-    def _checks(
-        self, snapshots: Snapshots, y: npt.NDArray[np.float32]
-    ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """For each member the rows that it learns from, and the late rows of the customers that it leaves out."""
-        members = self.settings.members
-        group = stable_groups(snapshots.customer_ids, max(members, FEWEST_GROUPS), self.settings.seed)
-        late = late_rows(snapshots.cutoff, self.settings.later_share)
-        first = y[:, 0].astype(np.float64)
-        labelled = ~np.isnan(first)
-        splits = []
-        for member in range(members):
-            held_out = group == member
-            check = held_out & late if both_classes(first[held_out & late & labelled]) else held_out
-            splits.append((np.flatnonzero(~held_out), np.flatnonzero(check)))
-        return splits
 
     def _calibrated(
         self,

@@ -1,7 +1,7 @@
-"""Reasons for what a sequence model says: how far the log-odds move when a touchpoint is left out of the journey.
+"""Reasons of sequence models: the change of the log-odds when a touchpoint is removed from the journey (occlusion).
 
-Nothing is approximated: for each of a journey's touchpoints the journey is made anew without its events, with all gaps
-as they then are, and scored. What is told is the log-odds with them minus the log-odds without.
+Nothing is approximated. For each touchpoint the journey is built again without its events, with the gaps that then
+result, and scored. The contribution is the log-odds with these events minus the log-odds without them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from features.journeys.journeys import Category, Journeys, Snapshots
 from models.contract import Reason, Vector
 
 DAY_US = 86_400_000_000
-MOST_TOUCHPOINTS = 24  # of a journey, the most frequent ones; the others hardly ever move anything
+MOST_TOUCHPOINTS = 24  # the most frequent ones of a journey; the others hardly ever move the log-odds
 ROWS_AT_ONCE = 64
 
 Ints = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ def occlusion_reasons(margins: Margins, snapshots: Snapshots, top: int) -> list[
 
     Args:
         margins: snapshots → (n,) log-odds before calibration.
-        snapshots: whose reasons are wanted.
+        snapshots: (n,) to explain.
         top: how many for each.
     """
     reasons: list[list[Reason]] = []
@@ -43,7 +43,7 @@ def remove_touchpoint(snapshots: Snapshots, rows: Ints, codes: Ints) -> Snapshot
     Args:
         snapshots: of any log.
         rows: (k,) which snapshots.
-        codes: (k,) the touchpoint to leave out, as the log codes it; -2 leaves none out.
+        codes: (k,) the code of the touchpoint to remove; -2 removes none.
     """
     log = snapshots.journeys
     touchpoints = log.categories["touchpoint"].codes
@@ -84,7 +84,7 @@ def _pairs(snapshots: Snapshots) -> tuple[Ints, Ints]:
     rows, codes = [], []
     for row, (start, stop) in enumerate(zip(snapshots.start, snapshots.stop, strict=True)):
         values, counts = np.unique(touchpoints[start:stop], return_counts=True)
-        if len(values) > 1:  # a journey of one touchpoint is nothing without it
+        if len(values) > 1:  # without its only touchpoint a journey would be empty
             chosen = values[np.argsort(-counts, kind="stable")[:MOST_TOUCHPOINTS]]
             rows.append(np.full(len(chosen), row))
             codes.append(chosen.astype(np.int64))

@@ -1,15 +1,15 @@
-"""Self-supervised pretraining: what journeys teach without a label.
+"""Self-supervised pretraining: learning from journeys without a label.
 
 *Next step.* From the state after each step, which touchpoint comes next, and when. The time is a discrete hazard
 (Singer & Willett 1993) over bins of equal frequency: with p_b the chance that the next step comes in bin b if it did
-not come before, a gap in bin b has the likelihood p_b Π_{a<b} (1 − p_a), and a journey's last step, which nothing has
-followed by the cutoff, Π_{a<b} (1 − p_a) with b the bin of the time since: silence is evidence, too.
+not come before, a gap in bin b has the likelihood p_b Π_{a<b} (1 − p_a). Nothing has followed a journey's last step by
+the cutoff, so it is a censored gap: Π_{a<b} (1 − p_a) with b the bin of the time since.
 
 *CoLES* (Babaev et al. 2022, "CoLES: Contrastive Learning for Event Sequences with Self-Supervision"). Slices of one
-customer's journey shall have like embeddings, slices of different customers unlike ones: with unit embeddings,
+customer's journey get similar embeddings, slices of different customers dissimilar ones: with unit embeddings,
 Σ |u − v|² over pairs of one customer plus Σ max(0, m − |u − v|)² over as many of the nearest pairs of two.
 
-Both see every journey up to the latest training cutoff and nothing beyond, labelled or not.
+Both see every journey, labelled or not, up to the latest training cutoff and nothing beyond.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from models.sequence.fitting import fit_network
 from models.sequence.settings import EncoderSettings
 
 BINS = 15
-SHORTEST, SHARE = 2, (0.2, 1.0)  # a slice has two events at least, and such a share of the journey's
-TEMPER = 1e-6  # under the root of a distance, whose gradient at 0 would be infinite
-BUCKETED = 16  # batches that are cut from one lot of journeys, sorted by length
+SHORTEST, SHARE = 2, (0.2, 1.0)  # a slice has at least two events, and a share of the journey's in this range
+TEMPER = 1e-6  # least squared distance: the gradient of the root is infinite at 0
+BUCKETED = 16  # batches that are cut from one chunk of journeys, sorted by length
 
 Ints = npt.NDArray[np.int64]
 
@@ -71,7 +71,7 @@ class NextStep(nn.Module):
         """Mean cross-entropy of the touchpoint plus mean negative log-likelihood of the time."""
         now, following = next_steps(steps.sizes)
         now, following = now.to(states.device), following.to(states.device)
-        odds = self.hazard(states)  # (E, bins) log-odds that it comes in this bin
+        odds = self.hazard(states)  # (E, bins) log-odds that the step comes in this bin
         waited = F.pad(F.logsigmoid(-odds).cumsum(1), (1, 0))  # (E, bins + 1) log-chance of none before the bin
         came = torch.bucketize(steps.gap_days[following], self.edges)
         silent = torch.bucketize(steps.age_days[steps.last], self.edges)
@@ -190,9 +190,9 @@ def slices(journeys: Snapshots, rng: np.random.Generator) -> Snapshots:
 
 
 def length_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator, devices: int = 1) -> list[Ints]:
-    """Rows in random batches of like lengths: of every 16 batches' rows, sorted, and then the batches shuffled.
+    """Rows in random batches of similar lengths: chunks of 16 batches are sorted by length, then batches are shuffled.
 
-    Several devices take batches in turn, and whoever has the shorter one waits: rows of a step are dealt out to them.
+    Several devices take batches in turn and wait for the slowest, so the rows of one step are dealt out to them evenly.
     """
     order = rng.permutation(len(lengths))
     steps = []
@@ -204,14 +204,16 @@ def length_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator, dev
             parts = -(-len(rows) // batch_size)
             steps.append([rows[part::parts] for part in range(parts)])
     drawn = [steps[place] for place in rng.permutation(len(steps))]
-    drawn.sort(key=lambda step: len(step) < devices)  # stable; one that lacks batches would shift all after it
+    drawn.sort(
+        key=lambda step: len(step) < devices
+    )  # stable: a step with too few batches goes last, as it would shift all after it
     return [batch for step in drawn for batch in step]
 
 
 def pretrain_encoder(
     settings: EncoderSettings, sequences: SequenceFeatures, snapshots: Snapshots, folder: Path | None = None
 ) -> tuple[Encoder, pd.DataFrame]:
-    """An encoder that has learnt all that journeys teach without labels, and how the loss fell.
+    """A pretrained encoder, and the curve of its loss.
 
     Args:
         settings: what it is like and what it learns.

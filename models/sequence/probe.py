@@ -1,8 +1,8 @@
-"""A linear probe: ridge logistic regression on the embeddings of a pretrained encoder, or of one that learnt nothing.
+"""A linear probe: ridge logistic regression on the embeddings of an encoder, pretrained or with random weights.
 
-The penalty is chosen on the late rows of customers that each fit left out, and the same margins calibrate. On few
-labels it is hard to beat; on an encoder that was only drawn it says what the architecture alone is worth (random
-features, as in Rahimi & Recht 2007), which any training has to surpass.
+The penalty is chosen on the late rows of customers that each fit left out, and the same margins calibrate. With few
+labels a probe is hard to beat. On an encoder with random weights it shows what the architecture alone is worth (random
+features, Rahimi & Recht 2007), which any training has to surpass.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pandas as pd
 
 from features.journeys.holdout import stable_groups
 from features.journeys.journeys import Snapshots
-from models.calibration import BetaCalibration, Vector
-from models.contract import Reason, check_labels
+from models.calibration import BetaCalibration
+from models.contract import Reason, Vector, check_labels
 from models.holdout import both_classes, late_rows
 from models.sequence.embedder import Embedder, packages_of, standardize
 from models.sequence.occlusion import occlusion_reasons
@@ -81,7 +81,7 @@ class Probe:
         return self.embedder_.history_
 
     def reasons(self, snapshots: Snapshots, top: int = 5) -> list[list[Reason]]:
-        """Which touchpoints moved the log-odds: how far, if they are left out."""
+        """Touchpoints by the change of the log-odds when they are removed."""
         return occlusion_reasons(self.margins, snapshots, top)
 
     def save(self, folder: Path) -> None:
@@ -112,7 +112,7 @@ class Probe:
     def _held_out_margins(
         self, x: npt.NDArray[np.float64], y: Vector, snapshots: Snapshots
     ) -> tuple[dict[float, Vector], npt.NDArray[np.int64]]:
-        """Penalty → margins of the late rows, each from a fit without its customer; and which rows these are."""
+        """Penalty → margins of the late rows, each from a fit without its customer; and the indices of these rows."""
         group = stable_groups(snapshots.customer_ids, self.settings.groups, self.settings.seed)
         late = late_rows(snapshots.cutoff, self.settings.later_share)
         if not both_classes(y[late]):
@@ -131,7 +131,7 @@ class Probe:
 
 def _fitted(x: npt.NDArray[np.float64], y: Vector, strength: float) -> tuple[Vector, float]:
     """(d,) coefficients and the intercept of ridge logistic regression."""
-    from sklearn.linear_model import LogisticRegression  # which only a fit needs
+    from sklearn.linear_model import LogisticRegression  # local: only a fit needs it
 
     fit = LogisticRegression(C=strength, solver="newton-cholesky", max_iter=50).fit(x, y)
     return np.asarray(fit.coef_[0], np.float64), float(fit.intercept_[0])

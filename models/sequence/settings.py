@@ -1,4 +1,4 @@
-"""Settings of the sequence models, as plain dataclasses that need no PyTorch: to read, to save, to search.
+"""Settings of the sequence models, as plain dataclasses that need no PyTorch.
 
 They are flat, so that an experiment file and a search name each setting once: `[models.settings.gru]`, `hidden = 64`.
 """
@@ -25,7 +25,7 @@ MAY_BE_ZERO = ("seed", "head", "inputs")  # of the whole numbers among the setti
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """An encoder and what it learns before it sees a label.
+    """Settings of an encoder and of its pretraining.
 
     Attributes:
         network: "gru" (`models.sequence.gru`) or "transformer" (`models.sequence.transformer`).

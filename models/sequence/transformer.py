@@ -1,4 +1,4 @@
-"""A causal Transformer in continuous time: attention that knows how long ago each step was, not only how many steps.
+"""A causal Transformer in continuous time: attention by the time and the steps between events.
 
 Pre-norm blocks (Vaswani et al. 2017; Xiong et al. 2020). A step looks at itself and at earlier steps of its journey.
 Instead of position codes each head has two slopes, in the manner of ALiBi (Press et al. 2022), one for time and one for
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STEEPEST = 1.0  # of the slopes that the heads begin with; each further head has half
+STEEPEST = 1.0  # the first head's initial slope; each further head has half of the one before
 
 
 class CausalTransformer(nn.Module):
@@ -34,9 +34,9 @@ class CausalTransformer(nn.Module):
         """States after each step.
 
         Args:
-            x: (E, D) what each step carries.
-            days: (E,) when each step was, in days on any clock that the journey's steps share.
-            padded: (B, T) where each row's steps lie, -1 beyond its end.
+            x: (E, D) inputs of each step.
+            days: (E,) time of each step in days, from any origin that the journey's steps share.
+            padded: (B, T) places of each row's steps, -1 beyond its end.
         """
         present = padded >= 0  # (B, T)
         index = padded.clamp(min=0)
@@ -50,7 +50,7 @@ class CausalTransformer(nn.Module):
 
 
 class StepDistances:
-    """How far apart the steps of a row are: (B, T, T) log-hours, (T, T) steps; and (T, T) which of them lie ahead."""
+    """Distances between the steps of a row: (B, T, T) log-hours, (T, T) steps; (T, T) which steps are in the future."""
 
     def __init__(self, log_hours: Tensor, steps: Tensor) -> None:
         self.log_hours, self.steps, self.ahead = log_hours, steps, steps < 0

@@ -8,13 +8,13 @@ import numpy as np
 
 from features.journeys.journeys import Snapshots
 from models.segments.clustering.views import FLAT, Dimension, Matrix, principal_axes, product
-from models.sequence.embedder import Embedder, standardised
+from models.sequence.embedder import Embedder, standardize
 
 MOST_AXES = 6
 
 
 class EmbeddingView:
-    """The first principal axes of standardised embeddings, named by their numbers.
+    """The first principal axes of standardize embeddings, named by their numbers.
 
     Args:
         embedder: fitted on training journeys.
@@ -35,13 +35,13 @@ class EmbeddingView:
         """Learn mean, spread and principal axes."""
         self.mean_, spread = raw.mean(axis=0), raw.std(axis=0)
         self.spread_ = np.where(spread > FLAT, spread, np.inf)  # a constant unit stays at 0
-        x = standardised(raw, self.mean_, self.spread_)
+        x = standardize(raw, self.mean_, self.spread_)
         _, axes = principal_axes(x.T @ x / len(x))
         self.axes_ = axes[:, : self.most_axes]
 
     def place(self, raw: Matrix) -> Matrix:
         """(n, axes)."""
-        return product(standardised(raw, self.mean_, self.spread_), self.axes_)
+        return product(standardize(raw, self.mean_, self.spread_), self.axes_)
 
     @property
     def dimensions(self) -> list[Dimension]:

@@ -12,7 +12,7 @@ from features.events.schema import EventSchema
 from features.journeys.journeys import Snapshots
 from features.journeys.packing import pack
 from features.sequences.sequences import SequenceFeatures, SequenceSettings
-from models.calibration import Vector
+from models.contract import Vector
 from models.sequence.occlusion import MOST_TOUCHPOINTS, ROWS_AT_ONCE, occlusion_reasons, remove_touchpoint
 
 SCHEMA = EventSchema(properties=("agent",))

@@ -76,7 +76,7 @@ def test_it_is_a_logistic_regression_on_clipped_embeddings(probe: Probe, rows: R
 
 def test_the_penalty_is_chosen_and_calibrated_on_customers_left_out(probe: Probe, rows: Rows) -> None:
     snapshots, y = rows
-    margins, late = probe._left_out(np.zeros((len(y), 1)), y, snapshots)
+    margins, late = probe._held_out_margins(np.zeros((len(y), 1)), y, snapshots)
     assert set(margins) == set(ProbeSettings().strengths)
     assert (snapshots.cutoff[late] >= np.sort(snapshots.cutoff)[len(y) // 3]).all()
     group = stable_groups(snapshots.customer_ids, ProbeSettings().groups, seed=0)

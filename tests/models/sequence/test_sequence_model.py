@@ -31,7 +31,7 @@ from models.contract import (
     Resumable,
     Watchable,
 )
-from models.holdout import late_rows
+from models.holdout import late_rows, member_splits
 from models.saving import load_model, save_model
 from models.sequence.model import GRUModel, SequenceModel
 from models.sequence.settings import SequenceModelSettings
@@ -102,7 +102,8 @@ def test_a_transformer_learns_finite_numbers(transformer: SequenceModel, rows: R
 def test_members_leave_customers_out_and_are_checked_on_their_late_rows(model: SequenceModel, rows: Rows) -> None:
     snapshots, y = rows
     late = late_rows(snapshots.cutoff, model.settings.later_share)
-    checks = model._checks(snapshots, y[:, None].astype(np.float32))
+    settings = model.settings
+    checks = member_splits(snapshots, y, settings.members, settings.later_share, settings.seed)
     assert len(checks) == 2
     for fit, check in checks:
         assert not set(snapshots.customer[fit]) & set(snapshots.customer[check])
