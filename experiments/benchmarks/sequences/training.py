@@ -17,7 +17,7 @@ from features.sequences.sequences import SequenceFeatures
 from models.sequence.encoder import Encoder, Steps, steps_of
 from models.sequence.finetuning import Classifier, LabelledBatches
 from models.sequence.gru import DecayGRU
-from models.sequence.pretraining import JourneyBatches, Pretraining, length_buckets, time_edges, unlabelled
+from models.sequence.pretraining import JourneyBatches, Pretraining, all_journeys, length_buckets, time_edges
 from models.sequence.settings import SequenceModelSettings
 
 WAITING = 0.1  # of a step, at most
@@ -119,7 +119,7 @@ def sources(
     for objective in ("next", "coles"):
         chosen = SequenceModelSettings(**vars(settings) | {"objective": objective})
         network = Pretraining(copy.deepcopy(encoder), chosen, edges)
-        report.append((f"pretraining {objective!r}", JourneyBatches(unlabelled(rows), sequences, chosen), network))
+        report.append((f"pretraining {objective!r}", JourneyBatches(all_journeys(rows), sequences, chosen), network))
     labels = (np.arange(len(rows))[:, None] % 3 == 0).astype(np.float32)
     batches = LabelledBatches(rows, labels, sequences, settings.batch_size, settings.seed)
     return [*report, ("fine-tuning", batches, Classifier(copy.deepcopy(encoder), settings, 1, None))]
