@@ -38,7 +38,8 @@ from features.events.source import EventSource
 from features.journeys.loading import load_log
 from features.journeys.packing import pack
 from features.simulation.large_log import synthetic_log, write_synthetic_log
-from features.spark.log import read_log, session
+from features.spark.log import session
+from features.spark.reading import read_log
 from features.spark.session import quiet
 from features.tabular.features import TabularFeatures
 from features.tabular.fitting import feature_schema, features_at

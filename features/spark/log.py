@@ -7,8 +7,7 @@
 
 Rows are renamed, hashed by customer, shuffled, and sorted by that hash; each partition is then checked and packed into
 blocks (`features.spark.blocks`), which Spark keeps on its executors' disks until `close`. All further work reads blocks
-only. The order of equal moments is that of the source: for Parquet the file and the row in it, for text the file and
-the byte, for a table of another kind the column that `order_by` names.
+only. `features.spark.reading` reads and shuffles the rows.
 """
 
 from __future__ import annotations
@@ -24,30 +23,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import errors
-from features.errors import ConfigError, DataError
+from features.errors import DataError
 from features.events.checks import (
     DUPLICATE,
     FILE,
-    SOURCE_ROW,
     first_rejected_rows,
-    ignored_note,
     require_event_log,
-    schema_columns,
     write_quarantine,
 )
-from features.events.source import EventSource, file_in_errors, table_reader
+from features.events.source import file_in_errors
 from features.events.table_reader import TableReader
 from features.journeys.event_log import LogFacts, Part, facts_from, merged
-from features.journeys.stream import FILE_BITS, their_names
-from features.spark.blocks import ABOUT, ASKED_CUTOFF, ASKED_ROW, BAD, BLOCKS, KEY, ROWS_A_BLOCK, needed
+from features.journeys.stream import FILE_BITS
+from features.spark.blocks import ABOUT, BAD, BLOCKS, ROWS_A_BLOCK, needed
 from features.spark.session import quiet
 from features.spark.session import session as session
-from features.spark.source import of_frame, opened
 from features.spark.tasks import (
     PART,
     PAYLOAD,
@@ -67,109 +61,12 @@ from features.spark.tasks import (
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 T = TypeVar("T")
-EVENTS_A_PARTITION = 1_000_000
 SUCCESS, WRITING = "_SUCCESS", "_writing"
 WRITTEN = "written by journeylab\n"  # what the mark says; Spark's own is empty
 PARTIALS_AT_ONCE = 256  # more than these are merged on the cluster before the driver merges them
-
-
-def read_log(
-    spark: SparkSession,
-    source: EventSource,
-    *,
-    base: Path | None = None,
-    frame: DataFrame | None = None,
-    order_by: str | None = None,
-    asked: DataFrame | None = None,
-    partitions: int | None = None,
-    rows_a_block: int = ROWS_A_BLOCK,
-) -> SparkLog:
-    """Shuffle a log by customer and pack it; nothing runs before something is asked of it.
-
-    Args:
-        spark: the session.
-        source: what to read and how; its path may be a URI that Spark reads, or the name of a table.
-        base: the folder that a relative path starts from.
-        frame: rows as the source's file would have them, instead of its path.
-        order_by: a column of whole numbers that rise in source order; needed for tables only.
-        asked: `row` (whole number), `customer_id` (text), `cutoff` (µs, whole number): rows asked for, which travel
-            to their customers' parts.
-        partitions: of customers; by default one for each million events.
-        rows_a_block: events that a block has, if no customer has more.
-
-    Raises:
-        DataError: no such file or column.
-        ConfigError: an adapter that needs all rows at once.
-    """
-    from pyspark.sql import functions as F
-
-    with quiet(), translated_errors():
-        notes: list[str] = []
-        files: list[str] = []
-        if frame is not None:
-            rows, order = of_frame(frame, order_by, notes)
-        else:
-            rows, order = opened(spark, source, base, order_by, notes, files)
-        there = [name for name in rows.columns if name != SOURCE_ROW]
-        rules = table_reader(source, there, base)
-        if rules is None:
-            raise ConfigError(
-                f"The adapter '{source.adapter}' needs all rows at once, which a cluster never has: give canonical "
-                "events, or read the log on one machine."
-            )
-        theirs = their_names(there, rules.columns, schema_columns(rules.options.schema), rules.added_columns)
-        if ignored := [name for name in there if name not in theirs.values()]:
-            notes.append(ignored_note(ignored))
-        events = _canonical(rows, theirs, order)
-        log_path = source.path if frame is None else None
-        n = partitions or _partitions(spark, events)
-        if asked is not None:
-            events = events.withColumn(
-                "customer_id", _text(F.col("customer_id"), events.schema["customer_id"].dataType)
-            )
-            events = events.unionByName(_asking(asked), allowMissingColumns=True)
-        shuffled = events.repartition(n, KEY).sortWithinPartitions(KEY)
-        return SparkLog(spark, shuffled, rules, tuple(notes), n, rows_a_block, tuple(files), log_path)
-
-
-def _canonical(rows: DataFrame, theirs: dict[str, str], order: Column | None) -> DataFrame:
-    """Our columns, the order, and the hash of the customer."""
-    from pyspark.sql import functions as F
-
-    source_row = F.col(SOURCE_ROW) if order is None else order
-    columns = [F.col(f"`{name}`").alias(ours) for ours, name in theirs.items()]
-    chosen = rows.select(*columns, source_row.alias(SOURCE_ROW))
-    return chosen.withColumn(KEY, F.xxhash64(_text(F.col("customer_id"), chosen.schema["customer_id"].dataType)))
-
-
-def _text(column: Column, kind: Any) -> Column:
-    """Equal for identifiers that the checks take for equal: 12.0 is '12'."""
-    from pyspark.sql import functions as F
-    from pyspark.sql import types
-
-    if isinstance(kind, types.FloatType | types.DoubleType):
-        whole = (column == F.round(column)) & (F.abs(column) < F.lit(2.0**53))
-        return F.when(whole, column.cast("bigint").cast("string")).otherwise(column.cast("string"))
-    return column.cast("string")
-
-
-def _asking(asked: DataFrame) -> DataFrame:
-    from pyspark.sql import functions as F
-
-    who = F.col("customer_id").cast("string")
-    return asked.select(
-        who.alias("customer_id"),
-        F.col("row").cast("bigint").alias(ASKED_ROW),
-        F.col("cutoff").cast("bigint").alias(ASKED_CUTOFF),
-        F.xxhash64(who).alias(KEY),
-    )
-
-
-def _partitions(spark: SparkSession, events: DataFrame) -> int:
-    return max(spark.sparkContext.defaultParallelism, math.ceil(events.count() / EVENTS_A_PARTITION))
 
 
 @dataclass
@@ -486,21 +383,3 @@ def translated_errors() -> Iterator[None]:
         if kind is None or found is None:
             raise
         raise kind(found[2]) from None
-
-
-def request_frame(spark: SparkSession, rows: pd.DataFrame) -> DataFrame:
-    """`row, customer_id, cutoff` for `read_log`, from a frame in memory.
-
-    Args:
-        spark: the session.
-        rows: `customer_id` (text) and `cutoff` (int64 µs).
-    """
-    table = pa.table(
-        {
-            "row": pa.array(range(len(rows)), pa.int64()),
-            "customer_id": pa.array(rows["customer_id"].tolist(), pa.string()),
-            "cutoff": pa.array(rows["cutoff"].to_numpy(), pa.int64()),
-        }
-    )
-    with quiet():
-        return spark.createDataFrame(table)

@@ -154,7 +154,8 @@ def make(folder: Path, out: Path, master: str | None, partitions: int) -> None:
 def centres(experiment: Any, how: dict[str, Any] | None) -> pd.DataFrame:
     """Where segments lie that a sample chose, their centres those of everyone at a moment; how large they are."""
     from features.journeys.event_log import part_of
-    from features.spark.log import read_log, session
+    from features.spark.log import session
+    from features.spark.reading import read_log
     from models.segments.clustering.clusters import ClusterSegments, ClusterSettings
     from training.segmentation.large_logs import LogCustomers, everyone_at
 

@@ -44,7 +44,8 @@ def open_event_log(source: EventSource, engine: Engine, work: Path, progress: Co
         DataError: no such file, or no event log.
     """
     if engine.name == SPARK:
-        from features.spark.log import read_log, session  # PySpark is an extra, and heavy
+        from features.spark.log import session  # PySpark is an extra, and heavy
+        from features.spark.reading import read_log
 
         with stage(progress, f"Packing {source.path} on Spark"):
             spark = session(engine.master, engine.settings)

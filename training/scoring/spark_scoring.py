@@ -27,7 +27,8 @@ from features.events.source import EventSource
 from features.journeys.event_log import Part, total
 from features.journeys.journeys import id_texts
 from features.spark.destinations import RemoteLocation, begin, read, write, write_remote_quarantine
-from features.spark.log import SUCCESS, WRITING, WRITTEN, SparkLog, read_log, request_frame, session, translated_errors
+from features.spark.log import SUCCESS, WRITING, WRITTEN, SparkLog, session, translated_errors
+from features.spark.reading import read_log, request_frame
 from models.scoring.scorer import Scorer, as_of_moment, moments_of, unknown_touchpoints
 from training.config.engines import AUTOMATIC, Engine
 from training.progress import stage

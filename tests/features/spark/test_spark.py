@@ -19,7 +19,8 @@ from features.events.source import EventSource
 from features.journeys.event_log import Part, facts_of, partial_facts
 from features.journeys.journeys import Journeys
 from features.journeys.loading import load_log
-from features.spark.log import SparkLog, read_log, request_frame, session
+from features.spark.log import SparkLog, session
+from features.spark.reading import read_log, request_frame
 from features.tabular.features import TabularFeatures
 from features.tabular.fitting import feature_schema, features_at
 
@@ -149,7 +150,7 @@ def test_equal_moments_keep_the_source_order_across_files_and_row_groups(spark: 
     assert read(spark, source, partitions=2, rows_a_block=150)[0] == here
     told, log = read(spark, source, partitions=3, order_by=None, frame=spark.read.parquet(str(source.path)))
     assert told.keys() == here.keys()
-    assert "no order of its rows" in " ".join(log.said)
+    assert "no order of its rows" in " ".join(log.notes)
     numbered = rows.assign(number=range(n)).sample(frac=1, random_state=1)
     frame = spark.createDataFrame(pa.Table.from_pandas(numbered, preserve_index=False))
     assert read(spark, source, frame=frame, order_by="number", partitions=2)[0] == here

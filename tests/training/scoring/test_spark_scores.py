@@ -19,7 +19,7 @@ from features.journeys.event_log import total
 from features.journeys.landed import open_landed
 from features.journeys.loading import load_journeys
 from features.simulation.simulator import simulate
-from features.spark.log import read_log
+from features.spark.reading import read_log
 from features.tabular.features import TabularFeatures
 from features.tabular.fitting import feature_schema, features_at
 from features.tabular.settings import TabularSettings

@@ -19,7 +19,7 @@ from features.journeys.event_log import LocalParts, LogFacts, facts_of, part_of,
 from features.journeys.journeys import Snapshots
 from features.journeys.loading import load_log
 from features.simulation.simulator import simulate
-from features.spark.log import read_log
+from features.spark.reading import read_log
 from features.timestamps import microseconds
 from models.segments.clustering import clusters
 from models.segments.clustering.clusters import ClusterSegments, with_events
