@@ -39,7 +39,7 @@ from models.segments.lookalikes import LookalikeSettings
 from models.segments.rules.rule_segments import Rule
 from models.segments.rules.scheme_settings import SchemeSettings
 from models.sequence.settings import EncoderSettings, ProbeSettings, SequenceModelSettings
-from training.config.experiment import Experiment, Models, Search
+from training.config.experiment import Experiment, Models, SearchSettings
 from training.config.report_settings import Report
 from training.config.segment_settings import Segments
 
@@ -65,7 +65,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("[models.settings.gru], transformer", "A fine-tuned encoder; the encoder's keys as well.", SequenceModelSettings),
     ("The encoder's keys", "Of `gru`, `transformer`, `probe`, and of `[segments.found.encoder]`.", EncoderSettings),
     ("sequences = { … } of an encoder", "What a step of a journey carries.", SequenceSettings),
-    ("[search]", "How long to search.", Search),
+    ("[search]", "How long to search.", SearchSettings),
     ("[features]", "The tabular features.", TabularSettings),
     ("[report]", "Pictures and tables for the reviewer.", Report),
     ("[map]", "The journey map.", MapSettings),

@@ -76,7 +76,7 @@ class Combination:
     of: tuple[str, ...] = ()
 
 
-class Trial(Protocol):
+class SpaceTrial(Protocol):
     """The part of an Optuna trial that a search space needs."""
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...  # noqa: D102
@@ -101,7 +101,7 @@ class Kind:
     load_class: Callable[[], type[Any]]
     build: Callable[[Settings], Model]
     read_settings: Callable[[Settings], Any] | None = None
-    search_space: Callable[[Trial], Settings] | None = None
+    search_space: Callable[[SpaceTrial], Settings] | None = None
     starts: tuple[Settings, ...] = ()
     companions: Callable[[str, Mapping[str, Settings]], list[Companion]] = lambda kind, searched: []
 
@@ -150,7 +150,7 @@ def searchable_kinds() -> list[str]:
     return [name for name, kind in KINDS.items() if kind.search_space is not None]
 
 
-def search_space(kind: str, trial: Trial) -> Settings:
+def search_space(kind: str, trial: SpaceTrial) -> Settings:
     """Suggest settings for one trial of a search; empty for a kind that is not searched."""
     space = KINDS[kind].search_space
     return space(trial) if space is not None else {}
@@ -215,7 +215,7 @@ FEW_FEATURES: Settings = {
 GBDT_STARTS = tuple(FEW_FEATURES | {f"use_{group}": used for group in OPTIONAL_GROUPS} for used in (False, True))
 
 
-def _gbdt_space(trial: Trial) -> Settings:
+def _gbdt_space(trial: SpaceTrial) -> Settings:
     dropped = {group for group in OPTIONAL_GROUPS if not trial.suggest_categorical(f"use_{group}", [True, False])}
     return {
         "categorical": trial.suggest_categorical("categorical", [False, True]),
@@ -262,7 +262,7 @@ FINE_TUNING: Settings = {"epochs": 6, "learning_rate": 2e-3, "weight_decay": 0.0
 SEQUENCE_STARTS = tuple(FINE_TUNING | encoder for encoder in ENCODER_STARTS)
 
 
-def _encoder_space(trial: Trial) -> Settings:
+def _encoder_space(trial: SpaceTrial) -> Settings:
     return {
         "hidden": trial.suggest_categorical("hidden", [64, 128, 256]),
         "objective": trial.suggest_categorical("objective", ["next", "both", "coles", "none"]),
@@ -271,7 +271,7 @@ def _encoder_space(trial: Trial) -> Settings:
     }
 
 
-def _sequence_space(trial: Trial) -> Settings:
+def _sequence_space(trial: SpaceTrial) -> Settings:
     return _encoder_space(trial) | {
         "epochs": trial.suggest_int("epochs", 2, 12, log=True),
         "learning_rate": trial.suggest_float("learning_rate", 2e-4, 5e-3, log=True),

@@ -115,7 +115,7 @@ class SequenceBatch:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SequenceLayout:
     """Vocabularies and scales of a fit.
 
     Attributes:
@@ -157,12 +157,14 @@ class SequenceFeatures:
         sizes = {column: s.top_items if column == "item" else s.top_values for column in names}
         vocabularies = {c: vocabulary(journeys.categories[c], visible, sizes[c], s.min_count) for c in names}
         columns = tuple(journeys.numbers)
-        self._plan(Layout(vocabularies, _number_names(columns, s.time, "item" in names), columns))
+        self._plan(SequenceLayout(vocabularies, _number_names(columns, s.time, "item" in names), columns))
         rows = np.unique(np.linspace(0, len(snapshots) - 1, min(FIT_ROWS, len(snapshots))).astype(np.int64))
         sample = self.batch(snapshots.take(rows))
         mean, scale = _scales(sample.numbers)
         context_mean, context_scale = _scales(sample.context)
-        self._plan(Layout(vocabularies, self.layout_.numbers, columns, mean, scale, context_mean, context_scale))
+        self._plan(
+            SequenceLayout(vocabularies, self.layout_.numbers, columns, mean, scale, context_mean, context_scale)
+        )
         return self
 
     @property
@@ -228,13 +230,13 @@ class SequenceFeatures:
         layout = {name: tuple(value) for name, value in data["layout"].items() if name != "vocabularies"}
         vocabularies = {column: tuple(values) for column, values in data["layout"]["vocabularies"].items()}
         features = cls(SequenceSettings(**data["settings"]))
-        features._plan(Layout(vocabularies=vocabularies, **layout))
+        features._plan(SequenceLayout(vocabularies=vocabularies, **layout))
         return features
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_bound": {}}
 
-    def _plan(self, layout: Layout) -> None:
+    def _plan(self, layout: SequenceLayout) -> None:
         self.layout_ = layout
         nothing = np.zeros(len(layout.numbers))  # a scale of 0 tells the kernels to leave numbers as they are
         self._mean, self._scale = np.array(layout.mean or nothing), np.array(layout.scale or nothing)
@@ -313,7 +315,7 @@ class _Log:
     previous: Ints
 
     @classmethod
-    def of(cls, journeys: Journeys, layout: Layout) -> _Log:
+    def of(cls, journeys: Journeys, layout: SequenceLayout) -> _Log:
         t = as_readonly(journeys.t, np.int64)
         item = journeys.categories.get("item") if "item" in layout.vocabularies else None
         previous = as_readonly([], np.int64)

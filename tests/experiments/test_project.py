@@ -64,6 +64,25 @@ def test_the_shipped_experiments_load(file: str) -> None:
     assert load_experiment(ROOT / "experiments" / "configs" / file).name
 
 
+def test_class_names_are_unique() -> None:
+    """In the five packages without benchmarks, so that a name in a message or a traceback means one class."""
+    names = [
+        node.name
+        for path in modules()
+        if "benchmarks" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+def test_files_and_folders_are_small() -> None:
+    paths = [path for path in modules() if "benchmarks" not in path.parts]
+    assert [path.name for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 450] == []
+    folders = [path.parent for path in paths]
+    assert sorted({str(folder) for folder in folders if folders.count(folder) > 20}) == []
+
+
 def test_no_other_distribution_owns_our_names() -> None:
     owners = packages_distributions()
     assert {package: set(owners[package]) for package in PACKAGES} == {package: {"journeylab"} for package in PACKAGES}

@@ -36,7 +36,7 @@ URI = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path that only Spar
 PATHS = ("events.path", "events.profile_table.path", "task.path")
 
 
-class Search(Section):
+class SearchSettings(Section):
     """How the settings of models are searched.
 
     Attributes:
@@ -121,7 +121,7 @@ class Experiment(Section):
     task: AnyTask
     features: dict[str, Any] = Field(default_factory=dict)
     models: Models = Models()
-    search: Search = Search()
+    search: SearchSettings = SearchSettings()
     map: MapSettings = MapSettings()
     segments: dict[str, Any] = Field(default_factory=dict)
     report: Report = Report()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from features.errors import ConfigError
+from features.errors import ConfigError, JourneyLabError
 from features.events.files import event_files, size_of
 from features.events.source import EventSource
 from features.journeys.disk_log import DiskLog
@@ -55,13 +55,13 @@ def open_event_log(source: EventSource, engine: Engine, work: Path, progress: Co
     else:
         with stage(progress, f"Reading {source.path}"):
             log = MemoryLog(load_log(source))
-    done = False
     try:
         yield log
-        done = True
-    finally:
-        if done or engine.name == SPARK:  # partitions on disk stay for the next attempt where this one was interrupted
+    except BaseException as error:
+        if engine.name == SPARK or isinstance(error, JourneyLabError):  # partitions on disk stay for the next attempt
             log.close()
+        raise
+    log.close()
 
 
 def too_large(source: EventSource) -> bool:

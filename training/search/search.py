@@ -107,7 +107,7 @@ def search(
         raise ConfigError(f"A search needs at least one trial and one job, not {trials} and {jobs}.")
     folder = folder.resolve()
     with held(folder):
-        running = Search(job, folder, jobs, storage, trials, timeout_s, on_trial, progress)
+        running = RunningSearch(job, folder, jobs, storage, trials, timeout_s, on_trial, progress)
         try:
             running.run()
             return _result(running.study, folder)
@@ -129,7 +129,7 @@ class Worker:
 
 
 @dataclass
-class Search:
+class RunningSearch:
     """The parent of the workers of one search in one folder.
 
     Attributes:

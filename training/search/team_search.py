@@ -26,7 +26,7 @@ from training.config.experiment import Experiment
 from training.data.task_data import TaskData, read_task_data
 from training.progress import say
 from training.search.folder import Job, held
-from training.search.search import Search
+from training.search.search import RunningSearch
 from training.search.storage import TeamStorage
 from training.search.trials import SUMMARY, SearchStudy, study_name
 
@@ -154,10 +154,10 @@ def _helper_folder(home: Path) -> Iterator[Path]:
 def help_search(job: Job, folder: Path, url: str, jobs: int, progress: Console | None = None) -> int:
     """Do trials of one search until there is none to begin; how many were finished here."""
     try:
-        running = Search(job, folder, jobs, url, progress=progress)
+        running = RunningSearch(job, folder, jobs, url, progress=progress)
     except ConfigError:  # a helper of another search left it
         shutil.rmtree(folder)
-        running = Search(job, folder, jobs, url, progress=progress)
+        running = RunningSearch(job, folder, jobs, url, progress=progress)
     with closing(running):
         running.run()
     return running.ended

@@ -25,7 +25,7 @@ Places = npt.NDArray[np.int32]
 
 
 @dataclass
-class Explainer:
+class PartitionExplainer:
     """Adds the tables of partitions to the findings; metrics, alarms and goals are of the main partition.
 
     Attributes:

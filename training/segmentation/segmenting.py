@@ -40,7 +40,7 @@ from training.config.segment_settings import CLUSTERS, SEGMENTS_SUFFIX
 from training.data.provenance import configuration_fingerprint, empty_folder, run_note, run_tags, write_provenance
 from training.data.task_data import LABEL_QUARANTINE, TaskData, task_data
 from training.progress import say, stage
-from training.segmentation.explaining import Explainer
+from training.segmentation.explaining import PartitionExplainer
 from training.segmentation.page import write_segment_page
 from training.segmentation.partitions import AllCustomers, Findings, FitData, fit_partitions
 from training.segmentation.rows import Population, population
@@ -129,7 +129,7 @@ def _fit(
     partitions = fit_partitions(fit_data, in_use, findings, progress)
     clusters = partitions.get(CLUSTERS)
     clusters = clusters if isinstance(clusters, ClusterSegments) else None
-    explainer = Explainer(fit_data, data, settings.main_partition, clusters, findings)
+    explainer = PartitionExplainer(fit_data, data, settings.main_partition, clusters, findings)
     for partition in partitions.values():
         with stage(progress, f"Explaining {len(partition.segments)} segments of '{partition.scheme}'"):
             explainer.explain(partition)
