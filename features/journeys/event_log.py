@@ -37,7 +37,7 @@ class Part:
     Attributes:
         journeys: they, packed; the names of categories are those of the whole log where they are known.
         firsts: (n_customers,) int64 that rise with the customers' first appearance in the source.
-        asked: rows that were asked for of these customers, see `features.spark.blocks.ASKED`; None where nobody asked.
+        asked: the requested rows of these customers, see `features.spark.blocks.REQUESTS`; None without requests.
     """
 
     journeys: Journeys

@@ -27,26 +27,26 @@ from features.journeys.event_log import Least, Most, Part, partial_facts, with_n
 from features.journeys.journeys import Category, Journeys, as_readonly
 from features.journeys.packing import Packer, prepare
 
-KEY, ASKED_ROW, ASKED_CUTOFF = "__key", "__asked_row", "__asked_cutoff"
+KEY, REQUEST_ROW, REQUEST_CUTOFF = "__key", "__request_row", "__request_cutoff"
 ROWS_A_BLOCK = 1 << 18
 CHUNK_BYTES = 1 << 20
 BLOCKS = pa.schema([("block", pa.int32()), ("name", pa.string()), ("payload", pa.binary())])
-ASKED = pa.schema([("row", pa.int64()), ("customer_id", pa.string()), ("cutoff", pa.int64())])
-ABOUT, IDS, OFFSETS, TIMES, FIRSTS, BAD, ASKED_NAME = "about", "ids", "offsets", "t", "firsts", "bad", "asked"
-ALWAYS = (ABOUT, IDS, OFFSETS, TIMES, FIRSTS, ASKED_NAME)
+REQUESTS = pa.schema([("row", pa.int64()), ("customer_id", pa.string()), ("cutoff", pa.int64())])
+ABOUT, IDS, OFFSETS, TIMES, FIRSTS, BAD, REQUESTS_NAME = "about", "ids", "offsets", "t", "firsts", "bad", "requests"
+ALWAYS = (ABOUT, IDS, OFFSETS, TIMES, FIRSTS, REQUESTS_NAME)
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A block: a part, and what became of the rows that are not in it.
+    """A block: a part and its rejected rows.
 
     Attributes:
         part: the customers.
-        counts: reason → rows set aside.
-        notes: what was assumed.
-        bad: those rows, as in `features.events.checks.CheckedEvents.quarantine`; None where there are none.
+        counts: reason → number of rejected rows.
+        notes: assumptions of the checks.
+        bad: the rejected rows, as in `features.events.checks.CheckedEvents.quarantine`; None where there are none.
     """
 
     part: Part
@@ -61,9 +61,9 @@ def packed_blocks(
     """Pack a partition's rows.
 
     Args:
-        batches: rows under canonical names, `KEY` (rising) and `SOURCE_ROW` beside them; rows that carry `ASKED_ROW`
-            are no events but ask for something about their customer at `ASKED_CUTOFF` (µs).
-        rules: what is done to rows before they are checked, and how they are checked.
+        batches: rows under canonical names, `KEY` (rising) and `SOURCE_ROW`; a row with `REQUEST_ROW` is no event
+            but a request for its customer at `REQUEST_CUTOFF` (µs).
+        rules: how rows are prepared and checked.
         rows_a_block: a block is closed at the next customer once it has so many rows.
     """
     packing = _Packing(rules)
@@ -101,7 +101,7 @@ class _Packing:
         self._n_events = 0
         self._notes: dict[str, None] = {}
         self._bad: list[pa.Table] = []
-        self._asked: list[pa.Table] = []
+        self._requests: list[pa.Table] = []
         self._empty: pa.Table | None = None
 
     def add(self, rows: pa.RecordBatch) -> None:
@@ -110,24 +110,24 @@ class _Packing:
             return
         self.n_rows += rows.num_rows
         self.key = rows[KEY][rows.num_rows - 1].as_py()
-        table = self._without_asked(pa.Table.from_batches([rows])).drop_columns(KEY)
+        table = self._without_requests(pa.Table.from_batches([rows])).drop_columns(KEY)
         table = _plain(table)
         if not table.num_rows:
             self._empty = table
             return
         if table[SOURCE_ROW].null_count:
             raise DataError("Some rows have no place in the order of the source: fill the column that order_by names.")
-        good, found = check_batch(self.rules.complete(table), self.rules.options)
-        if found.bad is not None:
-            self._bad.append(found.bad)
-        self._notes |= dict.fromkeys(found.notes)
-        self._take(good, found.rows)
+        good, checked = check_batch(self.rules.complete(table), self.rules.options)
+        if checked.bad is not None:
+            self._bad.append(checked.bad)
+        self._notes |= dict.fromkeys(checked.notes)
+        self._take(good, checked.rows)
 
     def finish(self) -> Packed:
         """The block."""
         if self._empty is not None and not self._n_events:  # so that it has its columns all the same
-            good, found = check_batch(self.rules.complete(self._empty), self.rules.options)
-            self._take(good, found.rows)
+            good, checked = check_batch(self.rules.complete(self._empty), self.rules.options)
+            self._take(good, checked.rows)
         journeys, rows = self._packer.finish(threads=1)
         assert rows is not None
         journeys, rows = in_source_order(journeys, rows)
@@ -137,28 +137,27 @@ class _Packing:
             self._bad.append(quarantine_duplicates(as_rows(journeys, places), rows[places]))
             journeys = without(journeys, gone)
         bad = pa.concat_tables(self._bad, promote_options="default") if self._bad else None
-        asked = pa.concat_tables(self._asked) if self._asked else None
+        requests = pa.concat_tables(self._requests) if self._requests else None
         counts: dict[str, int] = {}
         for reason in [] if bad is None else bad["reason"].to_pylist():
             counts[reason] = counts.get(reason, 0) + 1
-        return Packed(Part(journeys, firsts, asked), counts, tuple(self._notes), bad)
+        return Packed(Part(journeys, firsts, requests), counts, tuple(self._notes), bad)
 
     def _take(self, good: pa.Table, rows: Ints) -> None:
         self._packer.add(replace(prepare(good, self.rules.options.schema), rows=rows))
         self._n_events += len(rows)
 
-    def _without_asked(self, table: pa.Table) -> pa.Table:
-        """The events; the rows that ask go aside."""
-        if ASKED_ROW not in table.column_names:
+    def _without_requests(self, table: pa.Table) -> pa.Table:
+        """The events; requests are collected apart."""
+        if REQUEST_ROW not in table.column_names:
             return table
-        asks = table[ASKED_ROW].is_valid()
-        asking = table.filter(asks)
-        if asking.num_rows:
-            ids = as_text("customer_id", asking["customer_id"].combine_chunks())
-            columns = [asking[ASKED_ROW].combine_chunks(), ids, asking[ASKED_CUTOFF].combine_chunks()]
-            self._asked.append(pa.table(columns, schema=ASKED))
-            table = table.filter(table[ASKED_ROW].is_null())
-        return table.drop_columns([ASKED_ROW, ASKED_CUTOFF])
+        requests = table.filter(table[REQUEST_ROW].is_valid())
+        if requests.num_rows:
+            ids = as_text("customer_id", requests["customer_id"].combine_chunks())
+            columns = [requests[REQUEST_ROW].combine_chunks(), ids, requests[REQUEST_CUTOFF].combine_chunks()]
+            self._requests.append(pa.table(columns, schema=REQUESTS))
+            table = table.filter(table[REQUEST_ROW].is_null())
+        return table.drop_columns([REQUEST_ROW, REQUEST_CUTOFF])
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -219,7 +218,7 @@ def written(packed: Packed, block: int) -> Iterator[pa.RecordBatch]:
         *((f"code:{name}", _narrow(column)) for name, column in log.categories.items()),
         *((f"number:{name}", values) for name, values in log.numbers.items()),
     ]
-    payloads += [] if packed.part.asked is None else [(ASKED_NAME, _ipc(packed.part.asked))]
+    payloads += [] if packed.part.asked is None else [(REQUESTS_NAME, _ipc(packed.part.asked))]
     payloads += [] if packed.bad is None else [(BAD, _ipc(packed.bad))]
     for name, payload in payloads:
         data = memoryview(payload).cast("B") if isinstance(payload, bytes) else _bytes(payload)
@@ -234,19 +233,19 @@ def _small(data: memoryview) -> bytes:
 
 
 def _large(payload: pa.Buffer) -> pa.Buffer:
-    """What `_small` was given."""
+    """The chunk before `_small`."""
     return pa.decompress(payload[4:], int.from_bytes(payload[:4].to_pybytes(), "little"), "lz4")
 
 
 def _as_json(facts: tuple[Any, ...]) -> list[Any]:
-    """`partial_facts` without the names, which stand beside it."""
+    """`partial_facts` without the names, which the block stores separately."""
     first, last, events, customers, _, lows, highs = facts
     spans = {name: [lows[name].value, highs[name].value] for name in lows}
     return [first.value, last.value, events, customers, spans]
 
 
-def facts_said(about: dict[str, Any]) -> tuple[Any, ...]:
-    """`partial_facts` of a block, from what it says of itself."""
+def block_facts(about: dict[str, Any]) -> tuple[Any, ...]:
+    """`partial_facts` of a block, from its description."""
     first, last, events, customers, spans = about["facts"]
     return (
         Least(first),
@@ -284,14 +283,14 @@ def needed(columns: Sequence[str] | None) -> list[str] | None:
 
 
 def read_blocks(batches: Iterable[pa.RecordBatch], names: dict[str, tuple[str, ...]] | None = None) -> Iterator[Part]:
-    """The parts that rows of `BLOCKS` hold; columns whose rows were left out are missing.
+    """The parts that rows of `BLOCKS` hold; columns without rows are missing.
 
     Args:
         batches: rows, block by block.
         names: of the categories of the whole log, where parts should have them.
     """
-    for found in _gathered(batches):
-        yield _part(found, names)
+    for payloads in _gathered(batches):
+        yield _part(payloads, names)
 
 
 def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, bytes]]:
@@ -311,25 +310,25 @@ def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, bytes]]:
         yield {key: b"".join(parts) for key, parts in chunks.items()}
 
 
-def _part(found: dict[str, bytes], names: dict[str, tuple[str, ...]] | None) -> Part:
-    about = json.loads(found[ABOUT])
-    ids = _table(found[IDS])["id"].combine_chunks()
+def _part(payloads: dict[str, bytes], names: dict[str, tuple[str, ...]] | None) -> Part:
+    about = json.loads(payloads[ABOUT])
+    ids = _table(payloads[IDS])["id"].combine_chunks()
     ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
-    t = np.frombuffer(found[TIMES], np.int64)
+    t = np.frombuffer(payloads[TIMES], np.int64)
     categories = {}
-    for name, own in about["names"].items():
-        if (data := found.get(f"code:{name}")) is not None:
-            kind = np.int8 if len(own) < 2**7 else np.int16 if len(own) < 2**15 else np.int32
-            categories[name] = Category(as_readonly(np.frombuffer(data, kind), np.int32), tuple(own))
+    for name, block_names in about["names"].items():
+        if (data := payloads.get(f"code:{name}")) is not None:
+            kind = np.int8 if len(block_names) < 2**7 else np.int16 if len(block_names) < 2**15 else np.int32
+            categories[name] = Category(as_readonly(np.frombuffer(data, kind), np.int32), tuple(block_names))
     numbers = {
-        name: np.frombuffer(found[f"number:{name}"], np.float64)
+        name: np.frombuffer(payloads[f"number:{name}"], np.float64)
         for name in about["numbers"]
-        if f"number:{name}" in found
+        if f"number:{name}" in payloads
     }
-    journeys = Journeys(ids, np.frombuffer(found[OFFSETS], np.int64), t, categories, numbers)
-    asked = _table(found[ASKED_NAME]) if ASKED_NAME in found else None
+    journeys = Journeys(ids, np.frombuffer(payloads[OFFSETS], np.int64), t, categories, numbers)
+    requests = _table(payloads[REQUESTS_NAME]) if REQUESTS_NAME in payloads else None
     return Part(
-        journeys if names is None else with_names(journeys, names), np.frombuffer(found[FIRSTS], np.int64), asked
+        journeys if names is None else with_names(journeys, names), np.frombuffer(payloads[FIRSTS], np.int64), requests
     )
 
 
@@ -339,16 +338,16 @@ def _table(data: bytes) -> pa.Table:
 
 
 def abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    """What blocks say of themselves."""
-    for found in _gathered(batches):
-        yield json.loads(found[ABOUT])
+    """The descriptions of blocks."""
+    for payloads in _gathered(batches):
+        yield json.loads(payloads[ABOUT])
 
 
 def each_bad(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """The quarantine rows of blocks that have some; rows named `ABOUT` and `BAD` are needed."""
-    for found in _gathered(batches):
-        if BAD in found:
-            yield _table(found[BAD])
+    for payloads in _gathered(batches):
+        if BAD in payloads:
+            yield _table(payloads[BAD])
 
 
 def build(

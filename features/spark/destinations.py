@@ -89,9 +89,9 @@ def table_parts(text: str) -> list[str]:
     (['crm', 'churn-scores'], [])
     """
     rest, parts = text.removeprefix(TABLE), []
-    while found := PART_OF_A_NAME.match(rest):
-        parts.append(found[1] or found[2])
-        rest = rest[found.end() :]
+    while part_match := PART_OF_A_NAME.match(rest):
+        parts.append(part_match[1] or part_match[2])
+        rest = rest[part_match.end() :]
         if not rest:
             return parts if len(parts) <= 3 else []
         if not rest.startswith("."):
@@ -228,10 +228,10 @@ def _require_our_tables(spark: SparkSession, out: RemoteLocation) -> None:
         name = str(place.table)
         if not spark.catalog.tableExists(name):
             continue
-        found = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
-        if found.get(MARK) != out.owner:
-            whose = f"belongs to {found[MARK]}" if MARK in found else "was not written by journeylab"
-            raise ConfigError(f"The table {name} {whose}: name a new one.")
+        properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
+        if properties.get(MARK) != out.owner:
+            reason = f"belongs to {properties[MARK]}" if MARK in properties else "was not written by journeylab"
+            raise ConfigError(f"The table {name} {reason}: name a new one.")
 
 
 def _drop(spark: SparkSession, name: str) -> None:
@@ -251,8 +251,8 @@ def _child(spark: SparkSession, path: Any, name: str) -> Any:
 def _parts(spark: SparkSession, out: RemoteLocation) -> list[Any]:
     """The files of rows in a folder."""
     system, path = _folder(spark, out)
-    there = [one.getPath() for one in system.listStatus(path)] if system.exists(path) else []
-    return [one for one in there if one.getName().startswith("part-")]
+    paths = [entry.getPath() for entry in system.listStatus(path)] if system.exists(path) else []
+    return [entry for entry in paths if entry.getName().startswith("part-")]
 
 
 def _delete(spark: SparkSession, file: Any) -> None:

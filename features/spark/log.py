@@ -1,9 +1,9 @@
-"""A log on Spark: whole customers in blocks, looked at by the very functions that one machine runs.
+"""A log on Spark: blocks of whole customers, read by the same functions as on one machine.
 
     log = read_log(session("local[2]"), EventSource(path="events/"))
     log.facts                               # first and last event, names: of the whole log
     total(log, count_something)             # partial results of all parts, merged
-    log.rows(make_rows, schema)             # a DataFrame of what a function makes of each part
+    log.rows(make_rows, schema)             # a DataFrame of the rows that a function makes of each part
 
 Rows are renamed, hashed by customer, shuffled, and sorted by that hash; each partition is then checked and packed into
 blocks (`features.spark.blocks`), which Spark keeps on its executors' disks until `close`. All further work reads blocks
@@ -51,11 +51,11 @@ from features.spark.tasks import (
     loads,
     merged_abouts,
     merged_partials,
+    part_results,
     partials,
     partials_again,
     plain,
     rows_of,
-    said_of,
     written,
     written_at_once,
 )
@@ -65,20 +65,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SUCCESS, WRITING = "_SUCCESS", "_writing"
-WRITTEN = "written by journeylab\n"  # what the mark says; Spark's own is empty
+WRITTEN = "written by journeylab\n"  # text of the mark; Spark writes an empty one
 PARTIALS_AT_ONCE = 256  # more than these are merged on the cluster before the driver merges them
 
 
 @dataclass
 class SparkLog:
-    """A log in blocks on a cluster; `close` lets go of them.
+    """A log in blocks on a cluster; `close` frees them.
 
     Attributes:
         spark: the session.
         shuffled: rows by customer.
         rules: how they are read and checked.
         source_notes: on the source as a whole.
-        partitions: how many.
+        partitions: their number.
         rows_a_block: events that a block has.
         files: the names of the files in order, where there are several.
         path: of the log, for errors; None for a frame.
@@ -93,8 +93,8 @@ class SparkLog:
     files: tuple[str, ...] = ()
     path: Path | None = None
     names: dict[str, tuple[str, ...]] | None = field(default=None, repr=False)
-    _kept: list[DataFrame] = field(default_factory=list, repr=False)
-    _bad: Path | None = field(default=None, repr=False)  # where one pass left the rows set aside
+    _result_frames: list[DataFrame] = field(default_factory=list, repr=False)
+    _bad: Path | None = field(default=None, repr=False)  # the folder of the rejected rows after one pass
 
     @cached_property
     def blocks(self) -> DataFrame:
@@ -106,25 +106,25 @@ class SparkLog:
             return self.shuffled.mapInArrow(work, spark_schema(BLOCKS)).persist(StorageLevel.DISK_ONLY)
 
     def each(self, function: Callable[[Part], T], columns: Sequence[str] | None = None) -> Iterator[T]:
-        """What a function says of the parts, merged task by task; see `features.journeys.event_log.Parts`."""
+        """The results of a function for the parts, merged task by task; see `features.journeys.event_log.Parts`."""
         work = partial(partials, function=function, names=self.names)
         with quiet(), translated_errors():
-            found = _collected(self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)), self.partitions)
-        yield from found
+            results = _collected(self._block_rows(columns).mapInArrow(work, spark_schema(PAYLOAD)), self.partitions)
+        yield from results
 
     def keep(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> KeptResults:
-        """What a function says of each part, made once and kept on the executors until `close`.
+        """The results of a function for each part, computed once and kept on the executors until `close`.
 
         Args:
-            function: of a module, or a partial of one; None is nothing.
-            columns: the categories and numbers that it looks at; all by default.
+            function: of a module, or a partial of one; a result of None is dropped.
+            columns: the categories and numbers that it reads; all by default.
         """
         from pyspark import StorageLevel
 
-        work = partial(said_of, function=function, names=self.names)
+        work = partial(part_results, function=function, names=self.names)
         with quiet():
-            frame = self._some(columns).mapInArrow(work, spark_schema(PAYLOAD)).persist(StorageLevel.DISK_ONLY)
-        self._kept.append(frame)
+            frame = self._block_rows(columns).mapInArrow(work, spark_schema(PAYLOAD)).persist(StorageLevel.DISK_ONLY)
+        self._result_frames.append(frame)
         return KeptResults(frame, self.partitions)
 
     def rows(
@@ -133,17 +133,17 @@ class SparkLog:
         schema: pa.Schema,
         columns: Sequence[str] | None = None,
     ) -> DataFrame:
-        """A DataFrame of what a function makes of each part, once something is asked of it.
+        """A DataFrame of the rows that a function makes of each part, computed on demand.
 
         Args:
             function: of a module, or a partial of one.
-            schema: of what it makes; dictionaries become their values.
-            columns: the categories and numbers that it looks at; all by default.
+            schema: of its rows; dictionaries become their values.
+            columns: the categories and numbers that it reads; all by default.
         """
         schema = plain(schema)
         with quiet():
             work = partial(rows_of, function=function, names=self.names, schema=schema)
-            return self._some(columns).mapInArrow(work, spark_schema(schema))
+            return self._block_rows(columns).mapInArrow(work, spark_schema(schema))
 
     def write(
         self,
@@ -152,62 +152,62 @@ class SparkLog:
         folder: Path,
         columns: Sequence[str] | None = None,
     ) -> int:
-        """What a function makes of the parts as Parquet, a file a partition, written by the tasks themselves.
+        """Write the rows that a function makes of the parts as Parquet, one file for each partition, from the tasks.
 
-        Spark's own writer takes rows one by one, which for hundreds of columns costs more than all the rest.
+        Spark's own writer takes rows one by one, which is slow with hundreds of columns.
 
         Args:
             function: of a module, or a partial of one.
-            schema: of what it makes.
-            folder: on storage that all workers reach; Parquet files of an earlier run go.
-            columns: the categories and numbers that it looks at; all by default.
+            schema: of its rows.
+            folder: on storage that all workers reach; Parquet files of an earlier run are removed.
+            columns: the categories and numbers that it reads; all by default.
 
         Returns:
-            How many rows there are.
+            The number of rows.
         """
         with _writing(folder) as place:
             work = partial(written, function=function, names=self.names, schema=schema, folder=place)
             with quiet(), translated_errors():
-                said = self._some(columns).mapInArrow(work, "rows bigint").collect()
-            return sum(row["rows"] for row in said)
+                counts = self._block_rows(columns).mapInArrow(work, "rows bigint").collect()
+            return sum(row["rows"] for row in counts)
 
     def write_once(
         self,
         function: Callable[[Part], Iterable[pa.RecordBatch]],
         schema: pa.Schema,
         folder: Path,
-        beside: Callable[[Part], T] | None = None,
+        extra: Callable[[Part], T] | None = None,
     ) -> tuple[int, T | None]:
-        """As `write`, for work that needs to know nothing of the whole log: in one pass over the rows, without blocks.
+        """As `write`, for work that needs no facts of the whole log: in one pass over the rows, without blocks.
 
-        `facts`, `rejected` and `quarantine` are known after it. Whatever looks at parts again makes blocks after all.
+        `facts`, `rejected` and `quarantine` are known after it. Any later work on parts makes blocks.
 
         Args:
             function: of a module, or a partial of one; parts have names of their own.
-            schema: of what it makes.
-            folder: on storage that all workers reach; Parquet files of an earlier run go.
-            beside: what else is to be said of each part.
+            schema: of its rows.
+            folder: on storage that all workers reach; Parquet files of an earlier run are removed.
+            extra: a second function of each part.
 
         Returns:
-            How many rows there are, and the merged results of `beside`.
+            The number of rows, and the merged results of `extra`.
 
         Raises:
             DataError: no event log: no rows, or more than half of them bad.
         """
         with _writing(folder) as place:
             work = partial(
-                written_at_once, rules=self.rules, rows_a_block=self.rows_a_block, function=function, beside=beside,
+                written_at_once, rules=self.rules, rows_a_block=self.rows_a_block, function=function, extra=extra,
                 schema=schema, folder=place,
             )  # fmt: skip
             with quiet(), translated_errors():
                 payloads = self.shuffled.mapInArrow(work, spark_schema(PAYLOAD)).collect()
-            said = [loads(bytes(row["payload"])) for row in payloads]
-            rows, about, result = reduce(merged, said) if said else (0, ({}, {}, None), None)
+            results = [loads(bytes(row["payload"])) for row in payloads]
+            rows, about, result = reduce(merged, results) if results else (0, ({}, {}, None), None)
             self.__dict__["_abouts"] = about
             self._bad = Path(place)
             self._require_a_log(Path(place))
         self._bad = folder
-        return rows, None if beside is None else result
+        return rows, None if extra is None else result
 
     @cached_property
     def facts(self) -> LogFacts:
@@ -243,13 +243,13 @@ class SparkLog:
 
     @cached_property
     def _abouts(self) -> tuple[dict[str, int], dict[str, int], Any]:
-        """Reason → rows set aside; note → blocks that say it; partial facts, merged."""
+        """Reason → number of rejected rows; note → number of blocks; partial facts, merged."""
         from pyspark.sql import functions as F
 
         with quiet(), translated_errors():
             about = self.blocks.filter(F.col("name") == ABOUT).mapInArrow(merged_abouts, spark_schema(PAYLOAD))
-            found = [loads(bytes(row["payload"])) for row in about.collect()]
-        return reduce(merged, found) if found else ({}, {}, None)
+            block_abouts = [loads(bytes(row["payload"])) for row in about.collect()]
+        return reduce(merged, block_abouts) if block_abouts else ({}, {}, None)
 
     def quarantine(self, path: Path) -> Path | None:
         """See `EventLog`."""
@@ -282,23 +282,23 @@ class SparkLog:
         if self.files:
             place = np.asarray(whole["row"])
             whole = whole.set_column(0, "row", pa.array(place & ((1 << FILE_BITS) - 1)))
-            whole = whole.add_column(0, FILE, pa.array([self.files[one] for one in place >> FILE_BITS]))
+            whole = whole.add_column(0, FILE, pa.array([self.files[number] for number in place >> FILE_BITS]))
         return whole
 
     def close(self) -> None:
-        """Let go of the blocks and of what else is kept."""
+        """Free the blocks and the kept results."""
         for file in self._bad.glob(f"{SET_ASIDE}-*") if self._bad else ():
             file.unlink(missing_ok=True)
-        while self._kept:
-            self._kept.pop().unpersist()
+        while self._result_frames:
+            self._result_frames.pop().unpersist()
         if "blocks" in self.__dict__:
             self.blocks.unpersist()
 
-    def _some(self, columns: Sequence[str] | None) -> DataFrame:
+    def _block_rows(self, columns: Sequence[str] | None) -> DataFrame:
         from pyspark.sql import functions as F
 
-        wanted = needed(columns)
-        return self.blocks.filter(F.col("name") != BAD if wanted is None else F.col("name").isin(wanted))
+        row_names = needed(columns)
+        return self.blocks.filter(F.col("name") != BAD if row_names is None else F.col("name").isin(row_names))
 
     def _require_a_log(self, folder: Path | None = None) -> None:
         rows_in = self.n_events + sum(self.rejected.values())
@@ -309,34 +309,34 @@ class SparkLog:
 
 @dataclass(frozen=True)
 class KeptResults:
-    """Results of parts on executors, for those who want to look at them again and again.
+    """Results of parts, kept on executors for repeated use.
 
     Attributes:
         frame: a result a row, as Spark sends what Python functions give back.
-        partitions: how many.
+        partitions: their number.
     """
 
     frame: DataFrame
     partitions: int
 
     def total(self, function: Callable[[Any], T]) -> T:
-        """What a function says of the results, merged; there must be one at least."""
+        """The merged results of a function for the kept results, of which there is at least one."""
         with quiet(), translated_errors():
-            some = self.frame.mapInArrow(partial(partials_again, function=function), spark_schema(PAYLOAD))
-            result: T = reduce(merged, _collected(some, self.partitions))
+            results = self.frame.mapInArrow(partial(partials_again, function=function), spark_schema(PAYLOAD))
+            result: T = reduce(merged, _collected(results, self.partitions))
         return result
 
 
-def _collected(found: DataFrame, partitions: int) -> list[Any]:
+def _collected(results: DataFrame, partitions: int) -> list[Any]:
     """Results of tasks; where there are many, merged on the cluster first."""
     if partitions > PARTIALS_AT_ONCE:
-        found = found.repartition(math.isqrt(partitions)).mapInArrow(merged_partials, spark_schema(PAYLOAD))
-    return [loads(bytes(row["payload"])) for row in found.collect()]
+        results = results.repartition(math.isqrt(partitions)).mapInArrow(merged_partials, spark_schema(PAYLOAD))
+    return [loads(bytes(row["payload"])) for row in results.collect()]
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[str]:
-    """A place beside the files of an earlier run, which those written there replace once all are; a mark says so."""
+    """A temporary folder; once it is complete, its files replace those of an earlier run, and a mark is written."""
     folder = folder.resolve()
     place = folder / WRITING
     shutil.rmtree(place, ignore_errors=True)
@@ -362,10 +362,10 @@ def spark_schema(schema: pa.Schema) -> Any:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """What the checks say on an executor is said here, without the stack.
+    """Raise the errors of checks on an executor here, without the stack.
 
     Raises:
-        DataError: what an executor found wrong with the data.
+        DataError: unusable data.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -373,13 +373,13 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        found = re.search(r"features\.errors\.(\w+): (.*)", str(error))
-        kind = getattr(errors, found[1], None) if found else None
+        match = re.search(r"features\.errors\.(\w+): (.*)", str(error))
+        kind = getattr(errors, match[1], None) if match else None
         if "FAILFAST" in str(error) and kind is None:
             raise DataError(
                 "A line of the text files does not have the fields of the header. Mend or drop it; one machine sets "
                 "such lines aside, Spark's reader does not."
             ) from None
-        if kind is None or found is None:
+        if kind is None or match is None:
             raise
-        raise kind(found[2]) from None
+        raise kind(match[2]) from None

@@ -20,7 +20,7 @@ from features.errors import ConfigError
 from features.events.checks import SOURCE_ROW, ignored_note, schema_columns
 from features.events.source import EventSource, table_reader
 from features.journeys.stream import their_names
-from features.spark.blocks import ASKED_CUTOFF, ASKED_ROW, KEY, ROWS_A_BLOCK
+from features.spark.blocks import KEY, REQUEST_CUTOFF, REQUEST_ROW, ROWS_A_BLOCK
 from features.spark.log import SparkLog, translated_errors
 from features.spark.session import quiet
 from features.spark.source import of_frame, opened
@@ -38,20 +38,20 @@ def read_log(
     base: Path | None = None,
     frame: DataFrame | None = None,
     order_by: str | None = None,
-    asked: DataFrame | None = None,
+    requests: DataFrame | None = None,
     partitions: int | None = None,
     rows_a_block: int = ROWS_A_BLOCK,
 ) -> SparkLog:
-    """Shuffle a log by customer and pack it; nothing runs before something is asked of it.
+    """Shuffle a log by customer and pack it, on demand.
 
     Args:
         spark: the session.
-        source: what to read and how; its path may be a URI that Spark reads, or the name of a table.
+        source: the log and how to read it; its path may be a URI that Spark reads, or the name of a table.
         base: the folder that a relative path starts from.
         frame: rows as the source's file would have them, instead of its path.
         order_by: a column of whole numbers that rise in source order; needed for tables only.
-        asked: `row` (whole number), `customer_id` (text), `cutoff` (µs, whole number): rows asked for, which travel
-            to their customers' parts.
+        requests: requested rows: `row` (whole number), `customer_id` (text), `cutoff` (µs, whole number); each goes to
+            the part of its customer.
         partitions: of customers; by default one for each million events.
         rows_a_block: events that a block has, if no customer has more.
 
@@ -68,30 +68,30 @@ def read_log(
             rows, order = of_frame(frame, order_by, notes)
         else:
             rows, order = opened(spark, source, base, order_by, notes, files)
-        there = [name for name in rows.columns if name != SOURCE_ROW]
-        rules = table_reader(source, there, base)
+        names = [name for name in rows.columns if name != SOURCE_ROW]
+        rules = table_reader(source, names, base)
         if rules is None:
             raise ConfigError(
                 f"The adapter '{source.adapter}' needs all rows at once, which a cluster never has: give canonical "
                 "events, or read the log on one machine."
             )
-        theirs = their_names(there, rules.columns, schema_columns(rules.options.schema), rules.added_columns)
-        if ignored := [name for name in there if name not in theirs.values()]:
+        theirs = their_names(names, rules.columns, schema_columns(rules.options.schema), rules.added_columns)
+        if ignored := [name for name in names if name not in theirs.values()]:
             notes.append(ignored_note(ignored))
         events = _canonical(rows, theirs, order)
         log_path = source.path if frame is None else None
         n = partitions or _partitions(spark, events)
-        if asked is not None:
+        if requests is not None:
             events = events.withColumn(
                 "customer_id", _text(F.col("customer_id"), events.schema["customer_id"].dataType)
             )
-            events = events.unionByName(_asking(asked), allowMissingColumns=True)
+            events = events.unionByName(_request_rows(requests), allowMissingColumns=True)
         shuffled = events.repartition(n, KEY).sortWithinPartitions(KEY)
         return SparkLog(spark, shuffled, rules, tuple(notes), n, rows_a_block, tuple(files), log_path)
 
 
 def _canonical(rows: DataFrame, theirs: dict[str, str], order: Column | None) -> DataFrame:
-    """Our columns, the order, and the hash of the customer."""
+    """Canonical columns, the order, and the hash of the customer."""
     from pyspark.sql import functions as F
 
     source_row = F.col(SOURCE_ROW) if order is None else order
@@ -101,7 +101,7 @@ def _canonical(rows: DataFrame, theirs: dict[str, str], order: Column | None) ->
 
 
 def _text(column: Column, kind: Any) -> Column:
-    """Equal for identifiers that the checks take for equal: 12.0 is '12'."""
+    """Identifiers as text, as the checks compare them: 12.0 is '12'."""
     from pyspark.sql import functions as F
     from pyspark.sql import types
 
@@ -111,15 +111,15 @@ def _text(column: Column, kind: Any) -> Column:
     return column.cast("string")
 
 
-def _asking(asked: DataFrame) -> DataFrame:
+def _request_rows(requests: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
-    who = F.col("customer_id").cast("string")
-    return asked.select(
-        who.alias("customer_id"),
-        F.col("row").cast("bigint").alias(ASKED_ROW),
-        F.col("cutoff").cast("bigint").alias(ASKED_CUTOFF),
-        F.xxhash64(who).alias(KEY),
+    customer = F.col("customer_id").cast("string")
+    return requests.select(
+        customer.alias("customer_id"),
+        F.col("row").cast("bigint").alias(REQUEST_ROW),
+        F.col("cutoff").cast("bigint").alias(REQUEST_CUTOFF),
+        F.xxhash64(customer).alias(KEY),
     )
 
 

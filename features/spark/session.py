@@ -30,7 +30,7 @@ NEEDED_SETTINGS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(8 << 20),
 }
-HERE = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+LOOPBACK_SETTINGS = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 QUIET = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -64,25 +64,25 @@ def session(master: str | None = None, settings: dict[str, str] | None = None) -
                 )
             spark = running
         else:
-            spark = _made(master, settings or {})
+            spark = _new_session(master, settings or {})
     for name, value in NEEDED_SETTINGS.items():
         spark.conf.set(name, value)
     return spark
 
 
-def _made(master: str | None, settings: dict[str, str]) -> SparkSession:
+def _new_session(master: str | None, settings: dict[str, str]) -> SparkSession:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName("journeylab")
-    own = dict(QUIET)
+    defaults = dict(QUIET)
     where = master or os.environ.get("SPARK_MASTER") or ("" if "SPARK_CONF_DIR" in os.environ else "local[*]")
     if LOOPBACK.match(where):
-        own |= HERE
+        defaults |= LOOPBACK_SETTINGS
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # its workers are on this machine
-        os.environ.setdefault("SPARK_LOCAL_IP", HERE["spark.driver.bindAddress"])
+        os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK_SETTINGS["spark.driver.bindAddress"])
     if where:
         builder = builder.master(where)
-    for name, value in (own | settings).items():
+    for name, value in (defaults | settings).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
 
@@ -94,11 +94,11 @@ def require_spark() -> None:
             import pyspark  # noqa: F401
     except ImportError:
         raise ConfigError("--engine spark needs PySpark: pip install 'journeylab[spark]'.") from None
-    found = java_version()
-    if found is None or found < NEEDED_JAVA:
-        what = "Java is not there" if found is None else f"Java {found} is too old"
+    version = java_version()
+    if version is None or version < NEEDED_JAVA:
+        fault = "Java is not there" if version is None else f"Java {version} is too old"
         raise ConfigError(
-            f"Spark needs Java {NEEDED_JAVA} or newer, and {what}: apt-get install openjdk-17-jre-headless, or set "
+            f"Spark needs Java {NEEDED_JAVA} or newer, and {fault}: apt-get install openjdk-17-jre-headless, or set "
             "JAVA_HOME."
         )
 
@@ -110,17 +110,17 @@ def java_version() -> int | None:
     java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
     if java is None:
         return None
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)(?:\.(\d+))?', said)
-    if found is None:
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)(?:\.(\d+))?', output)
+    if version is None:
         return None
-    return int(found[2] if found[1] == "1" and found[2] else found[1])
+    return int(version[2] if version[1] == "1" and version[2] else version[1])
 
 
 class quiet(warnings.catch_warnings):
     """Without PySpark's warning that it was not tried with this pandas: Arrow does all that is done here."""
 
     def __enter__(self) -> None:
-        """Filter exactly that."""
+        """Filter this warning only."""
         super().__enter__()
         warnings.filterwarnings("ignore", message=".*pandas.*", module=r"pyspark\..*")

@@ -43,9 +43,9 @@ def opened(
     text = str(source.path)
     local = (base or Path()) / source.path.expanduser()
     if not local.exists():
-        if found := FILE_SYSTEM.match(text):
-            slashes = "///" if found[1].lower() in NO_HOST else "//"  # a Path keeps one of them
-            return _remote(spark, f"{found[1]}:{slashes}{found[2]}", source, order_by, notes, files)
+        if uri := FILE_SYSTEM.match(text):
+            slashes = "///" if uri[1].lower() in NO_HOST else "//"  # a Path keeps one of them
+            return _remote(spark, f"{uri[1]}:{slashes}{uri[2]}", source, order_by, notes, files)
         if (parts := table_parts(text)) and spark.catalog.tableExists(quoted(parts)):
             return of_frame(spark.table(quoted(parts)), order_by, notes)
     return _local(spark, local, source, order_by, notes, files)
@@ -131,7 +131,7 @@ def _reader(spark: SparkSession, source: EventSource, kind: str, file: Path | No
         return reader.option("mergeSchema", "true")
     parts = "\t" if file is not None and ".tsv" in file.name.lower() else _delimiter(file, source.encoding)
     encoding = codecs.lookup(source.encoding).name
-    said: dict[str, Any] = {
+    text_options: dict[str, Any] = {
         "header": True,
         "sep": parts,
         "quote": '"',
@@ -139,7 +139,7 @@ def _reader(spark: SparkSession, source: EventSource, kind: str, file: Path | No
         "encoding": encoding,
         "mode": "FAILFAST",
     }
-    return reader.options(**said, nullValue="", emptyValue="", enforceSchema=False, columnPruning=False)
+    return reader.options(**text_options, nullValue="", emptyValue="", enforceSchema=False, columnPruning=False)
 
 
 def _delimiter(file: Path | None, encoding: str) -> str:
@@ -150,7 +150,7 @@ def _without_nanoseconds(frame: DataFrame, file: Path) -> DataFrame:
     """Spark knows no nanoseconds and gives the whole number: as µs, naive or not, as the file says."""
     from pyspark.sql import functions as F
 
-    kinds = {one.name: one.type for one in pq.read_schema(file)}
+    kinds = {field.name: field.type for field in pq.read_schema(file)}
     for name in frame.columns:
         kind = kinds.get(name)
         if kind is not None and pa.types.is_timestamp(kind) and kind.unit == "ns":

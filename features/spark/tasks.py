@@ -1,6 +1,6 @@
-"""What an executor does with a task: builds blocks, looks at them with a function, writes what comes of it.
+"""The tasks of an executor: build blocks, apply a function to them, write its results.
 
-Every function takes the Arrow batches of a task and gives Arrow batches, as `mapInArrow` wants it.
+Every function takes the Arrow batches of a task and gives Arrow batches, as `mapInArrow` requires.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from features.events.checks import first_rejected_rows
 from features.events.table_reader import TableReader
 from features.journeys.event_log import Part, merged, merged_stream, partial_facts
 from features.journeys.whole_files import write_parquet
-from features.spark.blocks import abouts, build, each_bad, facts_said, packed_blocks, read_blocks
+from features.spark.blocks import abouts, block_facts, build, each_bad, packed_blocks, read_blocks
 
 T = TypeVar("T")
 PAYLOAD = pa.schema([("payload", pa.binary())])
@@ -45,10 +45,10 @@ def partials(
         yield _payload(result)
 
 
-def said_of(
+def part_results(
     batches: Iterable[pa.RecordBatch], function: Callable[[Part], Any], names: dict[str, tuple[str, ...]] | None
 ) -> Iterator[pa.RecordBatch]:
-    """What a function says of each part; None is nothing."""
+    """The result of a function for each part; None is dropped."""
     _begin()
     for result in map(function, read_blocks(batches, names)):
         if result is not None:
@@ -56,17 +56,17 @@ def said_of(
 
 
 def partials_again(batches: Iterable[pa.RecordBatch], function: Callable[[Any], Any]) -> Iterator[pa.RecordBatch]:
-    """The merged result of a function of what `said_of` gave, if it gave something."""
+    """A function applied to the results of `part_results`, merged; nothing where there are none."""
     _begin()
-    for result in merged_stream(function(loads(one.as_py())) for rows in batches for one in rows["payload"]):
+    for result in merged_stream(function(loads(payload.as_py())) for rows in batches for payload in rows["payload"]):
         yield _payload(result)
 
 
 def merged_partials(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One result of those of several tasks."""
-    found = [loads(one.as_py()) for rows in batches for one in rows["payload"]]
-    if found:
-        yield _payload(reduce(merged, found))
+    results = [loads(payload.as_py()) for rows in batches for payload in rows["payload"]]
+    if results:
+        yield _payload(reduce(merged, results))
 
 
 def rows_of(
@@ -75,7 +75,7 @@ def rows_of(
     names: dict[str, tuple[str, ...]] | None,
     schema: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
-    """What a function makes of each part, as `plain` has it."""
+    """The batches that a function makes of each part, in a schema from `plain`."""
     _begin()
     for part in read_blocks(batches, names):
         for batch in function(part):
@@ -104,7 +104,7 @@ def written(
     schema: pa.Schema,
     folder: str,
 ) -> Iterator[pa.RecordBatch]:
-    """A task's file: whole, or not at all; a second attempt makes the same again."""
+    """The file of a task, written whole or not at all; a second attempt writes the same."""
     _begin()
     parts = read_blocks(batches, names)
     rows = _file(folder, schema, (batch for part in parts for batch in function(part)))
@@ -133,38 +133,38 @@ def written_at_once(
     rules: TableReader,
     rows_a_block: int,
     function: Callable[[Part], Iterable[pa.RecordBatch]],
-    beside: Callable[[Part], Any] | None,
+    extra: Callable[[Part], Any] | None,
     schema: pa.Schema,
     folder: str,
 ) -> Iterator[pa.RecordBatch]:
-    """As `written`, straight from rows sorted by the customers' hash; rows set aside go to a file of their own.
+    """As `written`, straight from rows sorted by the customers' hash; rejected rows go to a separate file.
 
-    Gives how many rows were written, what the blocks say of themselves, and the result of `beside`, both merged;
-    nothing where there is no block.
+    Gives the number of rows, the merged descriptions of the blocks and the merged result of `extra`; nothing where
+    there is no block.
     """
     _begin()
-    said: list[tuple[Any, ...]] = []
+    totals: list[tuple[Any, ...]] = []
     bad: list[pa.Table] = []
 
-    def made() -> Iterator[pa.RecordBatch]:
+    def packed_rows() -> Iterator[pa.RecordBatch]:
         for packed in packed_blocks(batches, rules, rows_a_block):
             about = (packed.counts, dict.fromkeys(packed.notes, 1), partial_facts(packed.part))
-            one = (about, 0 if beside is None else beside(packed.part))
-            said[:] = [merged(said[0], one) if said else one]
+            block = (about, 0 if extra is None else extra(packed.part))
+            totals[:] = [merged(totals[0], block) if totals else block]
             bad.extend([] if packed.bad is None else [packed.bad])
             yield from function(packed.part)
 
-    rows = _file(folder, schema, made())
+    rows = _file(folder, schema, packed_rows())
     if bad:
         table = pa.concat_tables(bad, promote_options="default")
         _in_place(folder, SET_ASIDE, lambda path: pq.write_table(table, path))
-    if said:
-        yield _payload((rows, *said[0]))
+    if totals:
+        yield _payload((rows, *totals[0]))
 
 
 def merged_abouts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What the blocks of a task say of themselves, merged."""
-    each = ((about["counts"], dict.fromkeys(about["notes"], 1), facts_said(about)) for about in abouts(batches))
+    """The descriptions of the blocks of a task, merged."""
+    each = ((about["counts"], dict.fromkeys(about["notes"], 1), block_facts(about)) for about in abouts(batches))
     for result in merged_stream(each):
         yield _payload(result)
 
@@ -187,7 +187,7 @@ def _dumps(result: Any) -> bytes:
 
 
 def loads(data: bytes) -> Any:
-    """What `_dumps` wrote, by this job's own executors."""
+    """Read the bytes of `_dumps`, which executors of this job wrote."""
     from pyspark.serializers import CPickleSerializer
 
     return CPickleSerializer().loads(data)  # type: ignore[no-untyped-call]

@@ -70,14 +70,14 @@ class LandedRows(lgb.Sequence):
     def __getitem__(self, rows: int | slice | list[int]) -> npt.NDArray[np.float64]:
         """(f,) one row, or (k, f) several; LightGBM takes no narrower numbers here."""
         if isinstance(rows, slice):
-            wanted = np.arange(*rows.indices(len(self)))
+            row_numbers = np.arange(*rows.indices(len(self)))
         else:
-            wanted = np.atleast_1d(np.asarray(rows, np.int64))
-        group = np.searchsorted(self._borders, wanted, side="right") - 1
-        out = np.empty((len(wanted), len(self.names)))
-        for one in np.unique(group):
-            mine = group == one
-            out[mine] = self._matrix(int(one))[wanted[mine] - self._borders[one]]
+            row_numbers = np.atleast_1d(np.asarray(rows, np.int64))
+        group = np.searchsorted(self._borders, row_numbers, side="right") - 1
+        out = np.empty((len(row_numbers), len(self.names)))
+        for number in np.unique(group):
+            mine = group == number
+            out[mine] = self._matrix(int(number))[row_numbers[mine] - self._borders[number]]
         return out if isinstance(rows, slice | list) else out[0]
 
     def _matrix(self, group: int) -> npt.NDArray[np.float32]:

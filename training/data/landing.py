@@ -50,7 +50,9 @@ from training.data.open_log import open_event_log
 from training.data.task_data import LABEL_QUARANTINE
 from training.progress import say, stage
 
-BESIDE = pa.schema([("label", pa.int8()), ("split", pa.string()), ("weight", pa.float32()), ("age_days", pa.float64())])
+LABEL_FIELDS = pa.schema(
+    [("label", pa.int8()), ("split", pa.string()), ("weight", pa.float32()), ("age_days", pa.float64())]
+)
 KEYS = pa.schema([("customer_id", pa.string()), ("cutoff", pa.int64()), ("order", pa.float64())])
 
 
@@ -130,7 +132,7 @@ def land(
         make = partial(landed_batches, state=state, plan=plan, sample=sample, schema=schema)
         if isinstance(out, RemoteLocation):
             assert isinstance(log, SparkLog)
-            return _write_away(log, out, plan, make, schema, sample, (state, about, notes), progress)
+            return _write_remotely(log, out, plan, make, schema, sample, (state, about, notes), progress)
         _begin(out)
         with stage(progress, "Writing features and journeys"):
             log.write(make, schema, out)
@@ -140,7 +142,7 @@ def land(
         return _finish(out, state, about, notes, progress)
 
 
-def _write_away(
+def _write_remotely(
     log: SparkLog,
     out: RemoteLocation,
     plan: LabelPlan,
@@ -240,7 +242,7 @@ def _description(
     notes: tuple[str, ...],
     progress: Console | None,
 ) -> tuple[str, Landed]:
-    """What `STATE` says, and what came of it all."""
+    """The text of `STATE`, and the result."""
     data = json.loads(state)
     whole = {"features": data, "journeys": journeys, "notes": notes, "rows": rows}
     for note in notes:
@@ -249,10 +251,10 @@ def _description(
 
 
 def _schema(state: str, plan: LabelPlan) -> pa.Schema:
-    beside = [field for field in BESIDE if field.name != "age_days" or "age_days" in plan.source.columns]
+    fields = [field for field in LABEL_FIELDS if field.name != "age_days" or "age_days" in plan.source.columns]
     if not plan.binary:
-        beside[0] = pa.field("label", pa.float64())
-    return feature_schema(_features(state), pa.schema(beside))
+        fields[0] = pa.field("label", pa.float64())
+    return feature_schema(_features(state), pa.schema(fields))
 
 
 @cache
@@ -269,19 +271,19 @@ def landed_batches(
         part: some customers.
         state: fitted features as JSON.
         plan: how they are labelled.
-        sample: which are kept.
+        sample: the choice of rows.
         schema: of the batches.
     """
     labelled = plan.labelled(part)
     weights = sample.weights(labelled.rows, labelled.labels.astype(np.bool_))
-    kept = np.flatnonzero(weights)
-    beside: dict[str, Any] = {
-        "label": labelled.labels[kept].astype(np.int8 if plan.binary else np.float64),
-        "split": np.where(labelled.is_test[kept], "test", "train").astype(object),
-        "weight": weights[kept],
-        **{name: values[kept] for name, values in labelled.columns.items()},
+    chosen = np.flatnonzero(weights)
+    label_columns: dict[str, Any] = {
+        "label": labelled.labels[chosen].astype(np.int8 if plan.binary else np.float64),
+        "split": np.where(labelled.is_test[chosen], "test", "train").astype(object),
+        "weight": weights[chosen],
+        **{name: values[chosen] for name, values in labelled.columns.items()},
     }
-    yield from batches_of(labelled.rows.take(kept), _features(state), beside, schema)
+    yield from batches_of(labelled.rows.take(chosen), _features(state), label_columns, schema)
 
 
 def _pick(log: EventLog, plan: LabelPlan, places: npt.NDArray[np.int64]) -> Any:
@@ -332,8 +334,8 @@ def _numbered(keys: Any, places: npt.NDArray[np.int64]) -> pa.Table:
     for number in sorted(count):
         firsts[number] = at
         at += count[number]
-    found = keys.mapInArrow(partial(_among, firsts=firsts, places=places), spark_schema(KEYS))
-    return found.toArrow()
+    chosen = keys.mapInArrow(partial(_among, firsts=firsts, places=places), spark_schema(KEYS))
+    return chosen.toArrow()
 
 
 def _among(
@@ -353,9 +355,9 @@ def _among(
 def _chosen(part: Part, plan: LabelPlan, chosen: pa.Table) -> Snapshots:
     """The training rows of a part that are among some rows."""
     rows = train_rows(part, plan)
-    who = part.journeys.index_of(chosen["customer_id"].combine_chunks())
+    customers = part.journeys.index_of(chosen["customer_id"].combine_chunks())
     cutoffs = np.asarray(chosen["cutoff"])
-    known = who >= 0
-    wanted = set(zip(who[known].tolist(), cutoffs[known].tolist(), strict=True))
+    valid = customers >= 0
+    pairs = set(zip(customers[valid].tolist(), cutoffs[valid].tolist(), strict=True))
     mine = zip(rows.customer.tolist(), rows.cutoff.tolist(), strict=True)
-    return rows.take(np.array([pair in wanted for pair in mine], bool))
+    return rows.take(np.array([pair in pairs for pair in mine], bool))

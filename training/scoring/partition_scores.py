@@ -30,46 +30,46 @@ from training.progress import bar
 from training.scoring.run_folder import RunFolder
 
 PART_METADATA = b"journeylab"
-ROW = "row"  # of the snapshots table, 1-based: where rows are asked for, parts say which they answer
+ROW = "row"  # of the snapshots table, 1-based: parts of requested rows name the row of each answer
 KINDS = {"double": pa.float64(), "string": pa.string()}
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to each partition.
+    """The work on each partition.
 
     Attributes:
-        desk: where.
+        desk: the run folder.
         log: the events on disk.
         scorer: the model.
-        asked: `customer_id, cutoff` rows asked for; None for everyone.
-        parts_asked: (rows,) the partition of each.
+        requests: requested rows of `customer_id, cutoff`; None for everyone.
+        request_parts: (rows,) the partition of each.
     """
 
     desk: RunFolder
     log: DiskLog
     scorer: Scorer
-    asked: pd.DataFrame | None = None
-    parts_asked: npt.NDArray[np.uint16] | None = None
+    requests: pd.DataFrame | None = None
+    request_parts: npt.NDArray[np.uint16] | None = None
 
     def columns(self) -> pa.Schema:
         """The columns of every part."""
         answers = [(name, KINDS[kind]) for name, kind in self.scorer.answer_columns.items()]
         fields = [("customer_id", pa.string()), ("cutoff", pa.timestamp("us")), *answers, ("reason", pa.string())]
-        return pa.schema(fields if self.asked is None else [(ROW, pa.int64()), *fields])
+        return pa.schema(fields if self.requests is None else [(ROW, pa.int64()), *fields])
 
     def missing(self) -> list[int]:
-        """The partitions that no part is there for."""
+        """The partitions without a part."""
         return [part for part in range(self.desk.plan.partitions) if not self.desk.part(part).exists()]
 
     def do(self, part: int) -> dict[str, Any]:
-        """Score a partition, write its part, and say how many of what."""
+        """Score a partition, write its part and return its counts."""
         packed, duplicates = self.log.pack(part)
         journeys = packed.journeys
-        asked = self._asked(part)
+        requests = self._part_requests(part)
         cutoff = self.desk.plan.as_of if self.desk.plan.as_of is not None else (self.log.split.last or 0) + 1
-        scored = self.scorer.score_journeys(journeys, asked, as_of=None if asked is not None else _moment(cutoff))
-        frame = scored.frame if asked is None else scored.frame.assign(**{ROW: asked.index.to_numpy() + 1})
+        scored = self.scorer.score_journeys(journeys, requests, as_of=None if requests is not None else _moment(cutoff))
+        frame = scored.frame if requests is None else scored.frame.assign(**{ROW: requests.index.to_numpy() + 1})
         without = int(scored.frame["reason"].notna().sum())
         about = {
             "plan": self.desk.plan.key, "part": part, "rows": len(frame), "without_answer": without,
@@ -79,15 +79,15 @@ class Work:
         write_whole(self.desk.part(part), partial(_write, table, about))
         return about
 
-    def _asked(self, part: int) -> pd.DataFrame | None:
-        return None if self.asked is None else self.asked.iloc[np.flatnonzero(self.parts_asked == part)]
+    def _part_requests(self, part: int) -> pd.DataFrame | None:
+        return None if self.requests is None else self.requests.iloc[np.flatnonzero(self.request_parts == part)]
 
 
-def ask(work: Work, asked: pd.DataFrame) -> Work:
+def with_requests(work: Work, requests: pd.DataFrame) -> Work:
     """The same work for the rows of a table of `customer_id, cutoff`."""
-    asked = asked[["customer_id", "cutoff"]].reset_index(drop=True)
-    parts = partition_of(id_texts(asked["customer_id"]).fill_null(""), work.desk.plan.partitions)
-    return replace(work, asked=asked, parts_asked=parts)
+    requests = requests[["customer_id", "cutoff"]].reset_index(drop=True)
+    parts = partition_of(id_texts(requests["customer_id"]).fill_null(""), work.desk.plan.partitions)
+    return replace(work, requests=requests, request_parts=parts)
 
 
 def score_parts(work: Work, workers: int, progress: Console | None) -> None:
@@ -105,17 +105,19 @@ def score_parts(work: Work, workers: int, progress: Console | None) -> None:
 
 
 def abouts_of(desk: RunFolder) -> Iterator[dict[str, Any]]:
-    """What each part says of itself, in order."""
+    """The description of each part, in order."""
     for part in range(desk.plan.partitions):
         about: dict[str, Any] = json.loads(pq.read_metadata(desk.part(part)).metadata[PART_METADATA])
         yield about
 
 
 def _write(table: pa.Table, about: dict[str, Any], path: Path) -> None:
-    own = {PART_METADATA: json.dumps(about, ensure_ascii=False)}
+    metadata = {PART_METADATA: json.dumps(about, ensure_ascii=False)}
     repeating = [name for name in table.column_names if name in ("cutoff", "reason") or table[name].type == pa.string()]
     pq.write_table(
-        table.replace_schema_metadata(own), path, use_dictionary=[one for one in repeating if one != "customer_id"]
+        table.replace_schema_metadata(metadata),
+        path,
+        use_dictionary=[name for name in repeating if name != "customer_id"],
     )
 
 

@@ -36,7 +36,7 @@ from features.journeys.whole_files import write_whole
 from features.spark.destinations import RemoteLocation
 from models.scoring.scorer import Scorer, as_of_moment, check_cutoffs
 from training.progress import bar, say
-from training.scoring.partition_scores import ROW, Work, abouts_of, ask, score_parts
+from training.scoring.partition_scores import ROW, Work, abouts_of, score_parts, with_requests
 from training.scoring.run_folder import RunFolder, ScoringPlan, model_digest, open_run_folder, stamp, stamps
 
 EVENTS_A_PARTITION = 1_000_000
@@ -129,13 +129,13 @@ def _stream(scorer: Scorer, events: Path) -> tuple[Stream, bool]:
             f"{events} holds journeys that were landed: leave --partitions out and name a .csv or .parquet file, or "
             "give the log itself."
         )
-    found = stream_log(EventSource.model_validate(scorer.source).with_path(events))
-    if found is None:
+    stream = stream_log(EventSource.model_validate(scorer.source).with_path(events))
+    if stream is None:
         raise ConfigError(
             f"{events} is read by the adapter '{scorer.source.get('adapter')}', which needs all of it at once: "
             "leave --partitions out and name a .csv or .parquet file, or give canonical events."
         )
-    return found
+    return stream
 
 
 def _partitions(partitions: int | None, events: Path) -> int:
@@ -152,7 +152,7 @@ def _score(
 ) -> None:  # fmt: skip
     if desk.resumed:
         say(progress, f"Going on with what an earlier attempt left in {desk.folder}")
-    asked = None if snapshots is None else read_requests(snapshots)
+    requests = None if snapshots is None else read_requests(snapshots)
     with bar(progress, "Splitting the log", size_of(stream.path).batches) as advance:
         log = DiskLog(
             desk.work,
@@ -165,7 +165,7 @@ def _score(
         )
         _ = log.split
     work = Work(desk, log, scorer)
-    work = work if asked is None else ask(work, asked)
+    work = work if requests is None else with_requests(work, requests)
     score_parts(work, workers, progress)
     _finish(desk, log)
 
@@ -208,15 +208,15 @@ def _stem(folder: Path) -> str:
 
 
 def _read(desk: RunFolder, out: Path) -> Outcome:
-    """What the mark of success says."""
+    """The outcome in the mark of success."""
     done = json.loads(desk.done.read_text(encoding="utf-8"))
-    beside = None if done["quarantine"] is None else out.with_name(done["quarantine"])
+    quarantine_path = None if done["quarantine"] is None else out.with_name(done["quarantine"])
     names = ("rows", "without_answer", "events", "quarantined", "unknown", "partitions")
-    return Outcome(out, **{name: done[name] for name in names}, quarantine=beside, notes=tuple(done["notes"]))
+    return Outcome(out, **{name: done[name] for name in names}, quarantine=quarantine_path, notes=tuple(done["notes"]))
 
 
 def read_requests(path: Path) -> pd.DataFrame:
-    """A table of rows asked for.
+    """Read a table of requested rows.
 
     Raises:
         DataError: it has none, or no `customer_id` or `cutoff`.

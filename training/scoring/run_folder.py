@@ -149,11 +149,11 @@ def plan_key(folder: Path) -> str | None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier plan left."""
-    there = sorted(path.name for path in folder.iterdir())
-    ours = [name for name in there if name in (WORK, DONE) or name.startswith("part-")]
-    if ours != there or (there and plan_key(folder) is None and there != [WORK]):
-        other = next((name for name in there if name not in ours), there[0])
+    """Remove the files of an earlier plan."""
+    names = sorted(path.name for path in folder.iterdir())
+    ours = [name for name in names if name in (WORK, DONE) or name.startswith("part-")]
+    if ours != names or (names and plan_key(folder) is None and names != [WORK]):
+        other = next((name for name in names if name not in ours), names[0])
         raise ConfigError(f"{folder} holds other files ({other}): name a new folder for the scores.")
     (folder / DONE).unlink(missing_ok=True)  # first of all: without it nobody takes the rest for complete
     for name in ours:

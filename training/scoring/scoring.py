@@ -102,22 +102,22 @@ def _is_large(folder: Path, events: Path) -> bool:
 def _score_at_once(
     folder: Path, events: Path, snapshots: Path | None, out: Path, as_of: Any, progress: Console | None
 ) -> Outcome:
-    asked = None if snapshots is None else read_requests(snapshots)
+    requests = None if snapshots is None else read_requests(snapshots)
     scorer = Scorer.load(folder)
     quarantine = out.with_name(f"{out.stem}_quarantine.csv")
     with stage(progress, f"Reading {events}"):
         log = load_log(EventSource.model_validate(scorer.source).with_path(events), quarantine_path=quarantine)
     with stage(progress, "Scoring"):
-        scored = scorer.score_journeys(log.journeys, asked, as_of=as_of)
+        scored = scorer.score_journeys(log.journeys, requests, as_of=as_of)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         scored.frame.to_csv(out, index=False)
     else:
         scored.frame.to_parquet(out, index=False)
     without = int(scored.frame["reason"].notna().sum())
-    beside = quarantine if log.counts else None
+    rejected_path = quarantine if log.counts else None
     return Outcome(
-        out, len(scored.frame), without, log.journeys.n_events, log.counts, scored.unknown, 1, beside, log.notes
+        out, len(scored.frame), without, log.journeys.n_events, log.counts, scored.unknown, 1, rejected_path, log.notes
     )
 
 

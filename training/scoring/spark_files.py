@@ -16,19 +16,19 @@ T = TypeVar("T")
 
 
 def sent(log: SparkLog, folder: Path) -> str:
-    """Send a folder, as an archive; its name there."""
+    """Send a folder as an archive; returns its name on the executors."""
     from pyspark import SparkFiles
 
     name = f"folder-{model_digest(folder)[:16]}.zip"
-    kept = Path(SparkFiles.getRootDirectory()) / "to-send" / name  # executors fetch it from there, whenever they start
-    if not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        log.spark.sparkContext.addFile(shutil.make_archive(str(kept.with_suffix("")), "zip", folder))
+    archive = Path(SparkFiles.getRootDirectory()) / "to-send" / name  # executors fetch it from here
+    if not archive.exists():
+        archive.parent.mkdir(exist_ok=True)
+        log.spark.sparkContext.addFile(shutil.make_archive(str(archive.with_suffix("")), "zip", folder))
     return name
 
 
 def received(name: str, load: Callable[[Path], T]) -> T:
-    """What a function reads from a folder that was sent, on an executor."""
+    """Load a sent folder on an executor."""
     from pyspark import SparkFiles
 
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(SparkFiles.get(name)) as archive:

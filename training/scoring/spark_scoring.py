@@ -2,7 +2,7 @@
 
     score_on_spark("models:/churn@champion", "events/", Path("scores"), master="local[2]")
 
-The scoring folder travels to the executors; each of them scores its customers with the one code that scores
+The scoring folder is sent to the executors; each of them scores its customers with the same code
 (`models.scoring.scorer.Scorer`). Every number is that of one machine.
 """
 
@@ -61,7 +61,7 @@ def score_on_spark(
         engine: where Spark runs, and how many partitions of customers there are.
         snapshots: a table of `customer_id, cutoff`; by default every customer.
         as_of: the cutoff of every customer; by default just after the last event of the whole log.
-        progress: where to show what is going on.
+        progress: where to show progress.
 
     Raises:
         ConfigError: Spark or Java is missing; a folder that holds other files.
@@ -70,16 +70,16 @@ def score_on_spark(
     if isinstance(out, Path):
         _require_free(_target(out))
     scorer = Scorer.load(folder)
-    asked = None if snapshots is None else asked_rows(read_requests(snapshots))
+    requests = None if snapshots is None else request_table(read_requests(snapshots))
     spark = session(engine.master, engine.settings)
     if isinstance(out, RemoteLocation):
         begin(spark, out)
     source = EventSource.model_validate({**scorer.source, "path": events})
-    wanted = None if asked is None else request_frame(spark, asked)
-    log = read_log(spark, source, asked=wanted, partitions=engine.partitions)
-    job = _Job(log, folder, scorer, events, asked is not None, as_of, progress)
+    request_rows = None if requests is None else request_frame(spark, requests)
+    log = read_log(spark, source, requests=request_rows, partitions=engine.partitions)
+    job = _Job(log, folder, scorer, events, requests is not None, as_of, progress)
     try:
-        return job.away(out) if isinstance(out, RemoteLocation) else job.here(out)
+        return job.write_remotely(out) if isinstance(out, RemoteLocation) else job.write_files(out)
     finally:
         log.close()
 
@@ -91,45 +91,45 @@ def _target(out: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Job:
-    """A log that is to be scored.
+    """A log to score.
 
     Attributes:
-        log, folder, scorer: what is scored with what.
-        events: what the log is called.
-        asked: whether it brings the rows that are asked for.
+        log, folder, scorer: the log and the model.
+        events: the name of the log.
+        has_requests: whether the log has requested rows.
         as_of: the cutoff of everyone; None for just after the last event.
-        progress: where to show what is going on.
+        progress: where to show progress.
     """
 
     log: SparkLog
     folder: Path
     scorer: Scorer
     events: str
-    asked: bool
+    has_requests: bool
     as_of: Any
     progress: Console | None
 
-    def here(self, out: Path) -> Outcome:
-        """Files that the tasks write."""
+    def write_files(self, out: Path) -> Outcome:
+        """Write files from the tasks."""
         log, target = self.log, _target(out)
         unknown: dict[str, int] | None
-        if not self.asked and self.as_of is None:
+        if not self.has_requests and self.as_of is None:
             cutoff = self._cutoff()
             with stage(self.progress, "Scoring on Spark"):
                 rows = log.write(*scoring_work(log, self.folder, cutoff), target)
                 unknown = self._unknown()
         else:
             with stage(self.progress, f"Packing and scoring {self.events} on Spark"):
-                work, schema = scoring_work(log, self.folder, None if self.asked else as_of_moment(self.as_of))
+                work, schema = scoring_work(log, self.folder, None if self.has_requests else as_of_moment(self.as_of))
                 rows, unknown = log.write_once(work, schema, target, self._unknown_of)
         outcome = _outcome(log, unknown or {}, target, out, rows)
         if target != out:
-            join_parts(sorted(target.glob("part-*.parquet")), out, in_order=self.asked)
+            join_parts(sorted(target.glob("part-*.parquet")), out, in_order=self.has_requests)
             shutil.rmtree(target)
         return outcome
 
-    def away(self, out: RemoteLocation) -> Outcome:
-        """Rows that Spark writes itself."""
+    def write_remotely(self, out: RemoteLocation) -> Outcome:
+        """Write rows with Spark."""
         log, cutoff = self.log, self._cutoff()
         with stage(self.progress, f"Scoring into {out}"), translated_errors():
             rows = write(scores(log, self.folder, cutoff), out)
@@ -140,16 +140,16 @@ class _Job:
         return Outcome(out, rows, without, events, counts, unknown, log.partitions, aside, notes)
 
     def _cutoff(self) -> int | None:
-        """Of everyone, µs, once the log is known to be one; None for the rows asked for."""
+        """Of everyone, µs, once the log is known to be one; None for requested rows."""
         with stage(self.progress, f"Packing {self.events} on Spark"):
             end_us = self.log.facts.end_us
-        if self.asked:
+        if self.has_requests:
             return None
         return end_us + 1 if self.as_of is None else as_of_moment(self.as_of)
 
     @property
     def _unknown_of(self) -> Any:
-        return partial(unknown_of, known=self.scorer.touchpoints)
+        return partial(unknown_of, touchpoints=self.scorer.touchpoints)
 
     def _unknown(self) -> dict[str, int]:
         return total(self.log, self._unknown_of, ("touchpoint",))
@@ -158,33 +158,33 @@ class _Job:
 def _ours(folder: Path) -> bool:
     """Whether a folder's mark of success is this package's: an empty one may be Spark's."""
     mark = folder / SUCCESS
-    said = mark.read_bytes() if mark.is_file() else b"?"
-    if not said:  # of an earlier version, whose files have no random number in their names as Spark's have
-        names = [one.name for one in folder.iterdir() if one.name not in (SUCCESS, WRITING)]
+    content = mark.read_bytes() if mark.is_file() else b"?"
+    if not content:  # of an earlier version, whose files have no random number in their names as Spark's have
+        names = [file.name for file in folder.iterdir() if file.name not in (SUCCESS, WRITING)]
         return all(re.fullmatch(r"part-\d{5}\.parquet", name) for name in names)
-    return said == WRITTEN.encode() or (mark.is_file() and plan_key(folder) is not None)
+    return content == WRITTEN.encode() or (mark.is_file() and plan_key(folder) is not None)
 
 
 def _require_free(target: Path) -> None:
     """A folder of an earlier run is written over, another one is not."""
-    others = target.is_dir() and any(one.name != WRITING for one in target.iterdir())
-    if others and not _ours(target):
+    has_files = target.is_dir() and any(file.name != WRITING for file in target.iterdir())
+    if has_files and not _ours(target):
         raise ConfigError(f"{target} holds other files: name a new folder for the scores.")
 
 
-def asked_rows(asked: pd.DataFrame) -> pd.DataFrame:
-    """Rows asked for with text and µs, as `request_frame` takes them."""
-    ids = id_texts(asked["customer_id"]).to_pylist()
-    return pd.DataFrame({"customer_id": pd.Series(ids, dtype=object), "cutoff": moments_of(asked["cutoff"])})
+def request_table(requests: pd.DataFrame) -> pd.DataFrame:
+    """Requested rows with text and µs, as `request_frame` takes them."""
+    ids = id_texts(requests["customer_id"]).to_pylist()
+    return pd.DataFrame({"customer_id": pd.Series(ids, dtype=object), "cutoff": moments_of(requests["cutoff"])})
 
 
 def scores(log: SparkLog, folder: Path, cutoff: int | None) -> DataFrame:
-    """A DataFrame of scores: everyone at `cutoff` (µs), or the rows that the log was asked for."""
+    """A DataFrame of scores: everyone at `cutoff` (µs), or the requested rows."""
     return log.rows(*scoring_work(log, folder, cutoff))
 
 
 def scoring_work(log: SparkLog, folder: Path, cutoff: int | None) -> tuple[Any, pa.Schema]:
-    """What is done to each part, and the schema of what comes of it; see `scores`."""
+    """The function of each part and the schema of its rows; see `scores`."""
     scorer = Scorer.load(folder)
     answers = [(name, KINDS[kind]) for name, kind in scorer.answer_columns.items()]
     fields = [("customer_id", pa.string()), ("cutoff", pa.timestamp("us")), *answers, ("reason", pa.string())]
@@ -205,7 +205,7 @@ def scored_batches(part: Part, name: str, cutoff: int | None, schema: pa.Schema)
     Args:
         part: some customers.
         name: of the scoring folder among Spark's files.
-        cutoff: of everyone, µs; None for the rows asked for.
+        cutoff: of everyone, µs; None for requested rows.
         schema: of the answer.
     """
     scorer = _scorer(name)
@@ -218,8 +218,8 @@ def scored_batches(part: Part, name: str, cutoff: int | None, schema: pa.Schema)
             return
         ids = pd.Series(part.asked["customer_id"].to_pylist(), dtype=object)
         when = np.asarray(part.asked["cutoff"]).view("datetime64[us]")
-        asked = pd.DataFrame({"customer_id": ids, "cutoff": when})
-        frame = scorer.score_journeys(part.journeys, asked, count_unknown=False).frame
+        requests = pd.DataFrame({"customer_id": ids, "cutoff": when})
+        frame = scorer.score_journeys(part.journeys, requests, count_unknown=False).frame
         frame = frame.assign(**{ROW: np.asarray(part.asked["row"]) + 1})
     table = pa.Table.from_pandas(frame, schema, preserve_index=False)
     yield from table.to_batches(max_chunksize=1 << 14)
@@ -233,6 +233,6 @@ def _outcome(log: SparkLog, unknown: dict[str, int], target: Path, out: Path, ro
     return Outcome(out, rows, without, events, counts, unknown, log.partitions, quarantine, notes)
 
 
-def unknown_of(part: Part, known: tuple[str, ...]) -> dict[str, int]:
-    """Touchpoint of a part that is not among those known → its events."""
-    return unknown_touchpoints(part.journeys, known)
+def unknown_of(part: Part, touchpoints: tuple[str, ...]) -> dict[str, int]:
+    """Touchpoint of a part that is not in `touchpoints` → its events."""
+    return unknown_touchpoints(part.journeys, touchpoints)

@@ -61,7 +61,7 @@ def segment_log(
         experiment: with `[segments]`, or the defaults of it.
         engine: where the log is processed.
         share: of the customers that the sample has; by default what leaves about 200,000.
-        progress: where to show what is going on.
+        progress: where to show progress.
         runs: the folder for files of runs.
 
     Raises:
@@ -132,23 +132,23 @@ class LogCustomers:
 
     Attributes:
         log: whose customers they are, with the names of the whole.
-        rows: what gives the rows of a part.
-        progress: where to show what is going on.
+        rows: a function for the rows of a part.
+        progress: where to show progress.
     """
 
     log: EventLog
     rows: Rows
     progress: Console | None
 
-    def points(self, found: ClusterSegments) -> PartialResults:
-        """The points of each part, kept where they were made."""
+    def points(self, clusters: ClusterSegments) -> PartialResults:
+        """The points of each part, kept on their machines."""
         say(self.progress, f"  Method and number are chosen; now the centres of all {self.log.facts.customers:,}.")
-        return self.log.keep(partial(points_of, segments=self._portable(found), rows=self.rows))
+        return self.log.keep(partial(points_of, segments=self._portable(clusters), rows=self.rows))
 
     def members(self, rules: RuleSegments) -> dict[str, Hashes]:
         """From all parts."""
-        found = total(self.log, partial(members_of, segments=self._portable(rules)))
-        return {slug: hashes.array for slug, hashes in found.items()}
+        members_by_slug = total(self.log, partial(members_of, segments=self._portable(rules)))
+        return {slug: hashes.array for slug, hashes in members_by_slug.items()}
 
     def _portable(self, segments: ClusterSegments | RuleSegments) -> Any:
         """The segments, or on Spark the name of a folder that executors load them from."""
@@ -159,19 +159,19 @@ class LogCustomers:
             return sent(self.log, Path(scratch))
 
 
-def _notes(customers: int, here: int) -> list[str]:
-    """What a reader of the page should know."""
-    if here == customers:
+def _notes(customers: int, sample_size: int) -> list[str]:
+    """Notes for a reader of the page."""
+    if sample_size == customers:
         return []
-    some = f"a sample, {here:,} of {customers:,} customers"
-    return [f"Counts, thresholds, quantiles and look-alikes are of {some}; centres and static lists are of everyone."]
+    sample = f"a sample, {sample_size:,} of {customers:,} customers"
+    return [f"Counts, thresholds, quantiles and look-alikes are of {sample}; centres and static lists are of everyone."]
 
 
 def points_of(part: Part, segments: ClusterSegments | str, rows: Rows) -> Points | None:
     """(n, d) points of the rows of a part; None where it has none."""
-    some = rows(part)
+    part_rows = rows(part)
     clusters = _clusters(segments) if isinstance(segments, str) else segments
-    return clusters.space(some) if len(some) else None
+    return clusters.space(part_rows) if len(part_rows) else None
 
 
 def members_of(part: Part, segments: RuleSegments | str) -> dict[str, Joined]:

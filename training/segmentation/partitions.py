@@ -35,7 +35,7 @@ REFIT_TABLES = ("kept", "moved", "split", "merged", "appeared", "vanished")
 class AllCustomers(Protocol):
     """All customers of a log, where the rows at hand are a sample."""
 
-    def points(self, found: ClusterSegments) -> PointParts:
+    def points(self, clusters: ClusterSegments) -> PointParts:
         """Where they lie in the space that was chosen."""
         ...
 

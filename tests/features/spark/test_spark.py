@@ -252,7 +252,7 @@ def test_a_customer_larger_than_a_block_and_customers_who_only_ask(spark: Any, t
     pq.write_table(table, tmp_path / "log.parquet")
     source = EventSource(path=tmp_path / "log.parquet")
     rows = pd.DataFrame({"customer_id": ["nobody", "big", "c3"], "cutoff": [1_800_000_000_000_000] * 3})
-    log = read_log(spark, source, asked=request_frame(spark, rows), partitions=2, rows_a_block=100)
+    log = read_log(spark, source, requests=request_frame(spark, rows), partitions=2, rows_a_block=100)
     parts = parts_of(log)
     log.close()
     assert sum(part.journeys.n_events for part in parts) == n + 300

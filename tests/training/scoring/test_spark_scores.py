@@ -148,7 +148,7 @@ def test_one_pass_says_what_blocks_say(spark: Any, simulated_events: pd.DataFram
     fitted = TabularFeatures(TabularSettings(groups=("volume",))).fit(log.at(log.end_us + 1))
     work = partial(features_at, state=json.dumps(fitted.to_dict()), cutoffs=np.array([log.end_us + 1]))
     once, blocks = (read_log(spark, source, partitions=3) for _ in range(2))
-    beside = partial(unknown_of, known=())
+    beside = partial(unknown_of, touchpoints=())
     n, counted = once.write_once(work, feature_schema(fitted), tmp_path / "once", beside)
     assert n == blocks.write(work, feature_schema(fitted), tmp_path / "blocks") == log.n_customers
     assert counted == total(blocks, beside)
