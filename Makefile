@@ -35,7 +35,7 @@ test: install  ## lint, types, import layers, unit and property tests, doctests,
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 test-slow: install  ## killed searches, served bentos, clusters, browsers, notebooks, load
-	$(BIN)/python -m pytest -m "slow and not load" -n 2 --dist loadfile --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not load" -n 2 --dist loadfile --durations 15
 	$(BIN)/python -m pytest -m load --durations 5
 
 soak: install  ## the long counts of what the suite samples: fuzzing, kills; about an hour
