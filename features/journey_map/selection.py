@@ -107,7 +107,7 @@ class MapSelection:
 
     def ranks(self, values: Values) -> Ranks:
         """See `MapSource`."""
-        return Ranks(lambda function: function(self), values, alone=self)
+        return Ranks(lambda function: function(self), values, only_part=self)
 
     def cached(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, made once."""

@@ -7,7 +7,7 @@
     FOLDER/runs/run-000017.arrow     a batch of the log, checked, one record batch a partition
     FOLDER/rejected/….parquet        rejected rows of a run or of a partition
     FOLDER/packed/part-00003/        a partition packed, its columns mapped from disk when they are read
-    FOLDER/split.json, facts.json    what is known once all runs, or all partitions, are there
+    FOLDER/split.json, facts.json    counts of all runs, facts of all partitions, written once they are complete
 
 Runs follow each other in the order of the log, and events of a partition keep their order within a run: a partition's
 record batches, one run after the other, are the events of its customers in source order. A file that is there is
@@ -41,7 +41,7 @@ from features.journeys.event_log import LogFacts, Part, ResultList, facts_from, 
 from features.journeys.journeys import Journeys
 from features.journeys.packing import Packer, prepare
 from features.journeys.partitions import by_partition
-from features.journeys.stream import Stream, set_repeats_aside
+from features.journeys.stream import Stream, reject_duplicates
 from features.journeys.whole_files import write_parquet, write_whole
 
 T = TypeVar("T")
@@ -50,12 +50,12 @@ LINES = "lines"  # the rejected lines that are no rows
 
 
 def ignore(_: str) -> None:
-    """The progress callback that shows nothing."""
+    """Do nothing: the default progress callback."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """What splitting the log has counted.
+    """Counts from splitting the log.
 
     Attributes:
         runs: how many.
@@ -98,7 +98,7 @@ class DiskLog:
 
     @cached_property
     def split(self) -> Split:
-        """Split the log, go on with it, or read what had been split.
+        """Split the log, resume an earlier attempt, or read its result.
 
         Raises:
             DataError: no event log: no rows, or more than half of them rejected.
@@ -173,7 +173,7 @@ class DiskLog:
         firsts = np.arange(0) if rows is None or not len(rows) else np.minimum.reduceat(rows, journeys.offsets[:-1])
         if not self.drop_duplicates or rows is None:
             return Part(journeys, firsts), 0
-        distinct = set_repeats_aside(journeys, rows, self.stream.file_names)
+        distinct = reject_duplicates(journeys, rows, self.stream.file_names)
         if distinct is None:
             return Part(journeys, firsts), 0
         write_whole(self._rejected_file(f"part-{number:05d}"), partial(pq.write_table, distinct[1]))
@@ -206,11 +206,11 @@ class DiskLog:
         folder = self._packed(number)
         if not folder.exists():
             part, _ = self.pack(number)
-            beside = folder.with_name(folder.name + ".writing")
-            shutil.rmtree(beside, ignore_errors=True)
-            part.journeys.save(beside)
-            np.save(beside / "firsts.npy", part.firsts)
-            beside.replace(folder)
+            temporary = folder.with_name(folder.name + ".writing")
+            shutil.rmtree(temporary, ignore_errors=True)
+            part.journeys.save(temporary)
+            np.save(temporary / "firsts.npy", part.firsts)
+            temporary.replace(folder)
         self.advance(f"partition {number + 1:,} of {self.partitions:,} packed")
         return partial_facts(self.part(number))
 
@@ -219,12 +219,12 @@ class DiskLog:
         folder = self._packed(number)
         journeys = Journeys.load(folder)
         if any(column.names != names[name] for name, column in journeys.categories.items()):
-            beside = folder.with_name(folder.name + ".writing")
-            shutil.rmtree(beside, ignore_errors=True)
-            with_names(journeys, names).save(beside)
-            shutil.copy(folder / "firsts.npy", beside)
+            temporary = folder.with_name(folder.name + ".writing")
+            shutil.rmtree(temporary, ignore_errors=True)
+            with_names(journeys, names).save(temporary)
+            shutil.copy(folder / "firsts.npy", temporary)
             shutil.rmtree(folder)
-            beside.replace(folder)
+            temporary.replace(folder)
 
     # -- the protocol -----------------------------------------------------------------------------------------------
 
@@ -258,7 +258,9 @@ class DiskLog:
         def write_part(number: int) -> int:
             path = folder / f"part-{number:05d}.parquet"
             rows: list[int] = []
-            write_whole(path, lambda beside: rows.append(write_parquet(beside, schema, function(self.part(number)))))
+            write_whole(
+                path, lambda temporary: rows.append(write_parquet(temporary, schema, function(self.part(number))))
+            )
             return rows[0]
 
         return sum(self._parallel(write_part, self._occupied))
@@ -277,11 +279,11 @@ class DiskLog:
             return None
         header = list(dict.fromkeys(column for file in files for column in pq.read_schema(file).names))
 
-        def write(beside: Path) -> None:
-            pd.DataFrame(columns=header).to_csv(beside, index=False)
+        def write(temporary: Path) -> None:
+            pd.DataFrame(columns=header).to_csv(temporary, index=False)
             for file in files:
                 rows = pq.read_table(file).to_pandas().reindex(columns=header)
-                rows.to_csv(beside, index=False, header=False, mode="a")
+                rows.to_csv(temporary, index=False, header=False, mode="a")
 
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, write)

@@ -28,9 +28,9 @@ def repeated(log: Journeys) -> npt.NDArray[np.bool_]:
     same = np.ones(len(later), bool)
     for column in columns:  # two rows may share a hash
         same &= column[later] == column[earlier[later]]
-    found = np.zeros(log.n_events, bool)
-    found[later[same]] = True
-    return found
+    is_duplicate = np.zeros(log.n_events, bool)
+    is_duplicate[later[same]] = True
+    return is_duplicate
 
 
 def _bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
@@ -43,14 +43,14 @@ def _bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 def without(log: Journeys, gone: npt.NDArray[np.bool_]) -> Journeys:
     """The log without the events `gone` (n_events,); customers stay, if need be without events."""
-    kept = ~gone
+    remaining = ~gone
     lost = np.concatenate(([0], np.cumsum(gone)))
     return replace(
         log,
         offsets=log.offsets - lost[log.offsets],
-        t=log.t[kept],
-        categories={name: Category(column.codes[kept], column.names) for name, column in log.categories.items()},
-        numbers={name: values[kept] for name, values in log.numbers.items()},
+        t=log.t[remaining],
+        categories={name: Category(column.codes[remaining], column.names) for name, column in log.categories.items()},
+        numbers={name: values[remaining] for name, values in log.numbers.items()},
     )
 
 

@@ -54,7 +54,7 @@ class Parts(Protocol):
     """Whole customers in parts, which functions look at one by one."""
 
     def each(self, function: Callable[[Part], T], columns: Sequence[str] | None = None) -> Iterable[T]:
-        """What a function says of the parts, merged or not, in any order.
+        """Apply a function to the parts; results come merged or not, in any order.
 
         Args:
             function: of a module, or a partial of one, so that it can travel.
@@ -91,7 +91,7 @@ class EventLog(Parts, Protocol):
         folder: Path,
         columns: Sequence[str] | None = None,
     ) -> int:
-        """Write what a function makes of the parts as `part-….parquet`; return the number of rows.
+        """Write the batches that a function makes from the parts as `part-….parquet`; return the number of rows.
 
         Args:
             function: of a module, or a partial of one.
@@ -102,7 +102,7 @@ class EventLog(Parts, Protocol):
         ...
 
     def keep(self, function: Callable[[Part], Any], columns: Sequence[str] | None = None) -> PartialResults:
-        """What a function makes of each part, computed once and kept where it was made until `close`.
+        """Results of a function of each part, computed once and held on their machine until `close`.
 
         Args:
             function: of a module, or a partial of one; None is nothing.
@@ -155,7 +155,7 @@ class MemoryLog:
 
     @cached_property
     def part(self) -> Part:
-        """The only one."""
+        """The log's only part."""
         return part_of(self.loaded.journeys)
 
     @cached_property
@@ -247,10 +247,10 @@ def merged(a: Any, b: Any) -> Any:
     (3, {'a': 2, 'b': 1}, Least(value=3))
     """
     if isinstance(a, Least | Most):
-        known = [one for one in (a.value, b.value) if one is not None]
-        return type(a)((min(known) if isinstance(a, Least) else max(known)) if known else None)
+        values = [value for value in (a.value, b.value) if value is not None]
+        return type(a)((min(values) if isinstance(a, Least) else max(values)) if values else None)
     if isinstance(a, tuple):
-        return tuple(merged(one, other) for one, other in zip(a, b, strict=True))
+        return tuple(merged(first, second) for first, second in zip(a, b, strict=True))
     if isinstance(a, dict):
         both = dict(a)
         for key, value in b.items():
@@ -270,7 +270,7 @@ def total(parts: Parts, function: Callable[[Part], T], columns: Sequence[str] | 
 
 @dataclass(frozen=True)
 class LogFacts:
-    """What is known of a log as a whole.
+    """Facts about a whole log.
 
     Attributes:
         start_us, end_us: its first and last event, µs since 1970 UTC.
@@ -293,23 +293,23 @@ def facts_of(parts: Parts) -> LogFacts:
 
 
 def facts_from(partial: tuple[Any, ...]) -> LogFacts:
-    """The facts that merged results of `partial_facts` say."""
+    """The facts from merged results of `partial_facts`."""
     first, last, events, customers, names, lows, highs = partial
     numbers = {
         name: None if lows[name].value is None else (float(lows[name].value), float(highs[name].value)) for name in lows
     }
-    known = {name: tuple(sorted(found)) for name, found in names.items()}
-    return LogFacts(first.value or 0, last.value or 0, events, customers, known, numbers)
+    category_names = {name: tuple(sorted(values)) for name, values in names.items()}
+    return LogFacts(first.value or 0, last.value or 0, events, customers, category_names, numbers)
 
 
 def partial_facts(part: Part) -> tuple[Any, ...]:
     """What `facts_of` needs of a part."""
     log = part.journeys
-    some = bool(log.n_events)
+    has_events = bool(log.n_events)
     spans = {name: _span(values) for name, values in log.numbers.items()}
     return (
-        Least(log.start_us if some else None),
-        Most(log.end_us if some else None),
+        Least(log.start_us if has_events else None),
+        Most(log.end_us if has_events else None),
         log.n_events,
         log.n_customers,
         {name: frozenset(column.names) for name, column in log.categories.items()},
@@ -333,8 +333,8 @@ def with_names(journeys: Journeys, names: dict[str, tuple[str, ...]]) -> Journey
         if wide == column.names:
             columns[name] = column
             continue
-        place = {one: code for code, one in enumerate(wide)}
-        table = np.array([*(place[one] for one in column.names), -1], np.int32)  # the last entry serves code -1
+        place = {text: code for code, text in enumerate(wide)}
+        table = np.array([*(place[text] for text in column.names), -1], np.int32)  # the last entry serves code -1
         columns[name] = Category(as_readonly(table[column.codes]), wide)
     return Journeys(journeys.customer_ids, journeys.offsets, journeys.t, columns, journeys.numbers)
 
@@ -342,10 +342,10 @@ def with_names(journeys: Journeys, names: dict[str, tuple[str, ...]]) -> Journey
 def slices(journeys: Journeys, n: int) -> list[Part]:
     """A log cut into `n` parts of neighbouring customers, for tests and for work in parallel."""
     edges = np.linspace(0, journeys.n_customers, n + 1).astype(int)
-    found = []
+    parts = []
     for low, high in pairwise(edges.tolist()):
         first, last = journeys.offsets[low], journeys.offsets[high]
-        found.append(
+        parts.append(
             Part(
                 Journeys(
                     journeys.customer_ids.slice(low, high - low),
@@ -357,12 +357,12 @@ def slices(journeys: Journeys, n: int) -> list[Part]:
                 np.arange(low, high, dtype=np.int64),
             )
         )
-    return found
+    return parts
 
 
 def merged_stream(results: Iterable[T]) -> Iterator[T]:
     """All results as one; none where there are none."""
-    found: list[T] = []
+    sum_so_far: list[T] = []
     for result in results:
-        found = [result] if not found else [merged(found[0], result)]
-    yield from found
+        sum_so_far = [result] if not sum_so_far else [merged(sum_so_far[0], result)]
+    yield from sum_so_far

@@ -1,4 +1,4 @@
-"""Rows to check on that are later than the rows to fit on, and of other customers.
+"""Validation rows that are later than the training rows, and of other customers.
 
 Early stopping, calibration and validation all need such a pair. Rows that are only later share customers, whose
 outcomes hang together where horizons overlap; rows that are only of other customers share the season. A customer's
@@ -31,7 +31,7 @@ class Slice:
         fit: (a,) indices, rising: cutoffs before `since`, customers of other groups.
         later: (b,) indices, rising: cutoffs from `since` on, customers of this group.
         since: µs since 1970 UTC, the moment that parts the two.
-        group: the customers' group that was kept apart.
+        group: the customers' group that is held out.
     """
 
     fit: Ints
@@ -105,7 +105,7 @@ def later_slice(
         customers: (n,) identifiers.
         cutoffs: (n,) µs since 1970 UTC.
         share: of rows that should be later, see `moment_for_share`.
-        n_groups: groups of customers; a slice keeps one of them apart.
+        n_groups: groups of customers; a slice holds out one of them.
         seed: of the grouping.
 
     Raises:
@@ -122,7 +122,7 @@ def later_slice(
 
 
 def slice_at(groups: Ints, cutoffs: Ints, group: int, since: int, gap_us: int = 0) -> Slice:
-    """The slice that keeps `group` apart at the moment `since`; `gap_us` before it, nothing is fitted on.
+    """The slice that holds out `group` at the moment `since`; `gap_us` before it, nothing is fitted on.
 
     With the horizon as gap, every label window of the rows to fit on has closed when the first later row is scored.
     """

@@ -96,13 +96,15 @@ class Journeys:
             ids: (n,) identifiers as text, in any list, array or Series; numbers are matched by their text.
         """
         if self.n_customers <= FEW and len(ids) <= FEW:
-            known = self._few
-            return np.array([known.get(one if isinstance(one, str) else _one_text(one), -1) for one in ids], np.int64)
+            places = self._few
+            return np.array(
+                [places.get(value if isinstance(value, str) else _id_text(value), -1) for value in ids], np.int64
+            )
         texts = id_texts(ids)
-        found = self._index.find(texts.fill_null("") if texts.null_count else texts).astype(np.int64)
+        indices = self._index.find(texts.fill_null("") if texts.null_count else texts).astype(np.int64)
         if texts.null_count:
-            found[np.asarray(texts.is_null())] = UNKNOWN_CUSTOMER
-        return found
+            indices[np.asarray(texts.is_null())] = UNKNOWN_CUSTOMER
+        return indices
 
     @cached_property
     def _few(self) -> dict[str | None, int]:
@@ -125,16 +127,20 @@ class Journeys:
             DataError: a cutoff is missing or no time.
             IndexError: the log has no such customer.
         """
-        who = np.arange(self.n_customers) if customers is None else np.atleast_1d(np.asarray(customers, np.int64))
+        indices = np.arange(self.n_customers) if customers is None else np.atleast_1d(np.asarray(customers, np.int64))
         when = np.atleast_1d(microseconds(cutoffs))
-        if len(who) != len(when):
-            who, when = (np.array(each) for each in np.broadcast_arrays(who, when))  # kernels take no broadcast views
-        who, when = np.ascontiguousarray(who), np.ascontiguousarray(when)
-        start, stop = np.empty_like(who), np.empty_like(who)
-        wrong = first_at_or_after(self.t, self.offsets, who, when, start, stop)
+        if len(indices) != len(when):
+            indices, when = (
+                np.array(each) for each in np.broadcast_arrays(indices, when)
+            )  # kernels take no broadcast views
+        indices, when = np.ascontiguousarray(indices), np.ascontiguousarray(when)
+        start, stop = np.empty_like(indices), np.empty_like(indices)
+        wrong = first_at_or_after(self.t, self.offsets, indices, when, start, stop)
         if wrong >= 0:
-            raise IndexError(f"Customers are numbered 0 to {self.n_customers - 1}; row {wrong} asks for {who[wrong]}.")
-        return Snapshots(self, who, start, stop, when)
+            raise IndexError(
+                f"Customers are numbered 0 to {self.n_customers - 1}; row {wrong} asks for {indices[wrong]}."
+            )
+        return Snapshots(self, indices, start, stop, when)
 
     def at_ids(self, rows: pd.DataFrame) -> Snapshots:
         """Snapshots for a frame with `customer_id` and `cutoff`, in its order; unknown customers have no events."""
@@ -154,9 +160,9 @@ class Journeys:
             digest.update(json.dumps(name).encode())
             values = self.numbers[name]
             for row in range(0, len(values), HASHED_ROWS):
-                some = values[row : row + HASHED_ROWS] + 0.0  # so that −0 is 0
-                some[np.isnan(some)] = np.nan  # one NaN of the many
-                digest.update(_bytes(some))
+                chunk = values[row : row + HASHED_ROWS] + 0.0  # so that −0 is 0
+                chunk[np.isnan(chunk)] = np.nan  # one NaN of the many
+                digest.update(_bytes(chunk))
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -179,7 +185,7 @@ class Journeys:
         span: tuple[int, int] | None = None,
         share: float = 1.0,
     ) -> Journeys:
-        """As `save` lays it down, the columns of events mapped from disk and still to be filled.
+        """Create the files of `save`, with the columns of events mapped from disk and not yet filled.
 
         Args:
             folder: a new one.
@@ -195,18 +201,21 @@ class Journeys:
         """
 
         def column(file: str, kind: Any) -> Any:
-            found = np.lib.format.open_memmap(folder / file, mode="w+", dtype=kind, shape=(int(offsets[-1]),))
+            array = np.lib.format.open_memmap(folder / file, mode="w+", dtype=kind, shape=(int(offsets[-1]),))
             if hasattr(os, "posix_fallocate"):  # a mapped page that finds no room kills the process
                 with (folder / file).open("r+b") as opened:
                     os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
-            return found
+            return array
 
         folder.mkdir(parents=True, exist_ok=True)
         log = cls(
             customer_ids,
             offsets,
             column("t.npy", np.int64),
-            {name: Category(column(f"category_{k}.npy", np.int32), own) for k, (name, own) in enumerate(names.items())},
+            {
+                name: Category(column(f"category_{k}.npy", np.int32), texts)
+                for k, (name, texts) in enumerate(names.items())
+            },
             {name: column(f"number_{k}.npy", np.float64) for k, name in enumerate(numbers)},
             span,
             share,
@@ -215,7 +224,7 @@ class Journeys:
         return log
 
     def _save_customers(self, folder: Path) -> None:
-        """All but the columns of events."""
+        """Write everything but the columns of events."""
         folder.mkdir(parents=True, exist_ok=True)
         borders, data = text_buffers(self.customer_ids)
         np.save(folder / "ids.npy", data[slice(*borders[[0, -1]])])
@@ -301,7 +310,7 @@ def _column(path: Path, kind: type[np.generic]) -> npt.NDArray[Any]:
 
 
 def _checked_parts(log: Journeys) -> Journeys:
-    """Compiled kernels look up without asking: offsets and codes from a file must lie where they may."""
+    """Check offsets and codes from a file, since compiled kernels do not check bounds."""
     offsets, n = log.offsets, log.n_events
     if len(offsets) != len(log.customer_ids) + 1 or offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) < 0).any():
         raise ValueError("offsets.npy does not divide the events among the customers")
@@ -324,7 +333,7 @@ def id_texts(ids: Any) -> pa.Array:
     try:
         column = pa.array(values, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        column = pa.array([_one_text(one) for one in ids], pa.string())
+        column = pa.array([_id_text(value) for value in ids], pa.string())
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_null(column.type):
@@ -332,10 +341,10 @@ def id_texts(ids: Any) -> pa.Array:
     return as_text("customer_id", column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
 
 
-def _one_text(one: Any) -> str | None:
-    if one is None or one != one:
+def _id_text(value: Any) -> str | None:
+    if value is None or value != value:
         return None
-    return str(int(one)) if isinstance(one, float) and one == int(one) else str(one)
+    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
 
 
 def as_readonly(values: Any, dtype: Any = None) -> npt.NDArray[Any]:

@@ -80,20 +80,24 @@ def journey_batches(part: Part, share: float, schema: pa.Schema) -> Iterator[pa.
         schema: see `journey_schema`.
     """
     log = part.journeys
-    kept = np.flatnonzero(sampled(log.customer_ids, share))
-    lengths = np.diff(log.offsets)[kept]
+    customers = np.flatnonzero(sampled(log.customer_ids, share))
+    lengths = np.diff(log.offsets)[customers]
     lots = np.flatnonzero(np.diff(np.cumsum(lengths) // EVENTS_A_BATCH)) + 1
-    for low, high in pairwise([0, *lots.tolist(), len(kept)]):
+    for low, high in pairwise([0, *lots.tolist(), len(customers)]):
         if high > low:
-            yield _batch(part, kept[low:high], schema)
+            yield _batch(part, customers[low:high], schema)
 
 
-def _batch(part: Part, who: Ints, schema: pa.Schema) -> pa.RecordBatch:
+def _batch(part: Part, customers: Ints, schema: pa.Schema) -> pa.RecordBatch:
     log = part.journeys
-    lengths = np.diff(log.offsets)[who]
-    events = runs(log.offsets[:-1][who], lengths)
+    lengths = np.diff(log.offsets)[customers]
+    events = runs(log.offsets[:-1][customers], lengths)
     borders = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
-    columns: list[pa.Array] = [log.customer_ids.take(pa.array(who)), pa.array(part.firsts[who]), pa.array(lengths)]
+    columns: list[pa.Array] = [
+        log.customer_ids.take(pa.array(customers)),
+        pa.array(part.firsts[customers]),
+        pa.array(lengths),
+    ]
     for name in schema.names[len(KEYS) :]:
         if name == TIMES:
             values = pa.array(log.t[events]).cast(pa.timestamp("us"))
@@ -127,7 +131,7 @@ def runs(starts: Ints, lengths: Ints) -> Ints:
 
 
 def about_journeys(facts: LogFacts, source: dict[str, Any], share: float) -> dict[str, Any]:
-    """What `STATE` says of the journeys under "journeys"."""
+    """The entry "journeys" of `STATE`."""
     return {
         "span": [facts.start_us, facts.end_us], "events": facts.events, "customers": facts.customers, "share": share,
         "names": facts.names, "numbers": list(facts.numbers), "source": source,
@@ -140,7 +144,7 @@ def is_landed(path: Path) -> bool:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What `journeylab features` says of a folder that it wrote: `features`, `journeys`, `notes`, `rows`.
+    """The description that `journeylab features` left in its folder: `features`, `journeys`, `notes`, `rows`.
 
     Raises:
         DataError: it wrote none, or did not come to its end.
@@ -204,25 +208,25 @@ def _fill(home: Path, files: list[Path], about: dict[str, Any]) -> None:
     offsets = np.concatenate(([0], np.cumsum(keys[EVENTS].to_numpy()[order])))
     starts = np.empty(len(order), np.int64)  # of each row of the files in the columns
     starts[order] = offsets[:-1]
-    names = {name: tuple(found) for name, found in about["names"].items()}
+    names = {name: tuple(texts) for name, texts in about["names"].items()}
     span = tuple(about["span"])
     log = Journeys.created(home, ids, offsets, names, about["numbers"], span, about["share"])
-    known = {name: {one: code for code, one in enumerate(own)} for name, own in names.items()}
+    code_of = {name: {text: code for code, text in enumerate(texts)} for name, texts in names.items()}
     at = 0
     for file in files:
         with pq.ParquetFile(file) as parquet:
             for number in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(number)
-                _put(log, known, rows, runs(starts[at : at + rows.num_rows], rows[EVENTS].to_numpy()))
+                _put(log, code_of, rows, runs(starts[at : at + rows.num_rows], rows[EVENTS].to_numpy()))
                 at += rows.num_rows
 
 
-def _put(log: Journeys, known: dict[str, dict[str, int]], rows: pa.Table, places: Ints) -> None:
-    """The events of some customers to their places."""
+def _put(log: Journeys, code_of: dict[str, dict[str, int]], rows: pa.Table, places: Ints) -> None:
+    """Write the events of some customers to their places."""
     log.t[places] = _flat(rows, TIMES).cast(pa.int64()).to_numpy()
     for name, category in log.categories.items():
         values = _flat(rows, name).dictionary_encode()
-        table = np.array([*(known[name][one] for one in values.dictionary.to_pylist()), MISSING], np.int32)
+        table = np.array([*(code_of[name][text] for text in values.dictionary.to_pylist()), MISSING], np.int32)
         category.codes[places] = table[values.indices.fill_null(len(table) - 1).to_numpy()]
     for name, numbers in log.numbers.items():
         numbers[places] = _flat(rows, name).to_numpy(zero_copy_only=False)
@@ -230,5 +234,5 @@ def _put(log: Journeys, known: dict[str, dict[str, int]], rows: pa.Table, places
 
 def _flat(rows: pa.Table, name: str) -> pa.Array:
     column = rows[name].combine_chunks()
-    found = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    return found.flatten()
+    lists = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    return lists.flatten()

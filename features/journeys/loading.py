@@ -1,4 +1,4 @@
-"""From the source that an experiment names to packed journeys: read, checked, packed, or opened where landed."""
+"""Packed journeys from an experiment's event source: read, checked and packed, or opened if landed already."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_journeys(source: EventSource, base: Path | None = None, quarantine_path
     Args:
         source: what to read and how.
         base: the folder that relative paths start from; the working directory by default.
-        quarantine_path: where to write the rows set aside.
+        quarantine_path: where to write the rejected rows.
 
     Raises:
         DataError: no such file, or no event log.
@@ -33,7 +33,7 @@ def load_journeys(source: EventSource, base: Path | None = None, quarantine_path
 
 
 def load_log(source: EventSource, base: Path | None = None, quarantine_path: Path | None = None) -> Loaded:
-    """As `load_journeys`, with the rows set aside, their counts and the notes. Plain tables go batch by batch."""
+    """As `load_journeys`, with the rejected rows, their counts and the notes. Plain tables go batch by batch."""
     path = (base or Path()) / source.path.expanduser()
     if is_landed(path):
         return _landed(source, path)
@@ -44,7 +44,7 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
         else:
             loaded = load(
                 path, rules.options, columns=rules.columns, convert=rules.complete, encoding=source.encoding,
-                made=rules.added_columns,
+                added_columns=rules.added_columns,
             )  # fmt: skip
     if quarantine_path is not None:
         write_quarantine(loaded.quarantine, quarantine_path)
@@ -54,7 +54,7 @@ def load_log(source: EventSource, base: Path | None = None, quarantine_path: Pat
 def _landed(source: EventSource, folder: Path) -> Loaded:
     """Journeys that were checked and packed when they were landed, by the settings of then."""
     log = open_landed(folder)
-    now, plain = (_settings(one.model_dump(mode="json")) for one in (source, EventSource(path=folder)))
+    now, plain = (_settings(events.model_dump(mode="json")) for events in (source, EventSource(path=folder)))
     then = _settings(log.source)
     for name, value in now.items() if now != plain else ():
         if then.get(name) != value:
@@ -68,12 +68,12 @@ def _landed(source: EventSource, folder: Path) -> Loaded:
 def _settings(source: dict[str, Any]) -> dict[str, Any]:
     """Without where files lie, which a cluster may call by other names."""
     table = source.get("profile_table")
-    kept = {name: value for name, value in source.items() if name != "path"}
-    return kept | {"profile_table": {**table, "path": ""} if table else None}
+    settings = {name: value for name, value in source.items() if name != "path"}
+    return settings | {"profile_table": {**table, "path": ""} if table else None}
 
 
 def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, bool] | None:
-    """The log batch by batch, and whether repeated rows are to be set aside; None where an adapter needs all at once.
+    """The log batch by batch, and whether duplicates are rejected; None where an adapter needs all rows at once.
 
     Args:
         source: what to read and how.
@@ -95,7 +95,7 @@ def stream_log(source: EventSource, base: Path | None = None) -> tuple[Stream, b
             columns=rules.columns,
             convert=rules.complete,
             encoding=source.encoding,
-            made=rules.added_columns,
+            added_columns=rules.added_columns,
         )
         return stream, rules.options.duplicates == "quarantine"
 

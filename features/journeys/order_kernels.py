@@ -25,14 +25,14 @@ def appearance(codes, place):  # type: ignore[no-untyped-def]
     `codes` (n,) are whole numbers, negative where missing.
     """
     place[:] = -1
-    found = 0
+    n_names = 0
     for code in codes:
         if code >= 0 and place[code] < 0:
-            place[code] = found
-            found += 1
-            if found == len(place):
+            place[code] = n_names
+            n_names += 1
+            if n_names == len(place):
                 break
-    return found
+    return n_names
 
 
 @numba.njit(nogil=True, cache=True)
@@ -97,11 +97,11 @@ def _order_bucket(codes, t, first_customer, border, offsets, order, times):  # t
         place[k + 1] += place[k]
         offsets[first_customer + k + 1] = begin + np.int64(place[k + 1])
     for row in range(len(codes)):
-        who = np.uint64(codes[row] - first_customer)
-        at = np.uint64(place[who])
+        customer = np.uint64(codes[row] - first_customer)
+        at = np.uint64(place[customer])
         order[at] = row
         times[at] = t[row]
-        place[who] = np.uint32(at + np.uint64(1))
+        place[customer] = np.uint32(at + np.uint64(1))
     first = np.int64(0)
     for k in range(n_customers):  # place[k] is now where customer k ends
         last = np.int64(place[k])
@@ -149,13 +149,13 @@ def first_at_or_after(t, offsets, customers, cutoffs, start, stop):  # type: ign
     Returns the first row whose customer does not exist, -1 if all do.
     """
     for row in range(len(customers)):
-        who = customers[row]
-        if who < -1 or who >= len(offsets) - 1:
+        customer = customers[row]
+        if customer < -1 or customer >= len(offsets) - 1:
             return row
-        if who < 0:
+        if customer < 0:
             start[row] = stop[row] = 0
             continue
-        low, high = offsets[who], offsets[who + 1]
+        low, high = offsets[customer], offsets[customer + 1]
         start[row] = low
         while low < high:
             middle = (low + high) >> 1
@@ -179,11 +179,11 @@ def mix_into(hashes, bits):  # type: ignore[no-untyped-def]
 def first_equal(offsets, t, hashes, earlier):  # type: ignore[no-untyped-def]
     """For each event the first one of the same customer, time and hash: `earlier` (n,) int64, -1 where it is itself."""
     earlier[:] = -1
-    for who in range(len(offsets) - 1):
-        first = offsets[who]
-        while first < offsets[who + 1]:
+    for customer in range(len(offsets) - 1):
+        first = offsets[customer]
+        while first < offsets[customer + 1]:
             last = first + 1
-            while last < offsets[who + 1] and t[last] == t[first]:
+            while last < offsets[customer + 1] and t[last] == t[first]:
                 last += 1
             if last - first > 1:
                 _first_equal_in_tie(hashes, first, last, earlier)

@@ -1,4 +1,4 @@
-"""Where every event of a log goes: by customer, then time, then source order; built once, used for each column."""
+"""The order of a log's events by customer, then time, then source order; built once, used for each column."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Order:
         """A number column in order; `parts`, an array a batch or None where it lacks the column, is emptied."""
         kind = next(part.dtype for part in parts if part is not None)
         filled = [
-            np.full(len(who), missing, kind) if part is None else part
-            for part, who in zip(parts, self._customers, strict=True)
+            np.full(len(customers), missing, kind) if part is None else part
+            for part, customers in zip(parts, self._customers, strict=True)
         ]
         parts.clear()
         return self._ordered(self._scattered(kind, filled))
@@ -62,10 +62,10 @@ class Order:
         out: npt.NDArray[np.int32] = np.empty(self.n_events, np.int32)
 
         def write(batch: int) -> None:
-            who, source = self._customers[batch], parts[batch]
+            customers, source = self._customers[batch], parts[batch]
             parts[batch] = None
-            codes = np.full(len(who), -1, np.int8) if source is None else source
-            names_to_buckets(who, self._shift, self._starts[batch].copy(), codes, tables[batch], out)
+            codes = np.full(len(customers), -1, np.int8) if source is None else source
+            names_to_buckets(customers, self._shift, self._starts[batch].copy(), codes, tables[batch], out)
 
         list(self._each(write, range(len(parts))))
         return self._ordered(out)

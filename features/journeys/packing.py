@@ -58,7 +58,7 @@ class Prepared:
 
 
 def prepare(table: pa.Table, schema: EventSchema) -> Prepared:
-    """The part of packing that concerns one batch alone; threads may prepare batches side by side.
+    """Prepare one batch for packing; threads may prepare batches in parallel.
 
     Args:
         table: checked, canonical rows; a column `source_row` is carried along.
@@ -92,7 +92,7 @@ class Packer:
         self._rows: list[Array | None] = []
 
     def add(self, batch: Prepared) -> None:
-        """Take a batch; the order of the batches is the source order."""
+        """Add a batch; the order of the batches is the source order."""
         codes = self._index.add(batch.ids)
         self._customers.append(codes if batch.customers is None else codes[batch.customers])
         self._times.append(batch.t)
@@ -139,8 +139,8 @@ def pack(events: pa.Table | pd.DataFrame, schema: EventSchema | None = None) -> 
     """
     schema = schema or EventSchema()
     table = as_table(events)
-    wanted = ("customer_id", "timestamp", *schema.category_columns, *schema.number_columns)
-    table = table.select([name for name in wanted if name in table.column_names])
+    columns = ("customer_id", "timestamp", *schema.category_columns, *schema.number_columns)
+    table = table.select([name for name in columns if name in table.column_names])
     rows = range(0, max(1, table.num_rows), ROWS_A_BATCH)
     return pack_batches((table.slice(row, ROWS_A_BATCH) for row in rows), schema, THREADS if len(rows) > 1 else 1)
 
@@ -183,17 +183,17 @@ def pack_columns(
     (['b', 'a'], [1, 3, 2], [1, 0, 1])
     """
     schema, times = schema or EventSchema(), np.asarray(t, dtype=np.int64)
-    known = {name: place for place, name in enumerate(dict.fromkeys(customer_ids))}
-    offsets: Ints = np.zeros(len(known) + 1, np.int64)
-    if len(known) == 1:
+    customer_of = {name: place for place, name in enumerate(dict.fromkeys(customer_ids))}
+    offsets: Ints = np.zeros(len(customer_of) + 1, np.int64)
+    if len(customer_of) == 1:
         offsets[1], order = len(times), np.argsort(times, kind="stable")
     else:
-        codes = np.array([known[name] for name in customer_ids], np.int64)
+        codes = np.array([customer_of[name] for name in customer_ids], np.int64)
         order = np.lexsort((times, codes))
-        np.cumsum(np.bincount(codes, minlength=len(known)), out=offsets[1:])
+        np.cumsum(np.bincount(codes, minlength=len(customer_of)), out=offsets[1:])
     categories = {name: _few_names(columns[name], order) for name in schema.category_columns if name in columns}
     numbers = {name: _few_numbers(columns[name], order) for name in schema.number_columns if name in columns}
-    return Journeys(pa.array(list(known), pa.string()), offsets, as_readonly(times[order]), categories, numbers)
+    return Journeys(pa.array(list(customer_of), pa.string()), offsets, as_readonly(times[order]), categories, numbers)
 
 
 def _few_names(values: Iterable[Any], order: Ints) -> Category:
@@ -237,12 +237,12 @@ def _category(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
 def _by_appearance(codes: Array, names: pa.Array) -> tuple[Array, pa.Array]:
     """Codes and names without the names that do not occur, the others in order of first appearance."""
     place: npt.NDArray[np.int32] = np.empty(len(names) + 1, np.int32)  # the last entry serves code -1
-    found = appearance(codes, place[:-1])
-    kind = np.int8 if found < 2**7 else np.int16 if found < 2**15 else np.int32
-    if found == len(names) and (place[:-1] == np.arange(found)).all():
+    n_names = appearance(codes, place[:-1])
+    kind = np.int8 if n_names < 2**7 else np.int16 if n_names < 2**15 else np.int32
+    if n_names == len(names) and (place[:-1] == np.arange(n_names)).all():
         return codes.astype(kind), names
     place[-1] = -1
-    occurs = np.argsort(place[:-1], kind="stable")[len(names) - found :]
+    occurs = np.argsort(place[:-1], kind="stable")[len(names) - n_names :]
     return place.astype(kind)[codes], names.take(pa.array(occurs))
 
 

@@ -1,4 +1,4 @@
-"""Compiled kernels that part events by customer: a hash of each identifier, and a stable order by partition."""
+"""Compiled kernels that partition events by customer: a hash of each identifier, and a stable order by partition."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def by_partition(table: pa.Table, n_partitions: int) -> tuple[pa.Table, npt.NDAr
     order: npt.NDArray[np.int32] = np.empty(table.num_rows, np.int32)
     order_by_part(partition_of(ids, n_partitions), borders, order)
     rows = pa.array(order)
-    columns = {name: _taken(_only(table[name]), rows, name != "customer_id") for name in table.column_names}
+    columns = {name: _take_rows(_only(table[name]), rows, name != "customer_id") for name in table.column_names}
     return pa.table(columns), borders
 
 
@@ -61,7 +61,7 @@ def _only(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _taken(values: pa.Array, rows: pa.Array, keep_dictionary: bool) -> pa.Array:
+def _take_rows(values: pa.Array, rows: pa.Array, keep_dictionary: bool) -> pa.Array:
     if not pa.types.is_dictionary(values.type):
         return values.take(rows)
     codes = values.indices.take(rows)

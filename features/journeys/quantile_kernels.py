@@ -20,7 +20,7 @@ def kth(values, first, last, k):  # type: ignore[no-untyped-def]
     draw = np.uint64(k + 1)
     while low < high:
         wide = np.uint64(high - low + 1)
-        # three places that no order of the values, such as an earlier search leaves, has a say in
+        # three pseudo-random places, so that no order of the values makes it slow
         draw = draw * STEP_A + STEP_B
         a = values[low + np.int64((draw >> HALF) % wide)]
         draw = draw * STEP_A + STEP_B
@@ -51,7 +51,7 @@ def kth(values, first, last, k):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def medians(values, borders):  # type: ignore[no-untyped-def]
     """(k,) float64 medians of `values[borders[g]:borders[g + 1]]`, NaN where empty; values are reordered inside."""
-    found = np.full(len(borders) - 1, np.nan)
+    out = np.full(len(borders) - 1, np.nan)
     for group in range(len(borders) - 1):
         first, last = borders[group], borders[group + 1]
         n = last - first
@@ -62,5 +62,5 @@ def medians(values, borders):  # type: ignore[no-untyped-def]
                 lower = values[first]
                 for i in range(first + 1, first + n // 2):
                     lower = max(lower, values[i])
-            found[group] = 0.5 * lower + 0.5 * upper
-    return found
+            out[group] = 0.5 * lower + 0.5 * upper
+    return out

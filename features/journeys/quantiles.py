@@ -4,8 +4,9 @@
     ranks.medians([borders])          # of neighbouring groups of values
 
 A first pass finds how many values each group has and between what they lie; further passes count them in ever finer
-steps around the wanted ranks, until few enough are left to be sent. The answers are those of sorting everything. Where
-all values are in one place (`alone`), they are reordered there, by the kernels of `features.journey_map.kernels`.
+steps around the target ranks, until few candidates remain, which are collected. The results equal those of sorting
+everything. Where all values are in one place (`only_part`), they are reordered there, by the kernels of
+`features.journeys.quantile_kernels`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from features.journeys.quantile_kernels import kth, medians
 
 STEPS = 1 << 11
-FEW, FEW_IN_ALL = 2_000, 4_000_000  # values of one wanted rank, and of all together, that are sent
+FEW, FEW_IN_ALL = 2_000, 4_000_000  # candidates of one target rank, and of all together, that are collected
 LONGEST = np.iinfo(np.int64).max
 
 Ints = npt.NDArray[np.int64]
@@ -51,8 +52,8 @@ class Spans:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Ranks that are looked for, each among the values of some neighbouring groups.
+class Targets:
+    """The target ranks, each among the values of some neighbouring groups.
 
     Attributes:
         first, last: (k,) the groups `first:last`.
@@ -68,21 +69,21 @@ class Wanted:
     rank: Ints
     inside: Ints
 
-    def take(self, places: Any) -> Wanted:
-        """Some of them."""
-        return Wanted(*(getattr(self, name)[places] for name in self.__dataclass_fields__))
+    def take(self, places: Any) -> Targets:
+        """A subset of the targets."""
+        return Targets(*(getattr(self, name)[places] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
-class Sent:
-    """The distinct keys of each wanted rank with how often they occur; they merge."""
+class Candidates:
+    """The distinct keys of each target rank with how often they occur; they merge."""
 
     keys: tuple[Ints, ...]
     counts: tuple[Ints, ...]
 
-    def __add__(self, other: Sent) -> Sent:
+    def __add__(self, other: Candidates) -> Candidates:
         both = [_joined(*four) for four in zip(self.keys, other.keys, self.counts, other.counts, strict=True)]
-        return Sent(tuple(keys for keys, _ in both), tuple(counts for _, counts in both))
+        return Candidates(tuple(keys for keys, _ in both), tuple(counts for _, counts in both))
 
 
 def _joined(a: Ints, b: Ints, n_a: Ints, n_b: Ints) -> tuple[Ints, Ints]:
@@ -93,30 +94,30 @@ def _joined(a: Ints, b: Ints, n_a: Ints, n_b: Ints) -> tuple[Ints, Ints]:
 
 
 class Ranks:
-    """Values in groups, of which ranks are asked.
+    """Ranks of values in groups.
 
     Args:
-        total: merges what a function says of each part.
-        values: what the values of a part are; of a module, or a partial of one.
-        alone: the only part, where there is one.
+        total: merges a function's results of the parts.
+        values: returns the values of a part; a function of a module, or a partial of one.
+        only_part: the only part, where there is one.
     """
 
-    def __init__(self, total: Total, values: Values, alone: Any = None) -> None:
-        self._total, self._values, self._alone = total, values, alone
+    def __init__(self, total: Total, values: Values, only_part: Any = None) -> None:
+        self._total, self._values, self._only_part = total, values, only_part
 
     @cached_property
-    def _here(self) -> Grouped | None:
-        return None if self._alone is None else self._values(self._alone)
+    def _local(self) -> Grouped | None:
+        return None if self._only_part is None else self._values(self._only_part)
 
     @cached_property
     def _spans(self) -> Spans:
-        found: Spans = self._total(partial(spans, values=self._values))
-        return found
+        result: Spans = self._total(partial(spans, values=self._values))
+        return result
 
     @property
     def sizes(self) -> Ints:
         """(groups,) how many values each has."""
-        return np.diff(self._here[1]) if self._here is not None else self._spans.n
+        return np.diff(self._local[1]) if self._local is not None else self._spans.n
 
     def medians(self, borders: Sequence[Ints]) -> list[Floats]:
         """For each of some ways to part the groups, the medians of the parts; NaN where one is empty.
@@ -124,106 +125,106 @@ class Ranks:
         Args:
             borders: each (parts + 1,) numbers of groups, rising; the finest first.
         """
-        if self._here is not None:
-            values, edges = self._here
-            return [np.asarray(medians(values, edges[one])) for one in borders]
+        if self._local is not None:
+            values, edges = self._local
+            return [np.asarray(medians(values, edges[groups])) for groups in borders]
         before = np.concatenate(([0], np.cumsum(self._spans.n)))
-        asked = [(one[:-1], one[1:], before[one[1:]] - before[one[:-1]]) for one in borders]
-        first, last, n = (np.concatenate(columns) for columns in zip(*asked, strict=True))
-        some = np.flatnonzero(n)
-        ranks = np.concatenate(((n[some] - 1) // 2, n[some] // 2))
-        lower, upper = np.split(self._at(np.tile(first[some], 2), np.tile(last[some], 2), ranks), 2)
-        found = np.full(len(n), np.nan)
-        found[some] = 0.5 * lower + 0.5 * upper
-        return np.split(found, np.cumsum([len(one) - 1 for one in borders])[:-1])
+        intervals = [(groups[:-1], groups[1:], before[groups[1:]] - before[groups[:-1]]) for groups in borders]
+        first, last, n = (np.concatenate(columns) for columns in zip(*intervals, strict=True))
+        occupied = np.flatnonzero(n)
+        ranks = np.concatenate(((n[occupied] - 1) // 2, n[occupied] // 2))
+        lower, upper = np.split(self._at(np.tile(first[occupied], 2), np.tile(last[occupied], 2), ranks), 2)
+        out = np.full(len(n), np.nan)
+        out[occupied] = 0.5 * lower + 0.5 * upper
+        return np.split(out, np.cumsum([len(groups) - 1 for groups in borders])[:-1])
 
     def at(self, first: int, last: int, rank: int) -> float:
         """The value of a rank (from 0) among the groups `first:last`, which have more values than that."""
-        if self._here is not None:
-            values, edges = self._here
+        if self._local is not None:
+            values, edges = self._local
             return float(kth(values, edges[first], edges[last], rank))
         return float(self._at(np.array([first]), np.array([last]), np.array([rank]))[0])
 
     def up_to(self, limit: int) -> int:
         """How many values are no greater than a limit."""
-        if self._here is not None:
-            return int((self._here[0] <= limit).sum())
+        if self._local is not None:
+            return int((self._local[0] <= limit).sum())
         return int(self._total(partial(up_to, values=self._values, limit=limit)))
 
     def quantiles(self, shares: Sequence[float]) -> Floats:
         """(groups, shares) quantiles between neighbouring values, as `numpy.quantile`; NaN where a group is empty."""
         sizes = self.sizes
-        found = np.full((len(sizes), len(shares)), np.nan)
-        if self._here is not None:
-            values, edges = self._here
+        out = np.full((len(sizes), len(shares)), np.nan)
+        if self._local is not None:
+            values, edges = self._local
             for group in np.flatnonzero(sizes):
-                found[group] = np.quantile(values[edges[group] : edges[group + 1]], shares)
-            return found
-        some = np.flatnonzero(sizes)
-        place = np.array(shares) * (sizes[some, None] - 1)  # (groups, shares)
+                out[group] = np.quantile(values[edges[group] : edges[group + 1]], shares)
+            return out
+        occupied = np.flatnonzero(sizes)
+        place = np.array(shares) * (sizes[occupied, None] - 1)  # (groups, shares)
         below = np.floor(place).astype(np.int64)
-        above = np.minimum(below + 1, sizes[some, None] - 1)
-        groups: Ints = np.repeat(some, len(shares)).astype(np.int64)
+        above = np.minimum(below + 1, sizes[occupied, None] - 1)
+        groups: Ints = np.repeat(occupied, len(shares)).astype(np.int64)
         a, b = (self._at(groups, groups + 1, ranks.reshape(-1)).reshape(below.shape) for ranks in (below, above))
         weight = place - below
-        found[some] = np.where(weight < 0.5, a + (b - a) * weight, b - (b - a) * (1 - weight))
-        return found
+        out[occupied] = np.where(weight < 0.5, a + (b - a) * weight, b - (b - a) * (1 - weight))
+        return out
 
     def _at(self, first: Ints, last: Ints, rank: Ints) -> Floats:
         """(k,) the values of ranks among the groups `first:last`."""
         if not len(first):
             return np.zeros(0)
-        wanted = self._whole(first, last, rank)
+        targets = self._whole(first, last, rank)
         few = max(FEW, FEW_IN_ALL // len(first))
-        while len(many := np.flatnonzero((wanted.inside > few) & (wanted.low < wanted.high))):
-            some = wanted.take(many)
-            counts = self._total(partial(counted, values=self._values, wanted=some))
-            _narrow(wanted, many, counts)
-        open_ = np.flatnonzero(wanted.low < wanted.high)
-        keys = wanted.low.copy()
+        while len(many := np.flatnonzero((targets.inside > few) & (targets.low < targets.high))):
+            subset = targets.take(many)
+            counts = self._total(partial(step_counts, values=self._values, targets=subset))
+            _narrow(targets, many, counts)
+        open_ = np.flatnonzero(targets.low < targets.high)
+        keys = targets.low.copy()
         if len(open_):
-            found: Sent = self._total(partial(sent, values=self._values, wanted=wanted.take(open_)))
-            for place, of, n in zip(open_, found.keys, found.counts, strict=True):
-                keys[place] = of[np.searchsorted(np.cumsum(n), wanted.rank[place], side="right")]
+            remaining: Candidates = self._total(partial(candidates, values=self._values, targets=targets.take(open_)))
+            for place, of, n in zip(open_, remaining.keys, remaining.counts, strict=True):
+                keys[place] = of[np.searchsorted(np.cumsum(n), targets.rank[place], side="right")]
         return _values_of(keys) if self._spans.is_float else keys.astype(np.float64)
 
-    def _whole(self, first: Ints, last: Ints, rank: Ints) -> Wanted:
+    def _whole(self, first: Ints, last: Ints, rank: Ints) -> Targets:
         spans_, low, high = self._spans, np.empty(len(first), np.int64), np.empty(len(first), np.int64)
         inside = np.empty(len(first), np.int64)
         for place, (a, b) in enumerate(zip(first, last, strict=True)):
             low[place], high[place] = spans_.low[a:b].min(), spans_.high[a:b].max()
             inside[place] = spans_.n[a:b].sum()
-        return Wanted(first.copy(), last.copy(), low, high, np.asarray(rank).copy(), inside)
+        return Targets(first.copy(), last.copy(), low, high, np.asarray(rank).copy(), inside)
 
 
-def _narrow(wanted: Wanted, places: Ints, counts: Ints) -> None:
-    """Keep of each wanted rank the step that it lies in."""
-    shifts = shift_of(wanted.low[places], wanted.high[places])
+def _narrow(targets: Targets, places: Ints, counts: Ints) -> None:
+    """Narrow each target to the step that its rank lies in."""
+    shifts = shift_of(targets.low[places], targets.high[places])
     for place, shift, n in zip(places, shifts.tolist(), counts, strict=True):
         below = np.cumsum(n) - n
-        step = int(np.searchsorted(below + n, wanted.rank[place], side="right"))
-        low = int(wanted.low[place]) + (step << shift)
-        wanted.high[place] = min(int(wanted.high[place]), low + (1 << shift) - 1)
-        wanted.low[place] = low
-        wanted.rank[place] -= below[step]
-        wanted.inside[place] = n[step]
+        step = int(np.searchsorted(below + n, targets.rank[place], side="right"))
+        low = int(targets.low[place]) + (step << shift)
+        targets.high[place] = min(int(targets.high[place]), low + (1 << shift) - 1)
+        targets.low[place] = low
+        targets.rank[place] -= below[step]
+        targets.inside[place] = n[step]
 
 
 def shift_of(low: Ints, high: Ints) -> Ints:
     """(k,) by how many bits a step between two keys is wide, so that there are at most `STEPS`."""
     wide = high.view(np.uint64) - low.view(np.uint64)
-    return np.array([max(0, int(one).bit_length() - STEPS.bit_length() + 1) for one in wide], np.int64)
+    return np.array([max(0, int(width).bit_length() - STEPS.bit_length() + 1) for width in wide], np.int64)
 
 
 def spans(part: Any, values: Values) -> Spans:
     """`Spans` of a part."""
-    found, borders = values(part)
-    keys, n = keys_of(found), np.diff(borders)
+    grouped, borders = values(part)
+    keys, n = keys_of(grouped), np.diff(borders)
     low, high = np.full(len(n), LONGEST), np.full(len(n), -LONGEST - 1)
-    some = np.flatnonzero(n)
-    if len(some):
-        low[some], high[some] = (f.reduceat(keys, borders[some]) for f in (np.minimum, np.maximum))
-    return Spans(n.astype(np.int64), low, high, found.dtype.kind == "f")
+    occupied = np.flatnonzero(n)
+    if len(occupied):
+        low[occupied], high[occupied] = (f.reduceat(keys, borders[occupied]) for f in (np.minimum, np.maximum))
+    return Spans(n.astype(np.int64), low, high, grouped.dtype.kind == "f")
 
 
 def up_to(part: Any, values: Values, limit: int) -> int:
@@ -231,28 +232,28 @@ def up_to(part: Any, values: Values, limit: int) -> int:
     return int((values(part)[0] <= limit).sum())
 
 
-def counted(part: Any, values: Values, wanted: Wanted) -> Ints:
-    """(k, STEPS) how many values of a part lie in each step of each wanted rank."""
-    counts = np.zeros((len(wanted.first), STEPS), np.int64)
-    shifts = shift_of(wanted.low, wanted.high)
-    for place, keys in _between(part, values, wanted):
-        steps = (keys.view(np.uint64) - wanted.low[place : place + 1].view(np.uint64)) >> np.uint64(shifts[place])
+def step_counts(part: Any, values: Values, targets: Targets) -> Ints:
+    """(k, STEPS) how many values of a part lie in each step of each target."""
+    counts = np.zeros((len(targets.first), STEPS), np.int64)
+    shifts = shift_of(targets.low, targets.high)
+    for place, keys in _between(part, values, targets):
+        steps = (keys.view(np.uint64) - targets.low[place : place + 1].view(np.uint64)) >> np.uint64(shifts[place])
         counts[place] = np.bincount(steps.astype(np.int64), minlength=STEPS)
     return counts
 
 
-def sent(part: Any, values: Values, wanted: Wanted) -> Sent:
-    """The values of a part that may have the wanted ranks."""
-    found = [np.unique(keys, return_counts=True) for _, keys in _between(part, values, wanted)]
-    return Sent(tuple(keys for keys, _ in found), tuple(counts.astype(np.int64) for _, counts in found))
+def candidates(part: Any, values: Values, targets: Targets) -> Candidates:
+    """The values of a part that may have the target ranks."""
+    pairs = [np.unique(keys, return_counts=True) for _, keys in _between(part, values, targets)]
+    return Candidates(tuple(keys for keys, _ in pairs), tuple(counts.astype(np.int64) for _, counts in pairs))
 
 
-def _between(part: Any, values: Values, wanted: Wanted) -> Any:
-    found, borders = values(part)
-    keys = keys_of(found)
-    for place in range(len(wanted.first)):
-        some = keys[borders[wanted.first[place]] : borders[wanted.last[place]]]
-        yield place, np.ascontiguousarray(some[(some >= wanted.low[place]) & (some <= wanted.high[place])])
+def _between(part: Any, values: Values, targets: Targets) -> Any:
+    grouped, borders = values(part)
+    keys = keys_of(grouped)
+    for place in range(len(targets.first)):
+        group = keys[borders[targets.first[place]] : borders[targets.last[place]]]
+        yield place, np.ascontiguousarray(group[(group >= targets.low[place]) & (group <= targets.high[place])])
 
 
 def keys_of(values: npt.NDArray[Any]) -> Ints:

@@ -69,7 +69,7 @@ def load(
     columns: Mapping[str, str] | None = None,
     convert: Convert | None = None,
     encoding: str = "utf8",
-    made: Sequence[str] = (),
+    added_columns: Sequence[str] = (),
     threads: int = THREADS,
 ) -> Loaded:
     """Read, check and pack a file or a folder of files.
@@ -80,25 +80,27 @@ def load(
         columns: canonical name → the file's name; names that agree need no entry. Others are not read, but noted.
         convert: changes to the renamed rows (stages from touchpoints, say), batch by batch, by any thread.
         encoding: of CSV files.
-        made: columns that the files need not have, because `convert` makes them.
+        added_columns: columns that `convert` adds, which the files need not have.
         threads: how many read and check.
 
     Raises:
         DataError: no such file, or no event log.
     """
-    stream = open_stream(path, options, columns=columns, convert=convert, encoding=encoding, made=made)
+    stream = open_stream(
+        path, options, columns=columns, convert=convert, encoding=encoding, added_columns=added_columns
+    )
     malformed: Malformed = []
     check, packer = LogCheck(), Packer()
     step = _Step(stream, stream.options.duplicates == "quarantine")
-    for found, prepared in _ahead(step, stream.batches(malformed), threads):
-        check.add(found)
+    for report, prepared in _ahead(step, stream.batches(malformed), threads):
+        check.add(report)
         packer.add(prepared)
     if malformed:
         check.add_to_quarantine(stream.malformed_rows(malformed))
     check.finish()
     pa.default_memory_pool().release_unused()  # what reading took, before the packed columns need theirs
     journeys, rows = packer.finish(threads)
-    if rows is not None and (again := set_repeats_aside(journeys, rows, stream.file_names)) is not None:
+    if rows is not None and (again := reject_duplicates(journeys, rows, stream.file_names)) is not None:
         check.move_to_quarantine(again[1])
         journeys = again[0]
     return Loaded(journeys, check.quarantine(), check.counts, (*check.notes, *stream.notes))
@@ -115,7 +117,7 @@ class Stream:
         convert: as for `load`.
         files: file → its place among them.
         encoding: of CSV files.
-        notes: what is to be said about the files as a whole.
+        notes: remarks about the files as a whole.
     """
 
     path: Path
@@ -136,20 +138,20 @@ class Stream:
         return batches(self.path, list(self.theirs.values()), encoding=self.encoding, malformed=malformed)
 
     def check(self, batch: Batch) -> tuple[pa.Table, BatchReport]:
-        """The good rows of a batch, and what was found."""
+        """Check a batch; return its good rows and the report."""
         table = batch.read()
         ours = {name: table[theirs] for name, theirs in self.theirs.items() if theirs in table.column_names}
         if SOURCE_ROW in table.column_names:
             ours[SOURCE_ROW] = table[SOURCE_ROW]
         table = pa.table(ours)
-        good, found = check_batch(self.convert(table) if self.convert else table, self.options, batch.first_row)
-        if found.bad is not None and len(self.files) > 1:
-            found = replace(found, bad=_with_file(found.bad, [batch.file.name] * found.bad.num_rows))
-        return good, found
+        good, report = check_batch(self.convert(table) if self.convert else table, self.options, batch.first_row)
+        if report.bad is not None and len(self.files) > 1:
+            report = replace(report, bad=_with_file(report.bad, [batch.file.name] * report.bad.num_rows))
+        return good, report
 
-    def numbered(self, batch: Batch, found: BatchReport) -> npt.NDArray[np.int64]:
-        """(n_good,) the row numbers of a batch's good rows with the place of their file, see `set_repeats_aside`."""
-        return found.rows + (self.files[batch.file] << FILE_BITS)
+    def numbered(self, batch: Batch, report: BatchReport) -> npt.NDArray[np.int64]:
+        """(n_good,) the row numbers of a batch's good rows with the place of their file, see `reject_duplicates`."""
+        return report.rows + (self.files[batch.file] << FILE_BITS)
 
     def malformed_rows(self, malformed: Malformed) -> pa.Table:
         """Quarantine rows for lines that are no rows."""
@@ -164,12 +166,12 @@ def open_stream(
     columns: Mapping[str, str] | None = None,
     convert: Convert | None = None,
     encoding: str = "utf8",
-    made: Sequence[str] = (),
+    added_columns: Sequence[str] = (),
 ) -> Stream:
     """Look at the files' headers; the arguments and errors are those of `load`."""
     options = options or CheckOptions()
     header = columns_of(path, encoding=encoding)
-    theirs = their_names(header, columns or {}, schema_columns(options.schema), made)
+    theirs = their_names(header, columns or {}, schema_columns(options.schema), added_columns)
     files = {file: place for place, file in enumerate(event_files(path))}
     ignored = [name for name in header if name not in theirs.values()]
     notes = (ignored_note(ignored),) if ignored else ()
@@ -178,19 +180,19 @@ def open_stream(
 
 @dataclass(frozen=True)
 class _Step:
-    """What is done to a batch alone."""
+    """The work on one batch that needs no other batch."""
 
     stream: Stream
     keep_rows: bool
 
     def __call__(self, batch: Batch) -> tuple[BatchReport, Prepared]:
-        good, found = self.stream.check(batch)
+        good, report = self.stream.check(batch)
         prepared = prepare(good, self.stream.options.schema)
-        return found, replace(prepared, rows=self.stream.numbered(batch, found)) if self.keep_rows else prepared
+        return report, replace(prepared, rows=self.stream.numbered(batch, report)) if self.keep_rows else prepared
 
 
 def _ahead(step: _Step, parts: Iterable[Batch], threads: int) -> Iterator[tuple[BatchReport, Prepared]]:
-    """The steps' results in order, a few batches ahead of who asks."""
+    """Yield the steps' results in order; threads work a few batches ahead of the caller."""
     waiting: deque[Future[tuple[BatchReport, Prepared]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for part in parts:
@@ -202,15 +204,15 @@ def _ahead(step: _Step, parts: Iterable[Batch], threads: int) -> Iterator[tuple[
 
 
 def their_names(
-    header: list[str], columns: Mapping[str, str], wanted: tuple[str, ...], made: Sequence[str]
+    header: list[str], columns: Mapping[str, str], expected: tuple[str, ...], added_columns: Sequence[str]
 ) -> dict[str, str]:
-    """Canonical name → the file's, for every wanted column that the file has.
+    """Canonical name → the file's, for every expected column that the file has.
 
     Args:
         header: the file's columns.
-        columns: canonical name → theirs, as the user says.
-        wanted: the canonical names.
-        made: columns that the file need not have.
+        columns: canonical name → the file's, from the user's settings.
+        expected: the canonical names.
+        added_columns: columns that the file need not have.
 
     Raises:
         DataError: a column is missing.
@@ -218,28 +220,28 @@ def their_names(
     for ours, theirs in columns.items():
         if theirs not in header:
             close = difflib.get_close_matches(theirs, header, n=1, cutoff=0.5)
-            there = ", ".join(f"'{name}'" for name in header)
+            listing = ", ".join(f"'{name}'" for name in header)
             hint = f"Did you mean '{close[0]}'?" if close else "Name the column that holds it."
-            raise DataError(f"No column '{theirs}', which is to be '{ours}': the columns are {there}. {hint}")
-    taken = set(columns.values())
-    found = {name: name for name in wanted if name in header and name not in taken} | dict(columns)
-    require_columns([*found, *made, *(name for name in header if name not in taken and name not in found)])
-    return found
+            raise DataError(f"No column '{theirs}', which is to be '{ours}': the columns are {listing}. {hint}")
+    sources = set(columns.values())
+    names = {name: name for name in expected if name in header and name not in sources} | dict(columns)
+    require_columns([*names, *added_columns, *(name for name in header if name not in sources and name not in names)])
+    return names
 
 
 def _with_file(bad: pa.Table, names: list[str]) -> pa.Table:
     return bad.add_column(0, FILE, pa.array(names, pa.string()))
 
 
-def set_repeats_aside(
+def reject_duplicates(
     journeys: Journeys, rows: npt.NDArray[np.int64], file_names: Sequence[str] = ()
 ) -> tuple[Journeys, pa.Table] | None:
-    """The log without events equal to an earlier one in every column, and those as quarantine rows; None where none is.
+    """Remove events equal to an earlier one in every column: the log and their quarantine rows, or None without any.
 
     Args:
         journeys: a packed log.
         rows: (n_events,) row numbers, from bit `FILE_BITS` on the place of the file.
-        file_names: the files' names, where the quarantine is to say them.
+        file_names: the files' names for the quarantine's column `file`; none without that column.
     """
     gone = repeated(journeys)
     if not gone.any():

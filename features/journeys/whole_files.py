@@ -1,4 +1,4 @@
-"""Files that exist whole or not at all, so that a killed run leaves no half of one; Parquet files of batches."""
+"""Atomic writes, so that a killed run leaves no partial file; Parquet files of record batches."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ BEING_WRITTEN = ".writing"
 
 
 def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:
-    """Write a file beside its name, then move it there.
+    """Write a temporary file, then rename it to `path`.
 
     Args:
-        path: its name in the end.
-        content: its text, or what writes it to the path that it is given.
+        path: the final name.
+        content: the text, or a function that writes the file to a given path.
     """
-    beside = path.with_name(path.name + BEING_WRITTEN)
+    temporary = path.with_name(path.name + BEING_WRITTEN)
     if isinstance(content, str):
-        beside.write_text(content, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8")
     else:
-        content(beside)
-    beside.replace(path)
+        content(temporary)
+    temporary.replace(path)
 
 
 def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a file, a row group a batch; text that repeats as dictionaries. How many rows there are."""
+    """Write a file, one row group per batch, repeated text as dictionaries; return the number of rows."""
     text = [field.name for field in schema if field.type == pa.string() and field.name != "customer_id"]
     lists = [field.name for field in schema if pa.types.is_list(field.type)]
     lists = [f"{name}.list.element" for name in lists if pa.types.is_dictionary(schema.field(name).type.value_type)]

@@ -116,7 +116,7 @@ def learn(snapshots: Snapshots, settings: TabularSettings) -> Learned:
     names = {name: category.names for name, category in snapshots.journeys.categories.items()}
 
     def quartile() -> float:
-        return lower_quartile(Ranks(lambda f: f(snapshots), satisfaction, alone=snapshots))
+        return lower_quartile(Ranks(lambda f: f(snapshots), satisfaction, only_part=snapshots))
 
     return learned_from(tally(snapshots, settings), names, quartile, settings)
 
