@@ -16,8 +16,8 @@ import pandas as pd
 from features.journeys.loading import load_log
 from training.config.experiment import load_experiment
 
-EXPERIMENTS = Path(__file__).resolve().parents[1]
-SHARED = EXPERIMENTS.parents[1] / "shared"
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "configs"
+SHARED = EXPERIMENTS.parents[2] / "shared"
 TASKS = {  # experiment -> raw file, name of the label in the reference
     "online_retail_churn": ("online_retail.csv.gz", "churned"),
     "bpi2012_conversion": ("bpi2012.csv.gz", "converted"),

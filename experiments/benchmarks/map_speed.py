@@ -118,7 +118,7 @@ class Peak:
 
 def bpi2012() -> Journeys:
     root = Path(__file__).resolve().parents[2]
-    return load_journeys(load_experiment(root / "experiments" / "bpi2012_conversion.toml").events)
+    return load_journeys(load_experiment(root / "experiments" / "configs" / "bpi2012_conversion.toml").events)
 
 
 def large(events: int) -> Journeys:

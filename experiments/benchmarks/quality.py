@@ -19,7 +19,7 @@ from training.config.experiment import load_experiment
 from training.fitting.train import train
 
 BARS = {"online_retail_churn": (0.755, 0.181), "bpi2012_conversion": (0.712, 0.197)}  # AUROC at least, Brier at most
-EXPERIMENTS = Path(__file__).resolve().parents[1]
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def main(

@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def read_task(name: str) -> TaskData:
-    experiment = load_experiment(ROOT / "experiments" / f"{name}.toml")
+    experiment = load_experiment(ROOT / "experiments" / "configs" / f"{name}.toml")
     log = load_log(experiment.events)
     return task_data(experiment, log.journeys, experiment.labels(log.journeys), log)
 

@@ -59,7 +59,7 @@ def main() -> None:
 
 def loaded() -> pd.DataFrame:
     """BPI 2012 as canonical events."""
-    experiment = load_experiment(ROOT / "experiments" / "bpi2012_conversion.toml")
+    experiment = load_experiment(ROOT / "experiments" / "configs" / "bpi2012_conversion.toml")
     return pd.DataFrame(read_events(experiment.events).events.select(COLUMNS).to_pandas())
 
 

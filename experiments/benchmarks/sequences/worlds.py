@@ -28,8 +28,8 @@ from models.sequence.model import GRUModel, SequenceModel, TransformerModel
 from models.sequence.settings import Network, SequenceModelSettings, Weights
 from training.config.experiment import load_experiment
 
-EXPERIMENTS = Path(__file__).resolve().parents[2]
-SHARED = EXPERIMENTS.parents[1] / "shared"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs"
+SHARED = EXPERIMENTS.parents[2] / "shared"
 REAL = {"online_retail_churn": "online_retail.csv.gz", "bpi2012_conversion": "bpi2012.csv.gz"}
 LENGTH = 100  # steps of the journeys that are scored
 Way = Callable[[], Any]
