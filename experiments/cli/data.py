@@ -93,9 +93,9 @@ def features(
     from training.data.landing import Sample, land
 
     where = engine_options(engine, master, conf or [], partitions)
-    kept = Sample(sample, keep_positives)
+    choice = Sample(sample, keep_positives)
     landed = land(
-        load_experiment(experiment, settings or []), destination(out), engine=where, sample=kept, progress=console
+        load_experiment(experiment, settings or []), destination(out), engine=where, sample=choice, progress=console
     )
     note = f"{landed.rows:,} rows of {landed.features} features"
     finish(as_json, note, {"out": str(landed.out), "rows": landed.rows, "features": landed.features}, "out")

@@ -113,6 +113,17 @@ def batches(
         yield from _parquet(file, columns) if _suffix(file) in PARQUET else _csv(file, columns, encoding, malformed)
 
 
+def log_stamps(path: Path) -> list[list[Any]]:
+    """The stamp of each event file behind a path: whether a log has changed."""
+    return [file_stamp(file) for file in event_files(path)]
+
+
+def file_stamp(file: Path) -> list[Any]:
+    """Path, bytes, and time of change in ns."""
+    status = file.stat()
+    return [str(file.resolve()), status.st_size, status.st_mtime_ns]
+
+
 @dataclass(frozen=True)
 class Size:
     """How large a log is, without reading it: exact for Parquet, from the bytes for text."""

@@ -205,26 +205,28 @@ class DiskLog:
         """Pack and save a partition unless it is there; its part of the facts."""
         folder = self._packed(number)
         if not folder.exists():
-            part, _ = self.pack(number)
-            temporary = folder.with_name(folder.name + ".writing")
-            shutil.rmtree(temporary, ignore_errors=True)
-            part.journeys.save(temporary)
-            np.save(temporary / "firsts.npy", part.firsts)
-            temporary.replace(folder)
+            self._save(number, self.pack(number)[0])
         self.advance(f"partition {number + 1:,} of {self.partitions:,} packed")
         return partial_facts(self.part(number))
 
     def _rename(self, number: int, names: dict[str, tuple[str, ...]]) -> None:
         """Give a packed partition the names of the whole log, and so its codes."""
+        part = self.part(number)
+        if any(column.names != names[name] for name, column in part.journeys.categories.items()):
+            self._save(number, Part(with_names(part.journeys, names), part.firsts))
+
+    def _save(self, number: int, part: Part) -> None:
+        """Write a packed partition beside its place, then move it there: a kill leaves a whole one or none."""
         folder = self._packed(number)
-        journeys = Journeys.load(folder)
-        if any(column.names != names[name] for name, column in journeys.categories.items()):
-            temporary = folder.with_name(folder.name + ".writing")
-            shutil.rmtree(temporary, ignore_errors=True)
-            with_names(journeys, names).save(temporary)
-            shutil.copy(folder / "firsts.npy", temporary)
-            shutil.rmtree(folder)
-            temporary.replace(folder)
+        temporary, replaced = (folder.with_name(folder.name + ending) for ending in (".writing", ".replaced"))
+        for path in (temporary, replaced):
+            shutil.rmtree(path, ignore_errors=True)
+        part.journeys.save(temporary)
+        np.save(temporary / "firsts.npy", part.firsts)
+        if folder.exists():
+            folder.replace(replaced)
+        temporary.replace(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     # -- the protocol -----------------------------------------------------------------------------------------------
 

@@ -37,12 +37,12 @@ class Part:
     Attributes:
         journeys: they, packed; the names of categories are those of the whole log where they are known.
         firsts: (n_customers,) int64 that rise with the customers' first appearance in the source.
-        asked: the requested rows of these customers, see `features.spark.blocks.REQUESTS`; None without requests.
+        requests: the requested rows of these customers, see `features.spark.blocks.REQUESTS`; None without requests.
     """
 
     journeys: Journeys
     firsts: Ints
-    asked: Any = None
+    requests: Any = None
 
 
 def part_of(journeys: Journeys) -> Part:

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.errors import ConfigError
 from features.events.columns import as_text
 from features.events.text_index import text_buffers
 from features.journeys.partition_kernels import hash_parts, order_by_part
 
 MOST_PARTITIONS = 1 << 12
+EVENTS_A_PARTITION = 1_000_000
 
 Parts = npt.NDArray[np.uint16]
 
@@ -28,6 +30,19 @@ def partition_of(ids: pa.Array, n_partitions: int) -> Parts:
     parts: Parts = np.empty(len(ids), np.uint16)
     hash_parts(*text_buffers(ids), n_partitions, parts)
     return parts
+
+
+def partition_count(requested: int | None, n_rows: int) -> int:
+    """The number of partitions: the requested one, or one for each million rows.
+
+    Raises:
+        ConfigError: fewer than 1, or more than `MOST_PARTITIONS`.
+    """
+    if requested is None:
+        return min(MOST_PARTITIONS, max(1, -(-n_rows // EVENTS_A_PARTITION)))
+    if not 1 <= requested <= MOST_PARTITIONS:
+        raise ConfigError(f"{requested} partitions: give 1 to {MOST_PARTITIONS:,}.")
+    return requested
 
 
 def sampled(ids: pa.Array, share: float) -> npt.NDArray[np.bool_]:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.errors import ConfigError
+
 BEING_WRITTEN = ".writing"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder and lock it for this process; a killed process holds no lock.
+
+    Raises:
+        ConfigError: another run has it locked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"Another run is writing to {folder}: let it end, or choose another folder.") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, content: str | Callable[[Path], None]) -> None:

@@ -218,7 +218,7 @@ def written(packed: Packed, block: int) -> Iterator[pa.RecordBatch]:
         *((f"code:{name}", _narrow(column)) for name, column in log.categories.items()),
         *((f"number:{name}", values) for name, values in log.numbers.items()),
     ]
-    payloads += [] if packed.part.asked is None else [(REQUESTS_NAME, _ipc(packed.part.asked))]
+    payloads += [] if packed.part.requests is None else [(REQUESTS_NAME, _ipc(packed.part.requests))]
     payloads += [] if packed.bad is None else [(BAD, _ipc(packed.bad))]
     for name, payload in payloads:
         data = memoryview(payload).cast("B") if isinstance(payload, bytes) else _bytes(payload)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from features.errors import ConfigError
 from features.events.checks import SOURCE_ROW, ignored_note, schema_columns
 from features.events.source import EventSource, table_reader
+from features.journeys.partitions import EVENTS_A_PARTITION
 from features.journeys.stream import their_names
 from features.spark.blocks import KEY, REQUEST_CUTOFF, REQUEST_ROW, ROWS_A_BLOCK
 from features.spark.log import SparkLog, translated_errors
@@ -27,8 +28,6 @@ from features.spark.source import of_frame, opened
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
-
-EVENTS_A_PARTITION = 1_000_000
 
 
 def read_log(

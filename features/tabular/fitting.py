@@ -117,8 +117,8 @@ def features_at(part: Part, state: str, cutoffs: npt.NDArray[np.int64]) -> Itera
     """
     features = fitted(state)
     log = part.journeys
-    if part.asked is not None:
-        snapshots = log.at(np.asarray(part.asked["cutoff"]), log.index_of(part.asked["customer_id"].to_pylist()))
+    if part.requests is not None:
+        snapshots = log.at(np.asarray(part.requests["cutoff"]), log.index_of(part.requests["customer_id"].to_pylist()))
     else:
         who = np.arange(log.n_customers)
         snapshots = log.at(np.repeat(cutoffs, len(who)), np.tile(who, len(cutoffs)))

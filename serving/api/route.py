@@ -128,6 +128,6 @@ class Service:
     @cached_property
     def document(self) -> Schema:
         """OpenAPI 3.1, with examples that can be sent as they stand."""
-        shown = (route for route in self.routes.values() if route.in_document)
-        paths = {f"/{route.path}": route.operation(self.champions) for route in shown}
+        documented = (route for route in self.routes.values() if route.in_document)
+        paths = {f"/{route.path}": route.operation(self.champions) for route in documented}
         return schemas.DOCUMENT | {"paths": paths, "components": schemas.components(self.champions)}

@@ -263,9 +263,9 @@ class _RowBuilder:
         scorer, reference, snapshot = queued.champions.scorers[queued.name], self._reference(queued), queued.snapshot
         row = self._with_model(queued, reference)
         names, events = _touchpoints(snapshot)
-        known = scorer.touchpoint_set or frozenset(names)
-        unknown = sum(int(n) for name, n in zip(names, events, strict=True) if name not in known)
-        self._count(row, (name for name, n in zip(names, events, strict=True) if n and name in known))
+        trained_touchpoints = scorer.touchpoint_set or frozenset(names)
+        unknown = sum(int(n) for name, n in zip(names, events, strict=True) if name not in trained_touchpoints)
+        self._count(row, (name for name, n in zip(names, events, strict=True) if n and name in trained_touchpoints))
         columns = (*scorer.schema.category_columns, *scorer.schema.number_columns)
         answer, customer_id = queued.answer, queued.customer_id
         is_number = isinstance(answer, float | np.floating)

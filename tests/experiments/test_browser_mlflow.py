@@ -28,7 +28,7 @@ from features.simulation.simulator import simulate
 from serving.bento.serve import free_port
 from training.config.experiment import load_experiment
 from training.fitting.train import train
-from training.segmentation.segmenting import segment
+from training.segmentation.large_logs import segment_log
 from training.tracking.champions import promote
 from training.tracking.saved_views import VIEWS
 from training.tracking.tracking import Tracker
@@ -95,7 +95,7 @@ def desk(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         experiment = load_experiment(folder / "experiment.toml")
         result = train(experiment, runs=folder / "runs")
-        segment(experiment, runs=folder / "runs")
+        segment_log(experiment, runs=folder / "runs")
         tracker = Tracker("desk")
         promote(result.models["rfm"]["uri"])
         tracker.client.set_registered_model_alias("desk", "champion", "1")

@@ -33,7 +33,7 @@ from training.journey_map.page import MapText, write_map_page
 from training.monitoring.monitor import monitor
 from training.monitoring.page import write_monitor_page
 from training.review.compare import compare
-from training.segmentation.segmenting import segment
+from training.segmentation.large_logs import segment_log
 from training.tracking.comparison import write_comparison
 from training.tracking.registry import resolve
 from training.tracking.tracking import connect
@@ -100,7 +100,7 @@ def _map_page(folder: Path) -> Path:
 def _segments_page(training: Path, folder: Path) -> Path:
     file = training / "segments.toml"
     file.write_text((training / "experiment.toml").read_text() + SEGMENTS)
-    return segment(load_experiment(file), runs=folder / "runs").page
+    return segment_log(load_experiment(file), runs=folder / "runs").page
 
 
 def _monitor_page(scored: Path, folder: Path) -> Path:

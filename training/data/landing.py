@@ -124,7 +124,7 @@ def land(
         out = require_local(out)
     elif isinstance(out, RemoteLocation):
         begin(session(engine.master, engine.settings), out)
-    work = Path("runs") if isinstance(out, RemoteLocation) else out.with_name(f"{out.name}.parts")
+    work = None if isinstance(out, RemoteLocation) else out.with_name(f"{out.name}.parts")
     with open_event_log(experiment.events, engine, work, progress) as log:
         plan, state, notes = _fitted(experiment, log, progress)
         about, notes = _about(experiment, log.facts, sample), (*log.notes, *notes)

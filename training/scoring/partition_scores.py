@@ -39,14 +39,14 @@ class Work:
     """The work on each partition.
 
     Attributes:
-        desk: the run folder.
+        run: the run folder.
         log: the events on disk.
         scorer: the model.
         requests: requested rows of `customer_id, cutoff`; None for everyone.
         request_parts: (rows,) the partition of each.
     """
 
-    desk: RunFolder
+    run: RunFolder
     log: DiskLog
     scorer: Scorer
     requests: pd.DataFrame | None = None
@@ -60,23 +60,23 @@ class Work:
 
     def missing(self) -> list[int]:
         """The partitions without a part."""
-        return [part for part in range(self.desk.plan.partitions) if not self.desk.part(part).exists()]
+        return [part for part in range(self.run.plan.partitions) if not self.run.part(part).exists()]
 
     def do(self, part: int) -> dict[str, Any]:
         """Score a partition, write its part and return its counts."""
         packed, duplicates = self.log.pack(part)
         journeys = packed.journeys
         requests = self._part_requests(part)
-        cutoff = self.desk.plan.as_of if self.desk.plan.as_of is not None else (self.log.split.last or 0) + 1
+        cutoff = self.run.plan.as_of if self.run.plan.as_of is not None else (self.log.split.last or 0) + 1
         scored = self.scorer.score_journeys(journeys, requests, as_of=None if requests is not None else _moment(cutoff))
         frame = scored.frame if requests is None else scored.frame.assign(**{ROW: requests.index.to_numpy() + 1})
         without = int(scored.frame["reason"].notna().sum())
         about = {
-            "plan": self.desk.plan.key, "part": part, "rows": len(frame), "without_answer": without,
+            "plan": self.run.plan.key, "part": part, "rows": len(frame), "without_answer": without,
             "events": journeys.n_events + duplicates, "repeated": duplicates, "unknown": scored.unknown,
         }  # fmt: skip
         table = pa.Table.from_pandas(frame, self.columns(), preserve_index=False)
-        write_whole(self.desk.part(part), partial(_write, table, about))
+        write_whole(self.run.part(part), partial(_write, table, about))
         return about
 
     def _part_requests(self, part: int) -> pd.DataFrame | None:
@@ -86,13 +86,13 @@ class Work:
 def with_requests(work: Work, requests: pd.DataFrame) -> Work:
     """The same work for the rows of a table of `customer_id, cutoff`."""
     requests = requests[["customer_id", "cutoff"]].reset_index(drop=True)
-    parts = partition_of(id_texts(requests["customer_id"]).fill_null(""), work.desk.plan.partitions)
+    parts = partition_of(id_texts(requests["customer_id"]).fill_null(""), work.run.plan.partitions)
     return replace(work, requests=requests, request_parts=parts)
 
 
 def score_parts(work: Work, workers: int, progress: Console | None) -> None:
     """Score the partitions that are missing, `workers` at a time; each holds one partition in memory."""
-    missing, total = work.missing(), work.desk.plan.partitions
+    missing, total = work.missing(), work.run.plan.partitions
     if not missing:
         return
     pool = ThreadPoolExecutor(workers)
@@ -104,10 +104,10 @@ def score_parts(work: Work, workers: int, progress: Console | None) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def abouts_of(desk: RunFolder) -> Iterator[dict[str, Any]]:
+def part_summaries(run: RunFolder) -> Iterator[dict[str, Any]]:
     """The description of each part, in order."""
-    for part in range(desk.plan.partitions):
-        about: dict[str, Any] = json.loads(pq.read_metadata(desk.part(part)).metadata[PART_METADATA])
+    for part in range(run.plan.partitions):
+        about: dict[str, Any] = json.loads(pq.read_metadata(run.part(part)).metadata[PART_METADATA])
         yield about
 
 

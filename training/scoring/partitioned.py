@@ -25,21 +25,20 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from features.errors import ConfigError, DataError, JourneyLabError
-from features.events.files import read_table, size_of
+from features.events.files import file_stamp, log_stamps, read_table, size_of
 from features.events.source import EventSource
 from features.journeys.disk_log import DiskLog
 from features.journeys.landed import is_landed
 from features.journeys.loading import stream_log
-from features.journeys.partitions import MOST_PARTITIONS
+from features.journeys.partitions import partition_count
 from features.journeys.stream import Stream
 from features.journeys.whole_files import write_whole
 from features.spark.destinations import RemoteLocation
 from models.scoring.scorer import Scorer, as_of_moment, check_cutoffs
 from training.progress import bar, say
-from training.scoring.partition_scores import ROW, Work, abouts_of, score_parts, with_requests
-from training.scoring.run_folder import RunFolder, ScoringPlan, model_digest, open_run_folder, stamp, stamps
+from training.scoring.partition_scores import ROW, Work, part_summaries, score_parts, with_requests
+from training.scoring.run_folder import RunFolder, ScoringPlan, model_digest, open_run_folder
 
-EVENTS_A_PARTITION = 1_000_000
 WORKERS = min(4, os.cpu_count() or 1)
 SINGLE = (".csv", ".parquet")  # what a file of scores ends in
 PARTS = ".parts"  # beside a single file: the folder it is put together from
@@ -103,23 +102,23 @@ def score_in_partitions(
     stream, drop_repeats = _stream(scorer, events)
     plan = ScoringPlan(
         model_digest(folder),
-        stamps(events),
+        log_stamps(events),
         scorer.source,
         None if as_of is None else as_of_moment(as_of),
-        None if snapshots is None else stamp(snapshots),
-        _partitions(partitions, events),
+        None if snapshots is None else file_stamp(snapshots),
+        partition_count(partitions, size_of(events).rows),
     )
     single = out.suffix in SINGLE
-    with open_run_folder(out.with_name(out.name + PARTS) if single else out, plan) as desk:
-        if desk.done.exists():
-            say(progress, f"{desk.folder} is complete already, of the same model, log and settings")
+    with open_run_folder(out.with_name(out.name + PARTS) if single else out, plan) as run:
+        if run.done.exists():
+            say(progress, f"{run.folder} is complete already, of the same model, log and settings")
         else:
-            _score(desk, scorer, stream, drop_repeats, snapshots, workers, progress)
-        outcome = _read(desk, out)
+            _score(run, scorer, stream, drop_repeats, snapshots, workers, progress)
+        outcome = _read(run, out)
         if single:
-            join_parts(map(desk.part, range(desk.plan.partitions)), out, in_order=snapshots is not None)
+            join_parts(map(run.part, range(run.plan.partitions)), out, in_order=snapshots is not None)
     if single:
-        shutil.rmtree(desk.folder)
+        shutil.rmtree(run.folder)
     return outcome
 
 
@@ -138,68 +137,60 @@ def _stream(scorer: Scorer, events: Path) -> tuple[Stream, bool]:
     return stream
 
 
-def _partitions(partitions: int | None, events: Path) -> int:
-    if partitions is None:
-        return min(MOST_PARTITIONS, max(1, -(-size_of(events).rows // EVENTS_A_PARTITION)))
-    if not 1 <= partitions <= MOST_PARTITIONS:
-        raise ConfigError(f"{partitions} partitions: give 1 to {MOST_PARTITIONS:,}.")
-    return partitions
-
-
 def _score(
-    desk: RunFolder, scorer: Scorer, stream: Stream, drop_repeats: bool, snapshots: Path | None, workers: int,
+    run: RunFolder, scorer: Scorer, stream: Stream, drop_repeats: bool, snapshots: Path | None, workers: int,
     progress: Console | None,
 ) -> None:  # fmt: skip
-    if desk.resumed:
-        say(progress, f"Going on with what an earlier attempt left in {desk.folder}")
+    if run.resumed:
+        say(progress, f"Going on with what an earlier attempt left in {run.folder}")
     requests = None if snapshots is None else read_requests(snapshots)
     with bar(progress, "Splitting the log", size_of(stream.path).batches) as advance:
         log = DiskLog(
-            desk.work,
+            run.work,
             stream,
-            desk.plan.partitions,
+            run.plan.partitions,
             drop_repeats,
             numbered=drop_repeats,
             workers=workers,
             advance=advance,
         )
         _ = log.split
-    work = Work(desk, log, scorer)
+    work = Work(run, log, scorer)
     work = work if requests is None else with_requests(work, requests)
     score_parts(work, workers, progress)
-    _finish(desk, log)
+    _finish(run, log)
 
 
-def _finish(desk: RunFolder, log: DiskLog) -> None:
+def _finish(run: RunFolder, log: DiskLog) -> None:
     """Count, write the quarantine and the mark of success, and remove what is not needed any more."""
-    abouts = list(abouts_of(desk))
-    strange = [about["part"] for about in abouts if about["plan"] != desk.plan.key]
-    events = sum(about["events"] for about in abouts)
+    summaries = list(part_summaries(run))
+    strange = [about["part"] for about in summaries if about["plan"] != run.plan.key]
+    events = sum(about["events"] for about in summaries)
     if strange or events != log.split.events:
         raise JourneyLabError(
-            f"{desk.folder} does not add up ({events:,} of {log.split.events:,} events in the parts; of another "
+            f"{run.folder} does not add up ({events:,} of {log.split.events:,} events in the parts; of another "
             f"plan: {strange}): delete the folder and start again."
         )
     unknown: dict[str, int] = {}
-    for about in abouts:
+    for about in summaries:
         for name, n in about["unknown"].items():
             unknown[name] = unknown.get(name, 0) + n
-    quarantine = log.quarantine(desk.folder.with_name(f"{_stem(desk.folder)}_quarantine.csv"))
+    quarantine = log.quarantine(run.folder.with_name(f"{_stem(run.folder)}_quarantine.csv"))
     done = {
-        "key": desk.plan.key,
-        "rows": sum(about["rows"] for about in abouts),
-        "without_answer": sum(about["without_answer"] for about in abouts),
-        "events": events - sum(about["repeated"] for about in abouts),
+        "key": run.plan.key,
+        "rows": sum(about["rows"] for about in summaries),
+        "without_answer": sum(about["without_answer"] for about in summaries),
+        "events": events - sum(about["repeated"] for about in summaries),
         "quarantined": log.rejected,
         "unknown": unknown,
-        "partitions": len(abouts),
+        "partitions": len(summaries),
         "quarantine": None if quarantine is None else quarantine.name,
         "notes": list(log.notes),
-        "parts": {desk.part(about["part"]).name: about["rows"] for about in abouts},
-        "plan": asdict(desk.plan),
+        "parts": {run.part(about["part"]).name: about["rows"] for about in summaries},
+        "plan": asdict(run.plan),
     }
-    write_whole(desk.done, json.dumps(done, indent=1, ensure_ascii=False, default=str))
-    shutil.rmtree(desk.work)
+    write_whole(run.done, json.dumps(done, indent=1, ensure_ascii=False, default=str))
+    shutil.rmtree(run.work)
 
 
 def _stem(folder: Path) -> str:
@@ -207,9 +198,9 @@ def _stem(folder: Path) -> str:
     return folder.name.removesuffix(PARTS).removesuffix(".csv").removesuffix(".parquet")
 
 
-def _read(desk: RunFolder, out: Path) -> Outcome:
+def _read(run: RunFolder, out: Path) -> Outcome:
     """The outcome in the mark of success."""
-    done = json.loads(desk.done.read_text(encoding="utf-8"))
+    done = json.loads(run.done.read_text(encoding="utf-8"))
     quarantine_path = None if done["quarantine"] is None else out.with_name(done["quarantine"])
     names = ("rows", "without_answer", "events", "quarantined", "unknown", "partitions")
     return Outcome(out, **{name: done[name] for name in names}, quarantine=quarantine_path, notes=tuple(done["notes"]))

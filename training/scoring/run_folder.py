@@ -1,4 +1,4 @@
-"""What a scoring run in partitions is, and the folder it lives in: what lies there goes on only where all of it fits.
+"""The plan and the folder of scoring in partitions: an earlier attempt is resumed only where its plan is the same.
 
     OUT/part-00017.parquet     the scores of a partition, complete as soon as it is there
     OUT/_SUCCESS               how many of what, as JSON, once all parts are there
@@ -9,10 +9,8 @@ Every file is written beside its name and then moved there, so that a run that i
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import ConfigError
-from features.events.files import event_files
-from features.journeys.whole_files import write_whole
+from features.journeys.whole_files import locked, write_whole
 
 FORMAT = 2  # of what lies in the folder: another one is begun anew
 WORK, DONE, PLAN = "_work", "_SUCCESS", "plan.json"
@@ -54,17 +51,6 @@ class ScoringPlan:
         """The same for the same plan."""
         text = json.dumps([FORMAT, asdict(self)], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def stamps(path: Path) -> list[list[Any]]:
-    """(path, bytes, time of change) of the event files behind a path: what tells a log from another one."""
-    return [stamp(file) for file in event_files(path)]
-
-
-def stamp(file: Path) -> list[Any]:
-    """Of one file."""
-    about = file.stat()
-    return [str(file.resolve()), about.st_size, about.st_mtime_ns]
 
 
 def model_digest(folder: Path) -> str:
@@ -111,30 +97,22 @@ class RunFolder:
 
 @contextmanager
 def open_run_folder(folder: Path, plan: ScoringPlan) -> Iterator[RunFolder]:
-    """Take hold of a folder for a plan; what another plan left there goes.
+    """Lock a folder for a plan; files of another plan are deleted.
 
     Raises:
-        ConfigError: somebody is at work there, or it holds files that are not ours.
+        ConfigError: another run has it locked, or it holds other files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process holds nothing
-        except BlockingIOError:
-            raise ConfigError(f"Another run is writing to {folder}: let it end, or choose another folder.") from None
+    with locked(folder):
         resumed = plan_key(folder) == plan.key
         if not resumed:
             _clear(folder)
-        desk = RunFolder(folder, plan, resumed)
-        if desk.done.exists():
-            shutil.rmtree(desk.work, ignore_errors=True)  # killed while that was being removed
+        run = RunFolder(folder, plan, resumed)
+        if run.done.exists():
+            shutil.rmtree(run.work, ignore_errors=True)  # killed while that was being removed
         else:
-            desk.work.mkdir(parents=True, exist_ok=True)
-            write_whole(desk.work / PLAN, json.dumps({"key": plan.key} | asdict(plan), indent=1, default=str))
-        yield desk
-    finally:
-        os.close(held)
+            run.work.mkdir(parents=True, exist_ok=True)
+            write_whole(run.work / PLAN, json.dumps({"key": plan.key} | asdict(plan), indent=1, default=str))
+        yield run
 
 
 def plan_key(folder: Path) -> str | None:

@@ -214,13 +214,13 @@ def scored_batches(part: Part, name: str, cutoff: int | None, schema: pa.Schema)
             return
         frame = scorer.score_journeys(part.journeys, as_of=pd.Timestamp(cutoff, unit="us"), count_unknown=False).frame
     else:
-        if part.asked is None:
+        if part.requests is None:
             return
-        ids = pd.Series(part.asked["customer_id"].to_pylist(), dtype=object)
-        when = np.asarray(part.asked["cutoff"]).view("datetime64[us]")
+        ids = pd.Series(part.requests["customer_id"].to_pylist(), dtype=object)
+        when = np.asarray(part.requests["cutoff"]).view("datetime64[us]")
         requests = pd.DataFrame({"customer_id": ids, "cutoff": when})
         frame = scorer.score_journeys(part.journeys, requests, count_unknown=False).frame
-        frame = frame.assign(**{ROW: np.asarray(part.asked["row"]) + 1})
+        frame = frame.assign(**{ROW: np.asarray(part.requests["row"]) + 1})
     table = pa.Table.from_pandas(frame, schema, preserve_index=False)
     yield from table.to_batches(max_chunksize=1 << 14)
 

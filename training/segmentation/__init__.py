@@ -6,5 +6,5 @@ page: The page about an experiment's segments.
 partitions: Every partition, fitted, and matched with the one in use.
 quality: The predictive value of segments against RFM cells.
 rows: The customers and moments of a segmentation.
-segmenting: `segment`: from an experiment to segments in MLflow.
+segmenting: `SegmentationRun`: segments of packed journeys fitted, explained and recorded in MLflow.
 """

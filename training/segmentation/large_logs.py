@@ -1,6 +1,8 @@
 """Segments of a log of any size: `journeylab segment …`, on each engine.
 
-    segment_log(load_experiment("churn.toml"), engine=Engine("disk")).model_uri
+    result = segment_log(load_experiment("churn.toml"), engine=Engine("disk"))
+    result.model_uri                      # promote it, package it, score with it as with a churn model
+    result.tables["found/profiles"]       # one row for each segment
 
 A log in memory is segmented as it is. On disk and on Spark, method, number and axes of clusters, names and the page are
 chosen on a sample of the customers that fits in memory. The centres of clusters are then refined on all customers:
@@ -55,7 +57,7 @@ def segment_log(
     progress: Console | None = None,
     runs: Path = Path("runs"),
 ) -> SegmentResult:
-    """Fit and explain segments of a log on any engine, and record them in MLflow; see `segmenting.segment`.
+    """Fit and explain the segments of an experiment on any engine, and record them in MLflow.
 
     Args:
         experiment: with `[segments]`, or the defaults of it.
@@ -65,8 +67,9 @@ def segment_log(
         runs: the folder for files of runs.
 
     Raises:
-        ConfigError: Spark or Java is missing; a share that is none; as `segment`.
-        DataError: as `segment`.
+        ConfigError: Spark or Java is missing; a share that is none; settings that do not exist; no partition that this
+            log has the columns for.
+        DataError: the events cannot be used, or too few customers.
     """
     if share is not None:
         require_share(share)

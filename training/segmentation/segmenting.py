@@ -1,11 +1,8 @@
-"""From an experiment to segments in MLflow: fit, match with those in use, explain, record.
+"""A segmentation run: segments of packed journeys are fitted, matched with those in use, explained, recorded in MLflow.
 
-    result = segment(load_experiment("experiments/configs/online_retail_churn.toml"), progress=Console())
-    result.model_uri                      # promote it, package it, score with it as with a churn model
-    result.tables["found/profiles"]       # one row for each segment
-
-`journeylab segment` calls this. Segments are fitted on what was known at the last training cutoff. If the experiment
-has a champion already, new clusters are matched with its clusters before they are named, so that ids survive.
+`training.segmentation.large_logs.segment_log` calls this for a log on any engine. Segments are fitted on what was known
+at the last training cutoff. If the experiment has a champion already, new clusters are matched with its clusters before
+they are named, so that ids survive.
 """
 
 from __future__ import annotations
@@ -23,7 +20,6 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from features.errors import ConfigError
-from features.journeys.loading import load_log
 from features.journeys.stream import Loaded
 from features.privacy.keyed_hashes import new_key, write_key
 from models.pyfunc import code_paths, input_example, signature
@@ -78,24 +74,6 @@ class SegmentResult:
         fields = asdict(self)
         del fields["tables"]
         return fields | {"page": str(self.page), "notes": list(self.notes)}
-
-
-def segment(experiment: Experiment, *, progress: Console | None = None, runs: Path = Path("runs")) -> SegmentResult:
-    """Fit and explain the segments of an experiment, and record them in MLflow.
-
-    Args:
-        experiment: with `[segments]`, or its defaults.
-        progress: where to show progress.
-        runs: the folder for files of runs.
-
-    Raises:
-        DataError: the events cannot be used, or too few customers.
-        ConfigError: settings that do not exist, or no partition that this log has the columns for.
-    """
-    home = runs / experiment.name
-    with stage(progress, f"Reading {experiment.events.path}"):
-        log = load_log(experiment.events, quarantine_path=home / "quarantine.csv")
-    return SegmentationRun.of(experiment, log, home, progress).run()
 
 
 def refit_segments(

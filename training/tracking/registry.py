@@ -125,8 +125,8 @@ def register(model_uri: str, name: str, client: MlflowClient | None = None) -> s
             if version.source == model_uri or version.model_id == model_id:
                 return str(version.version)
         run_id = client.get_logged_model(model_id).source_run_id
-        made = client.create_model_version(name, source=model_uri, run_id=run_id, model_id=model_id)
-    return str(made.version)
+        created = client.create_model_version(name, source=model_uri, run_id=run_id, model_id=model_id)
+    return str(created.version)
 
 
 def _registered_model(name: str, client: MlflowClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,29 @@ def test_an_interrupted_log_goes_on(source: EventSource, tmp_path: Path, monkeyp
     assert open_disk(source, tmp_path / "work").facts == whole
     numbers = [number for number in packed if number >= 0]
     assert sorted(numbers) == list(range(5)), "no partition is packed twice"
+
+
+def test_an_interruption_while_names_are_merged_loses_nothing(
+    source: EventSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = open_disk(source, tmp_path / "whole").facts
+    rmtree = shutil.rmtree
+
+    def interrupted(path: Path, ignore_errors: bool = False) -> None:
+        if Path(path).exists():  # as if killed when half of the old columns are gone
+            (Path(path) / "t.npy").unlink()
+            raise KeyboardInterrupt
+        rmtree(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr("features.journeys.disk_log.shutil.rmtree", interrupted)
+    first = open_disk(source, tmp_path / "work", partitions=40)  # so many that some lack names of the whole log
+    first.workers = 1
+    with pytest.raises(KeyboardInterrupt):
+        _ = first.facts
+    monkeypatch.undo()
+    again = open_disk(source, tmp_path / "work", partitions=40)
+    assert again.facts == whole
+    assert total(again, lambda part: part.journeys.n_events) == whole.events
 
 
 def test_close_deletes_the_folder(source: EventSource, tmp_path: Path) -> None:

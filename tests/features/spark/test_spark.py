@@ -257,7 +257,7 @@ def test_a_customer_larger_than_a_block_and_customers_who_only_ask(spark: Any, t
     log.close()
     assert sum(part.journeys.n_events for part in parts) == n + 300
     assert next(p.journeys.n_events for p in parts if "big" in p.journeys.customer_ids.to_pylist()) >= n
-    assert sorted(who for p in parts if p.asked for who in p.asked["customer_id"].to_pylist()) == [
+    assert sorted(who for p in parts if p.requests for who in p.requests["customer_id"].to_pylist()) == [
         "big",
         "c3",
         "nobody",

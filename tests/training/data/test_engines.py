@@ -72,6 +72,38 @@ def test_an_adapter_that_needs_all_rows_is_refused_on_disk(tmp_path: Path) -> No
         pass
 
 
+def test_the_work_folder_is_locked_and_nobody_elses(folder: Path, tmp_path: Path) -> None:
+    source, engine = EventSource(path=folder / "events.parquet"), Engine("disk", partitions=2)
+    with open_log.open_event_log(source, engine, tmp_path / "work", None) as log:
+        assert log.facts.customers == 400
+        with (
+            pytest.raises(ConfigError, match="Another run is writing to"),
+            open_log.open_event_log(source, engine, tmp_path / "work", None),
+        ):
+            pass
+    assert not (tmp_path / "work").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(ConfigError, match="holds other files"),
+        open_log.open_event_log(source, engine, tmp_path / "other", None),
+    ):
+        pass
+    assert (tmp_path / "other" / "notes.txt").read_text() == "mine"
+
+
+def test_an_interrupted_command_is_resumed_and_refused_input_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    source, engine = EventSource(path=folder / "events.parquet"), Engine("disk", partitions=2)
+    with pytest.raises(KeyboardInterrupt), open_log.open_event_log(source, engine, tmp_path / "work", None):
+        raise KeyboardInterrupt
+    written = (tmp_path / "work" / "facts.json").stat().st_mtime_ns
+    with open_log.open_event_log(source, engine, tmp_path / "work", None):
+        assert (tmp_path / "work" / "facts.json").stat().st_mtime_ns == written
+    with pytest.raises(ConfigError), open_log.open_event_log(source, engine, tmp_path / "work", None):
+        raise ConfigError("no such goal")
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -18,7 +18,7 @@ from features.simulation.simulator import simulate
 from training.config.experiment import load_experiment
 from training.fitting.train import TrainResult, train
 from training.review.reproduce import reproduce
-from training.segmentation.segmenting import segment
+from training.segmentation.large_logs import segment_log
 from training.tracking.champions import promote
 from training.tracking.tracking import connect
 
@@ -147,9 +147,9 @@ def test_sequence_models_their_twins_and_the_blend_give_the_same_digits(
 def test_segments_are_reproduced(small_training: Trained, store: Path, tmp_path: Path) -> None:
     asked = ['segments.which=["found","rfm"]', "segments.found.segments=3"]
     experiment = load_experiment(small_training[0] / "experiment.toml", asked)
-    first = segment(experiment, runs=tmp_path / "runs")
+    first = segment_log(experiment, runs=tmp_path / "runs")
     assert reproduce(first.run_id).same
     promote(first.model_uri)
-    second = segment(experiment, runs=tmp_path / "runs")
+    second = segment_log(experiment, runs=tmp_path / "runs")
     assert second.run_id != first.run_id
     assert reproduce(second.run_id).same

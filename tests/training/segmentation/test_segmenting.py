@@ -23,9 +23,10 @@ from serving.api.application import application
 from serving.champions.champions import Champions
 from training.config.experiment import Experiment, load_experiment
 from training.scoring.scoring import load_scorer
+from training.segmentation.large_logs import segment_log
 from training.segmentation.quality import RFMCells, cell_rates
 from training.segmentation.rows import population
-from training.segmentation.segmenting import SegmentResult, segment
+from training.segmentation.segmenting import SegmentResult
 from training.tracking.champions import promote
 from training.tracking.promotion import decide_by_stability
 from training.tracking.registry import resolve
@@ -79,7 +80,7 @@ def store_with_segments(
     shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        return folder, segment(experiment, runs=folder / "runs")
+        return folder, segment_log(experiment, runs=folder / "runs")
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_refit_keeps_ids_and_names(made: SegmentResult, experiment: Experiment
     client = connect()
     client.set_registered_model_alias("small_segments", "champion", promote(made.model_uri).version)
     other = experiment.model_copy(update={"seed": 99})
-    again = segment(other, runs=tmp_path)
+    again = segment_log(other, runs=tmp_path)
     before, after = (one.tables["found/segments"].set_index("id")["name"] for one in (made, again))
     assert again.metrics["kept_share"] > 0.9
     assert after.loc[before.index].tolist() == before.tolist()
